@@ -1,0 +1,62 @@
+"""Errors say who is at fault, and what to do next."""
+
+__all__ = [
+    "CallError",
+    "ConfigError",
+    "PeerError",
+    "PluginError",
+    "PrimeError",
+    "StoreError",
+    "Unavailable",
+]
+
+
+class PrimeError(Exception):
+    """The root of all errors that a person reads: one sentence, and a hint where there is one."""
+
+    code = "error"
+
+    def __init__(self, sentence: str, *, hint: str = "") -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.hint = hint
+
+
+class ConfigError(PrimeError):
+    """The configuration is wrong: names the TOML path; the command exits with 2 and no traceback."""
+
+    code = "config"
+
+
+class PeerError(PrimeError):
+    """A peer broke the protocol: ends that conversation, is counted, and changes nothing."""
+
+    code = "peer"
+
+
+class Unavailable(PrimeError):
+    """Nothing is wrong but it cannot be done now: a retry is sensible."""
+
+    code = "unavailable"
+
+
+class PluginError(PrimeError):
+    """A trainer raised, hung or returned nonsense: carries the last lines of its stderr."""
+
+    code = "plugin"
+
+    def __init__(self, sentence: str, *, stderr: str = "", hint: str = "") -> None:
+        super().__init__(sentence, hint=hint)
+        self.stderr = stderr
+
+
+class StoreError(PrimeError):
+    """The disk failed: names the path; the daemon stops rather than risk what is certified."""
+
+    code = "store"
+
+
+class CallError(PrimeError):
+    """A control call cannot be answered as asked: the caller's mistake."""
+
+    code = "call"

@@ -1,0 +1,313 @@
+"""What members send each other and what they sign.
+
+Each record is an array in msgpack. A later version appends fields at the end: an older node ignores them, its
+signature check covers them. The numbers in brackets are rules of docs/protocol.md.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from primep2p.model.ids import Cid, Hash, PeerId, RunId, Signature
+
+__all__ = [
+    "KERNELS_VERSION",
+    "MAX_CHUNKS",
+    "MAX_MEMBERS",
+    "PROTOCOL_VERSION",
+    "Admission",
+    "Bundle",
+    "Certificate",
+    "Checkpoint",
+    "Collected",
+    "Envelope",
+    "Evidence",
+    "Header",
+    "Inclusion",
+    "Join",
+    "Manifest",
+    "Member",
+    "Metric",
+    "Pipeline",
+    "Proposal",
+    "RosterChange",
+    "RoundPolicy",
+    "RunSpec",
+    "RunState",
+    "Scalar",
+    "Step",
+    "TensorSpec",
+    "Update",
+    "UpdateRef",
+    "Vote",
+]
+
+PROTOCOL_VERSION = 1
+KERNELS_VERSION = 1
+
+MAX_MEMBERS = 16
+"""The whole roster votes, so a round costs n(n-1) messages: 16 is where that is still cheap."""
+
+MAX_CHUNKS = 65_536
+"""64 GiB in chunks of 1 MiB: the largest blob."""
+
+Round = Annotated[int, Meta(ge=0, le=2**53)]
+View = Annotated[int, Meta(ge=0, le=2**31)]
+Name = Annotated[str, Meta(min_length=1, max_length=64)]
+Examples = Annotated[int, Meta(ge=1, le=2**40)]
+Seconds = Annotated[float, Meta(gt=0, le=604_800)]
+Scalar = bool | int | float | str
+
+
+class Record(Struct, frozen=True, array_like=True):
+    """A frozen array; equality is by value."""
+
+
+class Envelope(Record, frozen=True):
+    """A signed record: the signature covers domain, network, kind, signer and the payload's exact bytes [E1]."""
+
+    kind: Annotated[str, Meta(max_length=32)]
+    signer: PeerId
+    payload: bytes
+    signature: Signature
+
+
+class Manifest(Record, frozen=True):
+    """The chunk hashes of a blob; the blob's CID is the hash of this record's bytes [B1]."""
+
+    size_bytes: Annotated[int, Meta(ge=0)]
+    chunk_bytes: Annotated[int, Meta(ge=1024, le=16 * 2**20)]
+    chunks: Annotated[tuple[Hash, ...], Meta(max_length=MAX_CHUNKS)]
+
+
+# ---- a run and its members
+
+
+class TensorSpec(Record, frozen=True):
+    """One tensor of the model: its name, numpy's name of its dtype, its shape."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=256)]
+    dtype: Literal["float32"]
+    shape: Annotated[tuple[Annotated[int, Meta(ge=0, le=2**40)], ...], Meta(max_length=8)]
+
+
+class Pipeline(Record, frozen=True):
+    """How deltas become the next params: checks, then the rule."""
+
+    rule: Literal["fedavg"] = "fedavg"
+    weighting: Literal["examples", "uniform"] = "examples"
+    max_weight_ratio: Annotated[float, Meta(ge=1)] = 10.0
+    """An update that claims more than this many times the lower median of examples is left out."""
+
+
+class RoundPolicy(Record, frozen=True):
+    """When steps end. All times are in seconds; a vote step's time-out grows linearly with the view, to its cap."""
+
+    rounds: Round = 0
+    """The run is finished when this round is certified; 0: it goes on."""
+    first_members: Annotated[int, Meta(ge=1, le=MAX_MEMBERS)] = 4
+    """Checkpoint 0 is proposed when so many have joined."""
+    min_members: Annotated[int, Meta(ge=0, le=MAX_MEMBERS)] = 0
+    """Dropping for silence never goes below this; 0: 4 if the first roster has 4 or more, else its size."""
+    min_updates: Annotated[int, Meta(ge=1, le=MAX_MEMBERS)] = 2
+    drop_after: Annotated[int, Meta(ge=1, le=1000)] = 3
+    consensus_threshold: Annotated[str, Meta(pattern=r"^(0\.[0-9]{1,6}|1(\.0{1,6})?)$")] = "0.66"
+    """A decimal within [0.5, 1], computed in exact fractions."""
+    collect_s: Seconds = 600.0
+    """From the round's start until collecting ends, whoever has delivered."""
+    grace_s: Seconds = 0.2
+    """The least wait for stragglers once there is enough; the most is half the time so far."""
+    propose_s: Seconds = 4.0
+    vote_s: Seconds = 1.0
+    step_cap_s: Seconds = 30.0
+
+
+class Admission(Record, frozen=True):
+    """Who may join."""
+
+    mode: Literal["open", "allowlist"] = "open"
+    peers: Annotated[tuple[PeerId, ...], Meta(max_length=4096)] = ()
+
+
+class RunSpec(Record, frozen=True):
+    """All that a run is before its first checkpoint. Signed by its creator; its hash is the run's id."""
+
+    creator: PeerId
+    name: Name
+    nonce: Annotated[bytes, Meta(min_length=16, max_length=16)]
+    """Two runs with the same settings are two runs."""
+    tensors: Annotated[tuple[TensorSpec, ...], Meta(min_length=1, max_length=100_000)]
+    trainer: Name
+    trainer_config: dict[str, Scalar | list[Scalar]]
+    params: Cid
+    pipeline: Pipeline
+    policy: RoundPolicy
+    admission: Admission
+    protocol: int = PROTOCOL_VERSION
+    kernels: int = KERNELS_VERSION
+
+
+class Join(Record, frozen=True):
+    """A peer asks to be a member. Valid for a few rounds from `round`, so that it cannot be replayed for ever [M2]."""
+
+    run: RunId
+    round: Round
+    addresses: Annotated[tuple[Annotated[str, Meta(max_length=256)], ...], Meta(max_length=16)]
+    kernels: Hash
+    """The digest of this node's self-check: what its kernels make of fixed vectors."""
+
+
+class Member(Record, frozen=True):
+    """A peer in the roster."""
+
+    peer: PeerId
+    since: Round
+    missed: int
+    """Rounds in a row in which it was not seen."""
+    kernels: Hash
+
+
+class RunState(Record, frozen=True):
+    """What the chain so far decides about its members; each header names the hash of this record's bytes [M1]."""
+
+    run: RunId
+    round: Round
+    members: Annotated[tuple[Member, ...], Meta(max_length=MAX_MEMBERS)]
+    """Sorted by peer id."""
+    min_members: int
+    convicted: tuple[PeerId, ...] = ()
+
+
+# ---- a round
+
+
+class Metric(Record, frozen=True):
+    """A number that a trainer reports."""
+
+    name: Name
+    value: float
+
+
+class Update(Record, frozen=True):
+    """A trainer's delta for one round, as a blob."""
+
+    run: RunId
+    round: Round
+    base: Hash
+    """The header that the delta starts from."""
+    delta: Cid
+    examples: Examples
+    metrics: Annotated[tuple[Metric, ...], Meta(max_length=32)] = ()
+
+
+class UpdateRef(Record, frozen=True):
+    """An update by its trainer and hash."""
+
+    trainer: PeerId
+    update: Hash
+
+
+class Collected(Record, frozen=True):
+    """A committee member's list: the updates whose bytes it holds and has checked, the notices it knows [C1]."""
+
+    run: RunId
+    round: Round
+    updates: Annotated[tuple[UpdateRef, ...], Meta(max_length=4096)]
+    """Sorted by trainer."""
+    notices: Annotated[tuple[Hash, ...], Meta(max_length=256)] = ()
+    """Hashes of joins (later: of other requests to change the roster), sorted."""
+
+
+class Bundle(Record, frozen=True):
+    """What a header follows from: a quorum of lists and the records that they name, as envelopes [P1]."""
+
+    lists: Annotated[tuple[bytes, ...], Meta(max_length=MAX_MEMBERS)]
+    updates: Annotated[tuple[bytes, ...], Meta(max_length=4096)]
+    notices: Annotated[tuple[bytes, ...], Meta(max_length=256)] = ()
+    votes: Annotated[tuple[bytes, ...], Meta(max_length=MAX_MEMBERS)] = ()
+    """Precommits of the round before: their signers were there."""
+
+
+class Inclusion(Record, frozen=True):
+    """An update that enters the checkpoint, and its weight: its examples, or 1."""
+
+    trainer: PeerId
+    update: Hash
+    delta: Cid
+    weight: Examples
+
+
+class RosterChange(Record, frozen=True):
+    """One member more or less."""
+
+    peer: PeerId
+    change: Literal["joined", "dropped", "left", "convicted"]
+
+
+class Header(Record, frozen=True):
+    """A candidate for the next checkpoint. No view, no proposer, no clock: it follows from the bundle [P2]."""
+
+    run: RunId
+    round: Round
+    parent: Hash
+    bundle: Hash
+    inclusions: Annotated[tuple[Inclusion, ...], Meta(max_length=4096)]
+    """Sorted by trainer."""
+    params: Cid
+    optimiser: Cid | None
+    """The state of the outer optimiser; none for plain averaging."""
+    seen: Annotated[tuple[PeerId, ...], Meta(max_length=MAX_MEMBERS)]
+    changes: Annotated[tuple[RosterChange, ...], Meta(max_length=2 * MAX_MEMBERS)]
+    state: Hash
+    beacon: Hash
+    metrics: Annotated[tuple[Metric, ...], Meta(max_length=32)] = ()
+    void: Annotated[str, Meta(max_length=200)] = ""
+    """Why this round ends without a model; empty for a full checkpoint."""
+
+
+class Proposal(Record, frozen=True):
+    """A header put forward in a view; `valid_view` is -1, or the view whose quorum of prevotes vouches for it."""
+
+    run: RunId
+    round: Round
+    phase: Annotated[int, Meta(ge=0, le=2)]
+    view: View
+    valid_view: Annotated[int, Meta(ge=-1, le=2**31)]
+    header: Hash
+
+
+Step = Literal["prevote", "precommit"]
+
+
+class Vote(Record, frozen=True):
+    """An endorsement of a header, or of nil (empty)."""
+
+    run: RunId
+    round: Round
+    phase: Annotated[int, Meta(ge=0, le=2)]
+    view: View
+    step: Step
+    header: Annotated[bytes, Meta(max_length=32)]
+
+
+class Certificate(Record, frozen=True):
+    """A quorum of precommits for one header in one view, as envelopes. Nothing derives from its bytes [V5]."""
+
+    run: RunId
+    round: Round
+    header: Hash
+    votes: Annotated[tuple[bytes, ...], Meta(max_length=MAX_MEMBERS)]
+
+
+class Checkpoint(Record, frozen=True):
+    """A header's bytes with the certificate that makes it count."""
+
+    header: bytes
+    certificate: Certificate
+
+
+class Evidence(Record, frozen=True):
+    """Two envelopes by one signer that no honest node signs both of [V6]."""
+
+    first: bytes
+    second: bytes

@@ -1,0 +1,72 @@
+"""What a plugin sees: the Trainer's three methods, its context, and what it returns. Needs numpy and nothing else.
+
+A trainer runs in its own process. It is made once for each run with no arguments and lives for many rounds.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["ABI_VERSION", "Context", "Metrics", "Params", "Trainer", "Update"]
+
+ABI_VERSION = 1
+
+Params = dict[str, npt.NDArray[np.float32]]
+"""Tensors by name. Those that a trainer is given are mapped from a file and read-only: copy before changing them."""
+
+Metrics = dict[str, float]
+
+Setting = bool | int | float | str | list[bool | int | float | str]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a trainer may know: the round, the run's settings, and its owner's own data."""
+
+    round: int
+    seed: int
+    """Differs from round to round and from node to node; the same again for the same round and node."""
+    config: Mapping[str, Setting]
+    """`trainer_config` of the run: the same for every member."""
+    data: Path | None
+    """`trainer.data` of this node's configuration: where its own data lies; None where none is set."""
+    scratch: Path
+    """A directory of the trainer's own; it lives as long as the run."""
+    _report: Callable[[int, int, float], None] = field(default=lambda step, steps, loss: None, repr=False)
+
+    def report(self, *, step: int, steps: int = 0, loss: float = float("nan")) -> None:
+        """Tell the owner how far training is; also shows that the trainer lives, which moves its deadline."""
+        self._report(step, steps, loss)
+
+
+@dataclass(frozen=True)
+class Update:
+    """What training made: exactly one of `params` (after training) and `delta` (after minus before).
+
+    `examples` is how many examples it saw, at least 1; `metrics` go to the group with the update.
+    """
+
+    examples: int
+    params: Params | None = None
+    delta: Params | None = None
+    metrics: Metrics = field(default_factory=dict)
+
+
+class Trainer(Protocol):
+    """A user's training loop, as the daemon drives it."""
+
+    def init(self, ctx: Context) -> Params:
+        """The first params of a run; asked once, of the run's creator."""
+        ...
+
+    def train(self, params: Params, ctx: Context) -> Update:
+        """One local training from `params` on this node's data."""
+        ...
+
+    def evaluate(self, params: Params, ctx: Context) -> Metrics:
+        """Metrics of `params` on data of this node's own; an empty dict where there is none."""
+        ...

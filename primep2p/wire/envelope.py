@@ -1,0 +1,100 @@
+"""Signing and opening: the one place that knows what a signature covers.
+
+A signature covers, each but the last behind its length as two bytes: the domain, the network's name, the kind,
+the signer; then the payload's exact bytes. The sha-256 of the same bytes is the record's hash [E1, E2].
+"""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Generic, TypeVar
+
+import msgspec
+
+from primep2p import keys
+from primep2p.model.errors import PeerError
+from primep2p.model.ids import Hash, PeerId
+from primep2p.model.records import Collected, Envelope, Join, Proposal, RunSpec, Update, Vote
+from primep2p.wire.codec import decode, encode
+
+__all__ = ["KINDS", "Envelopes", "Opened", "Peeked"]
+
+_DOMAIN = b"primep2p/envelope/1"
+
+KINDS: dict[str, type[msgspec.Struct]] = {
+    "spec": RunSpec,
+    "join": Join,
+    "update": Update,
+    "collected": Collected,
+    "proposal": Proposal,
+    "vote": Vote,
+}
+_KIND_OF = {type_: kind for kind, type_ in KINDS.items()}
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened(Generic[R]):
+    """A record whose signature holds: the record, who signed it, its hash, and the envelope's exact bytes."""
+
+    record: R
+    signer: PeerId
+    hash: Hash
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Peeked:
+    """An envelope before its signature is checked: enough to know it already, or to refuse it for nothing."""
+
+    kind: str
+    signer: PeerId
+    hash: Hash
+    raw: bytes
+    envelope: Envelope
+    covered: bytes
+
+
+class Envelopes:
+    """Seals and opens envelopes on one network. `signer` is who seals."""
+
+    def __init__(self, network: str, signer: keys.Signer) -> None:
+        self.network = network
+        self._signer = signer
+
+    @property
+    def peer_id(self) -> PeerId:
+        """Who seals."""
+        return self._signer.peer_id
+
+    def seal(self, record: R) -> Opened[R]:
+        """`record` as this node signs it."""
+        kind, payload, signer = _KIND_OF[type(record)], encode(record), self._signer.peer_id
+        covered = self._covered(kind, signer, payload)
+        envelope = Envelope(kind, signer, payload, self._signer.sign(covered))
+        return Opened(record, signer, sha256(covered).digest(), encode(envelope))
+
+    def peek(self, raw: bytes) -> Peeked:
+        """The envelope in `raw`, unverified. Raises PeerError."""
+        envelope = decode(Envelope, raw)
+        if envelope.kind not in KINDS:
+            raise PeerError(f"a record of unknown kind {envelope.kind!r}")
+        covered = self._covered(envelope.kind, envelope.signer, envelope.payload)
+        return Peeked(envelope.kind, envelope.signer, sha256(covered).digest(), raw, envelope, covered)
+
+    def verify(self, peeked: Peeked) -> Opened[msgspec.Struct]:
+        """The record inside, once the signature holds and the payload is what its kind says. Raises PeerError."""
+        keys.verify(peeked.signer, peeked.covered, peeked.envelope.signature)
+        record: msgspec.Struct = decode(KINDS[peeked.kind], peeked.envelope.payload)
+        return Opened(record, peeked.signer, peeked.hash, peeked.raw)
+
+    def open(self, type_: type[R], raw: bytes) -> Opened[R]:
+        """The verified record of type `type_` in `raw`. Raises PeerError."""
+        opened = self.verify(self.peek(raw))
+        if not isinstance(opened.record, type_):
+            raise PeerError(f"a {type(opened.record).__name__} where a {type_.__name__} was due")
+        return Opened(opened.record, opened.signer, opened.hash, opened.raw)
+
+    def _covered(self, kind: str, signer: PeerId, payload: bytes) -> bytes:
+        parts = (_DOMAIN, self.network.encode(), kind.encode(), signer.encode())
+        return b"".join(len(part).to_bytes(2, "big") + part for part in parts) + payload
