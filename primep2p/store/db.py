@@ -1,0 +1,75 @@
+"""A node's home on disk: locked by one process, opened as a Store."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from primep2p.model.errors import ConfigError
+from primep2p.store.blobs import FileBlobs
+from primep2p.store.files import disk, make_directory, sync_directory
+from primep2p.store.journal import SqliteRuns
+from primep2p.store.seam import BlobStore, RunStore
+from primep2p.store.sqlite import Database
+
+__all__ = ["Store", "lock_home", "open_store"]
+
+
+class Store:
+    """Blobs and runs of one home. Whoever opened it closes it, after the last call has returned."""
+
+    def __init__(self, database: Database, blobs: BlobStore, runs: RunStore) -> None:
+        self.blobs = blobs
+        self.runs = runs
+        self._database = database
+
+    def close(self) -> None:
+        """What was durable stays; the home can be opened again."""
+        self._database.close()
+
+
+def open_store(home: Path) -> Store:
+    """The store in `home`, created where there is none, and put in order after a crash.
+
+    Hold the home's lock before: what another process is writing would be taken for what a crash left.
+    Raises StoreError, also where a newer version of primep2p wrote it.
+    """
+    with disk(home, "create"):
+        make_directory(home)
+    database = Database(home / "store.db")
+    try:
+        blobs = FileBlobs(home / "blobs", database)
+    except BaseException:
+        database.close()
+        raise
+    with disk(home, "write"):
+        sync_directory(home)  # the names of what was just created
+    return Store(database, blobs, SqliteRuns(database))
+
+
+@contextmanager
+def lock_home(home: Path) -> Iterator[None]:
+    """This process alone uses `home` while the context lasts; the lock goes with the process, however it ends.
+
+    Raises ConfigError where another process has it, StoreError where the disk fails.
+    """
+    path = home / "lock"
+    with disk(path, "create"):
+        make_directory(home)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+            raise ConfigError(
+                f"{home} is already in use by process {holder or 'unknown'}",
+                hint="stop that one, or give this one another home",
+            ) from error
+        with disk(path, "write"):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
