@@ -3,6 +3,7 @@
 JSON-friendly: ids are strings, hashes are hex, times are seconds.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 from msgspec import Struct
@@ -14,14 +15,17 @@ __all__ = [
     "Event",
     "LogLine",
     "MemberView",
+    "ModelPath",
     "NodeStatus",
     "PeerChanged",
+    "PeerView",
     "PluginFailed",
     "RoundCertified",
     "RunDetail",
     "RunFinished",
     "RunSummary",
     "StepChanged",
+    "Stopped",
     "TrainingReported",
 ]
 
@@ -101,8 +105,37 @@ class RunDetail(View, frozen=True):
     """The last failure of this node's trainer with its last lines of stderr; empty when there was none."""
 
 
+class PeerView(View, frozen=True):
+    """A peer that this node is connected to, or has something against."""
+
+    peer: str
+    connected: bool
+    runs: list[str]
+    """Runs of this node in which it is a member."""
+    faults: list[str]
+    """What it was accused of."""
+
+
+class ModelPath(View, frozen=True):
+    """Where the certified params of a round lie on this node, as a safetensors file: read it, never write to it."""
+
+    run: str
+    round: int
+    cid: str
+    path: str
+
+
+class Stopped(View, frozen=True):
+    """The daemon is on its way out; it is gone when the process `pid` is."""
+
+    pid: int
+
+
 class Event(Struct, frozen=True, kw_only=True, tag_field="event"):
-    """Something happened; `run` is empty for what concerns the node. `at_s` is Unix time."""
+    """Something happened; `run` is empty for what concerns the node. `at_s` is Unix time.
+
+    A number that a trainer reports may be none at all (NaN): JSON has null for it.
+    """
 
     at_s: float = 0.0
     run: str = ""
@@ -118,7 +151,7 @@ class RoundCertified(Event, frozen=True, tag="round-certified"):
     participants: list[str]
     signers: list[str]
     roster: list[str]
-    metrics: dict[str, float]
+    metrics: Mapping[str, float | None]
     void: str
     view: int
     seconds: float
@@ -138,14 +171,14 @@ class TrainingReported(Event, frozen=True, tag="training-reported"):
     round: int
     step: int
     steps: int
-    loss: float
+    loss: float | None
 
 
 class Evaluated(Event, frozen=True, tag="evaluated"):
     """The trainer's evaluate gave metrics of the round's checkpoint on this node's own data."""
 
     round: int
-    metrics: dict[str, float]
+    metrics: Mapping[str, float | None]
 
 
 class PluginFailed(Event, frozen=True, tag="plugin-failed"):

@@ -1,0 +1,254 @@
+"""A node's configuration: node.toml, the environment on top, and defaults below.
+
+Everything is checked before anything starts; a mistake is one sentence that names its key.
+"""
+
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from primep2p.model.errors import ConfigError
+from primep2p.strict import Fault, build
+
+__all__ = [
+    "ENV_FILE",
+    "ENV_PREFIX",
+    "ControlSection",
+    "LogSection",
+    "NodeConfig",
+    "NodeSection",
+    "P2PSection",
+    "StoreSection",
+    "TrainerSection",
+    "load",
+    "read_toml",
+]
+
+ENV_FILE = "PRIMEP2P_CONFIG"
+ENV_PREFIX = "PRIMEP2P__"
+DEFAULT_HOME = "~/.primep2p"
+
+Name = Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class Section(Struct, frozen=True, kw_only=True):
+    """A table of node.toml."""
+
+
+class NodeSection(Section, frozen=True):
+    """Who this node is."""
+
+    home: Annotated[str, Meta(min_length=1)] = DEFAULT_HOME
+    """Where its identity, models and log live: one daemon a home."""
+    network: Name = "main"
+    """Nodes of different networks cannot read each other's signatures."""
+
+
+class P2PSection(Section, frozen=True):
+    """How it meets others."""
+
+    listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/4650",)
+    """Multiaddrs to accept connections on."""
+    bootstrap: tuple[str, ...] = ()
+    """Peers to connect to at the start, with their peer id."""
+    announce: tuple[str, ...] = ()
+    """Addresses to tell others instead of those listened on, for example behind a NAT with a forwarded port."""
+
+
+class ControlSection(Section, frozen=True):
+    """How its owner talks to it."""
+
+    socket: str = ""
+    """Path of the Unix socket; empty: a short one below the runtime directory of the user."""
+
+
+class TrainerSection(Section, frozen=True):
+    """How it trains."""
+
+    data: str = ""
+    """Its own data, given to the trainer as a path; empty: none."""
+    plugins: dict[Name, str] = {}
+    """Trainers by name, each as path.py:Class, besides those that installed packages bring."""
+    silent_s: Annotated[float, Meta(gt=0, le=86_400)] = 120.0
+    """A trainer that reports nothing for so long is taken to hang and is stopped."""
+
+
+class StoreSection(Section, frozen=True):
+    """What it keeps."""
+
+    keep_updates: Annotated[int, Meta(ge=1, le=1_000_000)] = 4
+    """Rounds whose updates stay on disk."""
+
+
+class LogSection(Section, frozen=True):
+    """What it writes."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class NodeConfig(Section, frozen=True):
+    """All of node.toml. From `load`, paths are absolute."""
+
+    node: NodeSection = NodeSection()
+    p2p: P2PSection = P2PSection()
+    control: ControlSection = ControlSection()
+    trainer: TrainerSection = TrainerSection()
+    store: StoreSection = StoreSection()
+    log: LogSection = LogSection()
+
+    @property
+    def home(self) -> Path:
+        """The node's directory."""
+        return Path(self.node.home)
+
+
+def load(path: Path | None = None, env: Mapping[str, str] = os.environ, *, home: Path | None = None) -> NodeConfig:
+    """The configuration in the file at `path`, else at $PRIMEP2P_CONFIG, else at <home>/node.toml if that is there;
+    `PRIMEP2P__SECTION__KEY` in the environment beats the file, and `home` beats both. Raises ConfigError."""
+    overrides = _overrides(env)
+    if home is not None:
+        overrides.setdefault("node", {})["home"] = str(_absolute(str(home), Path.cwd()))
+    file = path or (Path(env[ENV_FILE]) if env.get(ENV_FILE) else None)
+    if file is None:
+        fallback = _absolute(overrides.get("node", {}).get("home", DEFAULT_HOME), Path.cwd()) / "node.toml"
+        file = fallback if fallback.is_file() else None
+    table: dict[str, Any] = {}
+    if file is not None:
+        table = read_toml(file)
+        table = _plain_paths(_checked(table, file.name), table, _absolute(str(file), Path.cwd()).parent)
+    for section, keys in overrides.items():
+        table[section] = {**table.get(section, {}), **keys}
+    config = _checked(table, "configuration")
+    return msgspec.structs.replace(
+        config, node=msgspec.structs.replace(config.node, home=str(_absolute(config.node.home, Path.cwd())))
+    )
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises ConfigError."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no file {path}") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path.name}: not TOML: {error}") from error
+
+
+def _checked(table: dict[str, Any], source: str) -> NodeConfig:
+    try:
+        config = build(NodeConfig, table)
+        for name in ("listen", "announce"):
+            _each(config.p2p, name, _is_address, "a multiaddr such as /ip4/0.0.0.0/tcp/4650")
+        _each(
+            config.p2p,
+            "bootstrap",
+            _names_peer,
+            "a multiaddr with a peer id such as /ip4/192.0.2.7/tcp/4650/p2p/12D3KooW…",
+        )
+        for name, target in config.trainer.plugins.items():
+            if not _PLUGIN.fullmatch(target):
+                raise Fault(f"trainer.plugins.{name}", "must be a file and a class such as trainer.py:MyTrainer")
+    except Fault as fault:
+        raise ConfigError(f"{source}: {fault}") from fault
+    return config
+
+
+_PLUGIN = re.compile(r".+:[A-Za-z_][A-Za-z0-9_]*")
+_PEER = re.compile(r"12D3KooW[1-9A-HJ-NP-Za-km-z]{44}")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+
+
+def _each(section: P2PSection, name: str, good: Callable[[str], bool], wanted: str) -> None:
+    for index, address in enumerate(getattr(section, name)):
+        if not good(address):
+            raise Fault(f"p2p.{name}[{index}]", f"must be {wanted}")
+
+
+def _is_address(text: str) -> bool:
+    """TCP over IP or a name, WebSocket on top and a peer id at the end where wanted: what the host can dial."""
+    parts = text.split("/")
+    if len(parts) < 5 or parts[0] != "" or parts[3] != "tcp":
+        return False
+    if not _is_host(parts[1], parts[2]) or not (parts[4].isascii() and parts[4].isdigit() and int(parts[4]) < 65_536):
+        return False
+    match parts[5:]:
+        case [] | ["ws"]:
+            return True
+        case ["p2p", peer] | ["ws", "p2p", peer]:
+            return _PEER.fullmatch(peer) is not None
+        case _:
+            return False
+
+
+def _is_host(kind: str, host: str) -> bool:
+    try:
+        match kind:
+            case "ip4":
+                return bool(ipaddress.IPv4Address(host))
+            case "ip6":
+                return bool(ipaddress.IPv6Address(host))
+            case "dns" | "dns4" | "dns6":
+                return _HOST.fullmatch(host) is not None
+    except ValueError:
+        pass
+    return False
+
+
+def _names_peer(text: str) -> bool:
+    return "/p2p/" in text and _is_address(text)
+
+
+def _absolute(text: str, base: Path) -> Path:
+    return Path(os.path.normpath(base / Path(text).expanduser()))
+
+
+def _plain_paths(config: NodeConfig, table: dict[str, Any], base: Path) -> dict[str, Any]:
+    """`table` with the paths that it sets made absolute: relative ones are meant from `base`."""
+    paths: dict[tuple[str, str], Any] = {
+        ("node", "home"): str(_absolute(config.node.home, base)),
+        ("control", "socket"): config.control.socket and str(_absolute(config.control.socket, base)),
+        ("trainer", "data"): config.trainer.data and str(_absolute(config.trainer.data, base)),
+        ("trainer", "plugins"): {name: str(_absolute(path, base)) for name, path in config.trainer.plugins.items()},
+    }
+    return {
+        section: {key: paths.get((section, key), value) for key, value in keys.items()}
+        for section, keys in table.items()
+    }
+
+
+def _overrides(env: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Tables of what the environment sets, each value checked under the name of its variable."""
+    found: dict[str, dict[str, Any]] = {}
+    for variable, text in env.items():
+        if not variable.startswith(ENV_PREFIX):
+            continue
+        section, _, key = variable.removeprefix(ENV_PREFIX).lower().partition("__")
+        if not key:
+            raise ConfigError(f"{variable}: is not of the form {ENV_PREFIX}SECTION__KEY")
+        wants_text = isinstance(getattr(getattr(NodeConfig(), section, None), key, None), str)
+        value = _toml_value(text)
+        if wants_text and not isinstance(value, str):
+            value = text  # a network named 7 needs no second pair of quotes
+        table = {section: {key: value}}
+        table = _plain_paths(_checked(table, variable), table, Path.cwd())
+        found.setdefault(section, {}).update(table[section])
+    return found
+
+
+def _toml_value(text: str) -> object:
+    try:
+        match tomllib.loads(f"value = {text}"):
+            case {"value": value, **more} if not more:
+                return value
+    except tomllib.TOMLDecodeError:
+        pass
+    return text

@@ -1,0 +1,139 @@
+"""The trio client of the control socket: many calls and streams at a time over one connection."""
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import msgspec
+import trio
+
+from primep2p.control.calls import Call, answer_type
+from primep2p.control.client import decode_answer
+from primep2p.control.jsonrpc import (
+    MAX_ANSWER_BYTES,
+    End,
+    EventNotice,
+    LineBuffer,
+    Message,
+    RequestId,
+    TooLong,
+    decode_message,
+    failure_error,
+    request_line,
+)
+from primep2p.control.place import find_socket, no_daemon
+from primep2p.model.errors import PrimeError, Unavailable
+from primep2p.strict import plain
+
+__all__ = ["Client", "open_client"]
+
+A = TypeVar("A")
+
+
+@asynccontextmanager
+async def open_client(home: Path) -> "AsyncIterator[Client]":
+    """A client of the daemon of `home` until the context is left. Raises Unavailable where no daemon runs."""
+    try:
+        stream = await trio.open_unix_socket(str(find_socket(home)))
+    except OSError as error:
+        raise no_daemon(home) from error
+    client = Client(stream)
+    async with stream, trio.open_nursery() as nursery:
+        nursery.start_soon(client.run)
+        yield client
+        nursery.cancel_scope.cancel()
+
+
+class Client:
+    """Calls over a connection that `run` reads. From `open_client`."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._sending = trio.Lock()
+        self._calls = 0
+        self._inboxes: dict[RequestId, trio.MemorySendChannel[Message]] = {}
+        self._gone = False
+
+    async def call(self, call: Call[A]) -> A:
+        """The daemon's answer. Raises what the daemon refuses with, and Unavailable where it does not answer."""
+        async with self._asked(call) as (answer, _):
+            return cast(A, decode_answer(answer_type(type(call)), answer))
+
+    @asynccontextmanager
+    async def stream(self, call: Call[A]) -> AsyncIterator[AsyncIterator[A]]:
+        """Events from when the context is entered; leaving it forgets what still comes."""
+        async with self._asked(call) as (_, inbox):
+            yield self._events(inbox, answer_type(type(call)))
+
+    async def run(self) -> None:
+        """Hands what arrives to whoever asked, until the daemon closes."""
+        lines = LineBuffer(MAX_ANSWER_BYTES)
+        try:
+            while received := await self._stream.receive_some(65_536):
+                for line in lines.feed(bytes(received)):
+                    self._hand_over(decode_message(line))
+        except (trio.BrokenResourceError, trio.ClosedResourceError, TooLong, Unavailable):
+            pass  # as good as closed: each who waits is told below
+        finally:
+            self._gone = True
+            for inbox in self._inboxes.values():
+                inbox.close()
+
+    @asynccontextmanager
+    async def _asked(self, call: Call[Any]) -> "AsyncIterator[tuple[bytes, trio.MemoryReceiveChannel[Message]]]":
+        self._calls += 1
+        id_ = self._calls
+        # Unbounded: the server drops a reader that is too slow, so there is a bound at the other end.
+        outbox, inbox = trio.open_memory_channel[Message](math.inf)
+        self._inboxes[id_] = outbox
+        try:
+            with trio.move_on_after(call.deadline_s) as waiting:
+                answer = await self._answer(id_, call, inbox)
+            if waiting.cancelled_caught:
+                raise Unavailable("the daemon does not answer in time")
+            yield answer, inbox
+        finally:
+            del self._inboxes[id_]
+
+    async def _answer(self, id_: int, call: Call[Any], inbox: trio.MemoryReceiveChannel[Message]) -> bytes:
+        if self._gone:
+            raise _closed()
+        try:
+            async with self._sending:
+                await self._stream.send_all(request_line(id_, call.name, plain(call)))
+            message = await inbox.receive()
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.EndOfChannel) as error:
+            raise _closed() from error
+        if not isinstance(message.error, msgspec.UnsetType):
+            raise failure_error(message.error)
+        return b"null" if isinstance(message.result, msgspec.UnsetType) else bytes(message.result)
+
+    async def _events(self, inbox: trio.MemoryReceiveChannel[Message], type_: Any) -> AsyncIterator[Any]:
+        async for message in inbox:
+            if message.method == "event":
+                yield decode_answer(type_, bytes(decode_answer(EventNotice, bytes(message.params)).event))
+                continue
+            error: End = decode_answer(End, bytes(message.params))
+            if error.error is not None:
+                raise failure_error(error.error)
+            return
+        raise _closed()
+
+    def _hand_over(self, message: Message) -> None:
+        id_ = message.id
+        if message.method:
+            id_ = cast(RequestId, decode_answer(_Addressed, bytes(message.params)).id)
+        if id_ is not None and id_ in self._inboxes:
+            self._inboxes[id_].send_nowait(message)
+
+
+class _Addressed(msgspec.Struct):
+    """What events and ends have in common."""
+
+    id: RequestId
+
+
+def _closed() -> PrimeError:
+    return Unavailable("the daemon closed the connection")

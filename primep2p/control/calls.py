@@ -1,0 +1,156 @@
+"""Every call of the control socket, declared once: server, clients, commands and docs derive from these types."""
+
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar, get_args
+
+import msgspec
+from msgspec import Struct
+
+from primep2p.model.errors import CallError
+from primep2p.model.views import AnyEvent, ModelPath, NodeStatus, PeerView, RunDetail, RunSummary, Stopped
+from primep2p.run_config import RunConfig, check
+from primep2p.strict import Fault, build
+
+if TYPE_CHECKING:
+    import trio
+
+__all__ = [
+    "CALLS",
+    "Call",
+    "DaemonStatus",
+    "DaemonStop",
+    "Handlers",
+    "ModelPathOf",
+    "PeersList",
+    "RunCreate",
+    "RunJoin",
+    "RunList",
+    "RunShow",
+    "RunWatch",
+    "answer_type",
+    "decode_call",
+]
+
+A = TypeVar("A")
+
+
+class Call(Struct, Generic[A], frozen=True, kw_only=True):
+    """A request; `A` is its answer, or what a stream consists of."""
+
+    name: ClassVar[str]
+    access: ClassVar[Literal["read", "write"]] = "read"
+    stream: ClassVar[bool] = False
+    """Answered by null once the subscription is in place; then events come until `end`."""
+    deadline_s: ClassVar[float] = 10.0
+    """After this a client stops waiting for the answer."""
+
+
+class DaemonStatus(Call[NodeStatus], frozen=True):
+    """The daemon at a glance."""
+
+    name: ClassVar[str] = "daemon.status"
+
+
+class DaemonStop(Call[Stopped], frozen=True):
+    """Stop the daemon; answered before it goes."""
+
+    name: ClassVar[str] = "daemon.stop"
+    access: ClassVar[Literal["read", "write"]] = "write"
+
+
+class RunCreate(Call[RunSummary], frozen=True):
+    """Start a run: this node's trainer makes the first params, and the node is its first member."""
+
+    name: ClassVar[str] = "run.create"
+    access: ClassVar[Literal["read", "write"]] = "write"
+    deadline_s: ClassVar[float] = 600.0  # the trainer imports its framework and makes a model
+
+    config: RunConfig
+
+
+class RunJoin(Call[RunSummary], frozen=True):
+    """Become a member of a run. `run` is ID or ID@round:hash; `pin` is round:hash where `run` has none."""
+
+    name: ClassVar[str] = "run.join"
+    access: ClassVar[Literal["read", "write"]] = "write"
+    deadline_s: ClassVar[float] = 120.0  # members are looked up and asked for the head
+
+    run: str
+    pin: str = ""
+
+
+class RunList(Call[list[RunSummary]], frozen=True):
+    """The runs that this node takes part in."""
+
+    name: ClassVar[str] = "run.list"
+
+
+class RunShow(Call[RunDetail], frozen=True):
+    """A run in full. `run` is its id or the beginning of it."""
+
+    name: ClassVar[str] = "run.show"
+
+    run: str
+
+
+class RunWatch(Call[AnyEvent], frozen=True):
+    """Events as they happen: of one run until it is finished, or of the whole node where `run` is empty."""
+
+    name: ClassVar[str] = "run.watch"
+    stream: ClassVar[bool] = True
+
+    run: str = ""
+
+
+class ModelPathOf(Call[ModelPath], frozen=True):
+    """The file with a round's certified params; `round` -1 is the newest."""
+
+    name: ClassVar[str] = "model.path"
+    deadline_s: ClassVar[float] = 600.0  # params that are not here yet are fetched
+
+    run: str
+    round: int = -1
+
+
+class PeersList(Call[list[PeerView]], frozen=True):
+    """Peers that this node is connected to, or has something against."""
+
+    name: ClassVar[str] = "peers.list"
+
+
+CALLS: dict[str, type[Call[Any]]] = {call.name: call for call in Call.__subclasses__()}
+"""By name."""
+
+
+class Handlers(Protocol):
+    """Whoever answers the calls."""
+
+    async def answer(self, call: Call[Any]) -> object:
+        """The answer to a call that is no stream. Raises PrimeError."""
+        ...
+
+    def watch(self, call: Call[Any]) -> "AbstractAsyncContextManager[trio.MemoryReceiveChannel[AnyEvent]]":
+        """The events of a stream, from when the context is entered; it ends with the channel. Raises PrimeError."""
+        ...
+
+
+def answer_type(call: type[Call[A]]) -> Any:
+    """The type of a call's answer, or of the events of a stream."""
+    (base,) = call.__orig_bases__  # type: ignore[attr-defined]  # set by Generic
+    return get_args(base)[0]
+
+
+def decode_call(method: str, params: bytes) -> Call[Any]:
+    """The call in a request. Raises CallError that names the path of what is wrong."""
+    call = CALLS.get(method)
+    if call is None:
+        raise CallError(f"there is no call {method!r}", hint=f"the calls are {', '.join(CALLS)}")
+    try:
+        decoded = build(call, msgspec.json.decode(params), "params")
+        if isinstance(decoded, RunCreate):
+            check(decoded.config)
+    except Fault as fault:
+        raise CallError(f"{method}: {fault}") from fault
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise CallError(f"{method}: params cannot be read: {error}") from error
+    return decoded

@@ -1,0 +1,75 @@
+"""What starts a run: the file that `run create` takes, and what the call carries."""
+
+import math
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from primep2p.config import read_toml
+from primep2p.model.errors import ConfigError
+from primep2p.model.records import Admission, Pipeline, RoundPolicy, Scalar
+from primep2p.strict import Fault, build
+
+__all__ = ["RunConfig", "check", "load_run"]
+
+
+class RunConfig(Struct, frozen=True, kw_only=True):
+    """A run before it has params: the trainer makes those on the node that creates it."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    """For people; the run's id is a hash."""
+    trainer: Annotated[str, Meta(min_length=1, max_length=64)]
+    """The name under which every member has this trainer."""
+    trainer_config: dict[str, Scalar | list[Scalar]] = {}
+    """Settings for the trainer, the same for every member."""
+    pipeline: Pipeline = Pipeline()
+    policy: RoundPolicy = RoundPolicy()
+    admission: Admission = Admission()
+
+
+def load_run(path: Path) -> RunConfig:
+    """The run in a TOML file, checked. Raises ConfigError."""
+    table = read_toml(path)
+    _quote_threshold(table)
+    try:
+        config = build(RunConfig, table)
+        check(config)
+    except Fault as fault:
+        raise ConfigError(f"{path.name}: {fault}") from fault
+    return config
+
+
+def check(config: RunConfig) -> None:
+    """Raises Fault where single values are fine and do not fit each other, or cannot travel in a record."""
+    policy = config.policy
+    if not Fraction(1, 2) <= Fraction(policy.consensus_threshold) <= 1:
+        raise Fault("policy.consensus_threshold", "must lie within 0.5 and 1")
+    for key in ("min_updates", "min_members"):
+        if getattr(policy, key) > policy.first_members:
+            raise Fault(f"policy.{key}", f"must not be above policy.first_members, which is {policy.first_members}")
+    for key in ("propose_s", "vote_s"):
+        if getattr(policy, key) > policy.step_cap_s:
+            raise Fault(f"policy.{key}", f"must not be above policy.step_cap_s, which is {policy.step_cap_s:g}")
+    if config.admission.mode == "allowlist" and not config.admission.peers:
+        raise Fault("admission.peers", 'must name a peer where admission.mode is "allowlist"')
+    if config.admission.mode == "open" and config.admission.peers:
+        raise Fault("admission.peers", 'has no effect unless admission.mode is "allowlist"')
+    for key, value in config.trainer_config.items():
+        for each in value if isinstance(value, list) else [value]:
+            _check_setting(f"trainer_config.{key}", each)
+
+
+def _check_setting(path: str, value: Scalar) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Fault(path, "must be a finite number")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise Fault(path, "must fit into 64 bits")
+
+
+def _quote_threshold(table: dict[str, Any]) -> None:
+    """A record holds the threshold as a decimal in text; in a file 0.66 without quotes says the same."""
+    policy = table.get("policy")
+    if isinstance(policy, dict) and isinstance(policy.get("consensus_threshold"), (int, float)):
+        policy["consensus_threshold"] = str(policy["consensus_threshold"])

@@ -1,0 +1,26 @@
+"""Async tests run under trio, and none for longer than 30 s."""
+
+import inspect
+
+import pytest
+import trio
+from hypothesis import HealthCheck, settings
+
+# Machines that run many tests at once are slow now and then: that is no fault of the code.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    wanted = inspect.signature(pyfuncitem.obj).parameters
+    arguments = {name: pyfuncitem.funcargs[name] for name in wanted}
+
+    async def bounded() -> None:
+        with trio.fail_after(30):
+            await pyfuncitem.obj(**arguments)
+
+    trio.run(bounded)
+    return True

@@ -1,0 +1,330 @@
+import json
+import os
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+import trio
+from fake_node import PEER, RUN, FakeNode
+
+from primep2p.control import server as server_module
+from primep2p.control.async_client import open_client
+from primep2p.control.calls import (
+    DaemonStatus,
+    DaemonStop,
+    ModelPathOf,
+    PeersList,
+    RunCreate,
+    RunJoin,
+    RunList,
+    RunShow,
+    RunWatch,
+)
+from primep2p.control.client import BlockingClient
+from primep2p.control.handlers import NodeHandlers
+from primep2p.control.jsonrpc import MAX_LINE_BYTES, InternalError
+from primep2p.control.place import link_path, socket_path
+from primep2p.control.server import QUEUE_LINES, ControlServer
+from primep2p.model.errors import CallError, ConfigError, PluginError, Unavailable
+from primep2p.model.records import RoundPolicy
+from primep2p.model.views import RunFinished, StepChanged, TrainingReported
+from primep2p.run_config import RunConfig
+
+DIGITS = RunConfig(name="digits", trainer="mlp", trainer_config={"epochs": 1, "layers": [64, 32]})
+
+
+class Serving:
+    """A served fake node."""
+
+    def __init__(self, node: FakeNode, server: ControlServer, path: Path, nursery: trio.Nursery) -> None:
+        self.node = node
+        self.server = server
+        self.path = path
+        self.nursery = nursery
+
+    async def connect(self) -> trio.SocketStream:
+        return await trio.open_unix_socket(str(self.path))
+
+
+@asynccontextmanager
+async def serving(tmp_path: Path) -> AsyncIterator[Serving]:
+    node = FakeNode(tmp_path)
+    path = socket_path(tmp_path, env={"XDG_RUNTIME_DIR": str(tmp_path)})
+    server = ControlServer(path, NodeHandlers(node), link=link_path(tmp_path))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.run)
+        yield Serving(node, server, path, nursery)
+        nursery.cancel_scope.cancel()
+
+
+async def ask(stream: trio.SocketStream, line: bytes) -> dict[str, object]:
+    await stream.send_all(line + b"\n")
+    return await read_line(stream)
+
+
+async def read_line(stream: trio.SocketStream) -> dict[str, object]:
+    received = b""
+    while not received.endswith(b"\n"):
+        more = await stream.receive_some(65_536)
+        assert more, f"closed after {received!r}"
+        received += more
+    return json.loads(received)
+
+
+async def test_every_call_reaches_its_verb_and_brings_its_answer_back(tmp_path):
+    async with serving(tmp_path) as it, open_client(tmp_path) as client:
+        assert (await client.call(DaemonStatus())).peer_id == PEER
+        assert (await client.call(RunCreate(config=DIGITS))).name == "digits"
+        assert it.node.created == [DIGITS]
+        assert (await client.call(RunJoin(run=f"{RUN}@7:{'cd' * 32}"))).run == RUN
+        assert it.node.joined == [(RUN, (7, bytes.fromhex("cd" * 32)))]
+        assert [run.name for run in await client.call(RunList())] == ["digits"]
+        assert (await client.call(RunShow(run=RUN[:4]))).quorum == 3
+        assert (await client.call(ModelPathOf(run=RUN))).round == -1
+        assert (await client.call(PeersList()))[0].connected
+        assert (await client.call(DaemonStop())).pid == os.getpid()
+        assert it.node.stopped.is_set()
+
+
+async def test_a_record_of_the_run_crosses_the_socket_with_the_names_of_its_fields(tmp_path):
+    async with serving(tmp_path) as it, await it.connect() as stream:
+        line = b'{"jsonrpc":"2.0","id":1,"method":"run.create","params":{"config":{"name":"x","trainer":"mlp",'
+        answer = await ask(stream, line + b'"policy":{"rounds":5}}}}')
+        assert "error" not in answer
+        assert it.node.created[0].policy == RoundPolicy(rounds=5)
+
+
+async def test_the_blocking_client_speaks_the_same_protocol(tmp_path):
+    def commands() -> None:
+        with BlockingClient(tmp_path) as client:
+            assert client.call(DaemonStatus()).peer_id == PEER
+            with pytest.raises(CallError, match="there is no run zz"):
+                client.call(RunShow(run="zz"))
+            assert client.call(RunList())[0].round == 3
+
+    async with serving(tmp_path):
+        await trio.to_thread.run_sync(commands)
+
+
+async def test_the_blocking_client_streams_until_the_run_is_finished(tmp_path):
+    seen: list[object] = []
+
+    def watch() -> None:
+        with BlockingClient(tmp_path) as client:
+            seen.extend(client.stream(RunWatch(run=RUN)))
+
+    async with serving(tmp_path) as it, trio.open_nursery() as nursery:
+        nursery.start_soon(trio.to_thread.run_sync, watch)
+        await it.node.watching.wait()
+        it.node.emit(RunFinished(run=RUN, round=3))
+        it.node.finish()
+    assert seen == [RunFinished(run=RUN, round=3)]
+
+
+async def test_a_stream_carries_every_kind_of_number_and_ends(tmp_path):
+    async with serving(tmp_path) as it, open_client(tmp_path) as client, client.stream(RunWatch()) as events:
+        it.node.emit(TrainingReported(run=RUN, round=1, step=1, steps=2, loss=float("nan")))
+        it.node.emit(TrainingReported(run=RUN, round=1, step=2, steps=2, loss=0.5))
+        it.node.finish()
+        assert [event.loss async for event in events] == [None, 0.5]
+
+
+async def test_leaving_a_connection_cancels_its_streams(tmp_path):
+    async with serving(tmp_path) as it:
+        async with open_client(tmp_path) as client, client.stream(RunWatch()):
+            assert not it.node.unwatched.is_set()
+        await it.node.unwatched.wait()
+
+
+async def test_calls_on_one_connection_run_at_the_same_time(tmp_path):
+    async with serving(tmp_path) as it, open_client(tmp_path) as client, trio.open_nursery() as nursery:
+        answered = trio.Event()
+
+        async def create() -> None:
+            await client.call(RunCreate(config=RunConfig(name="slow", trainer="mlp")))
+            answered.set()
+
+        nursery.start_soon(create)
+        assert (await client.call(DaemonStatus())).peer_id == PEER
+        assert not answered.is_set()
+        it.node.gate.set()
+        await answered.wait()
+
+
+async def test_a_call_under_way_is_carried_out_after_its_caller_left(tmp_path):
+    async with serving(tmp_path) as it:
+        async with await it.connect() as stream:
+            call = {"jsonrpc": "2.0", "id": 1, "method": "run.create"}
+            call["params"] = {"config": {"name": "slow", "trainer": "mlp"}}
+            await stream.send_all(json.dumps(call).encode() + b"\n")
+            await ask(stream, b'{"jsonrpc":"2.0","id":2,"method":"run.list"}')
+        it.node.gate.set()
+        await it.server.idle()
+        assert [run.name for run in it.node.created] == ["slow"]
+
+
+async def test_an_answer_is_on_its_way_before_idle_returns(tmp_path):
+    async with serving(tmp_path) as it, await it.connect() as stream:
+        await stream.send_all(b'{"jsonrpc":"2.0","id":1,"method":"daemon.stop"}\n')
+        await it.node.stopped.wait()
+        await it.server.idle()
+        it.nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            assert (await read_line(stream))["result"] == {"pid": os.getpid()}
+
+
+async def test_errors_keep_whose_fault_they_are_across_the_socket(tmp_path):
+    async with serving(tmp_path), open_client(tmp_path) as client:
+        with pytest.raises(PluginError) as plugin:
+            await client.call(RunCreate(config=RunConfig(name="x", trainer="broken")))
+        assert (plugin.value.sentence, plugin.value.stderr, plugin.value.hint) == (
+            "the trainer raised",
+            "Traceback: no",
+            "look at it",
+        )
+        with pytest.raises(CallError, match="there is no run zz") as call:
+            await client.call(RunShow(run="zz"))
+        assert call.value.hint == "run list shows them"
+        with pytest.raises(CallError, match="there is no run zz"):
+            async with client.stream(RunWatch(run="zz")):
+                pass
+
+
+async def test_a_bug_in_a_handler_is_answered_and_the_daemon_lives(tmp_path):
+    async with serving(tmp_path), open_client(tmp_path) as client:
+        with pytest.raises(InternalError, match="internal error: ZeroDivisionError"):
+            await client.call(RunCreate(config=RunConfig(name="x", trainer="bug")))
+        assert (await client.call(DaemonStatus())).peer_id == PEER
+
+
+@pytest.mark.parametrize(
+    ("line", "number", "sentence"),
+    [
+        (b"hello", -32700, "not JSON"),
+        (b"\xff\xfe", -32700, "not JSON"),
+        (b"[" * 5000, -32600, "not a JSON-RPC 2.0 request"),
+        (b'{"jsonrpc":"2.0","id":1,"method":"run.list","params":' + b"[" * 5000, -32700, "not JSON"),
+        (b"[]", -32600, "not a JSON-RPC 2.0 request"),
+        (b'{"jsonrpc":"2.0","method":"run.list"}', -32600, "missing required field `id`"),
+        (b'{"jsonrpc":"1.0","id":1,"method":"run.list"}', -32600, "Invalid enum value '1.0'"),
+        (b'{"jsonrpc":"2.0","id":1,"method":"run.lst"}', -32601, "there is no call 'run.lst'"),
+        (b'{"jsonrpc":"2.0","id":1,"method":"run.show"}', -32602, "run.show: params.run is missing"),
+        (
+            b'{"jsonrpc":"2.0","id":1,"method":"run.show","params":{"run":"a","rnu":1}}',
+            -32602,
+            "run.show: params.rnu is not known: did you mean run?",
+        ),
+        (
+            b'{"jsonrpc":"2.0","id":1,"method":"run.create","params":'
+            b'{"config":{"name":"x","trainer":"t","policy":{"roudns":1}}}}',
+            -32602,
+            "run.create: params.config.policy.roudns is not known: did you mean rounds?",
+        ),
+        (
+            b'{"jsonrpc":"2.0","id":1,"method":"run.create","params":'
+            b'{"config":{"name":"x","trainer":"t","policy":{"min_updates":9}}}}',
+            -32602,
+            "run.create: policy.min_updates must not be above policy.first_members, which is 4",
+        ),
+        (
+            b'{"jsonrpc":"2.0","id":1,"method":"run.join","params":{"run":"xyz"}}',
+            -32000,
+            "'xyz' is not the id of a run",
+        ),
+    ],
+)
+async def test_what_is_no_call_gets_an_error_and_the_connection_goes_on(tmp_path, line, number, sentence):
+    async with serving(tmp_path) as it, await it.connect() as stream:
+        error = (await ask(stream, line))["error"]
+        assert isinstance(error, dict)
+        assert error["code"] == number
+        assert sentence in error["message"]
+        assert error["data"]["code"] == "call"
+        assert (await ask(stream, b'{"jsonrpc":"2.0","id":9,"method":"run.list"}'))["id"] == 9
+
+
+async def test_a_line_beyond_the_limit_closes_its_connection_only(tmp_path):
+    async with serving(tmp_path) as it, await it.connect() as stream, open_client(tmp_path) as other:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send_quietly, stream, b"x" * (MAX_LINE_BYTES + 2))
+            assert "connection is closed" in str((await read_line(stream))["error"])
+        assert await stream.receive_some(1) == b""
+        assert (await other.call(DaemonStatus())).peer_id == PEER
+
+
+async def send_quietly(stream: trio.SocketStream, sent: bytes) -> None:
+    with suppress(trio.BrokenResourceError):
+        await stream.send_all(sent)
+
+
+async def test_a_reader_too_slow_for_its_events_is_dropped_and_others_are_not(tmp_path):
+    async with serving(tmp_path) as it, await it.connect() as slow:
+        await ask(slow, b'{"jsonrpc":"2.0","id":1,"method":"run.watch"}')
+        fat = StepChanged(run=RUN, round=1, view=0, step="x" * 4096)
+        for _ in range(QUEUE_LINES * 3):  # its socket takes some of them
+            it.node.emit(fat)
+        await it.node.unwatched.wait()
+        async with open_client(tmp_path) as other:
+            assert (await other.call(DaemonStatus())).peer_id == PEER
+
+
+async def test_too_many_calls_under_way_are_refused_and_not_queued(tmp_path):
+    async with serving(tmp_path) as it, await it.connect() as stream:
+        for number in range(server_module.MAX_CALLS):
+            await ask(stream, b'{"jsonrpc":"2.0","id":%d,"method":"run.watch"}' % number)
+        answer = await ask(stream, b'{"jsonrpc":"2.0","id":"one more","method":"run.list"}')
+        assert "calls are under way" in str(answer["error"])
+
+
+async def test_the_socket_is_its_owners_alone_and_gone_afterwards(tmp_path):
+    async with serving(tmp_path) as it:
+        assert stat.S_IMODE(it.path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(it.path.parent.stat().st_mode) == 0o700
+        assert link_path(tmp_path).readlink() == it.path
+    assert not it.path.exists()
+    assert not link_path(tmp_path).is_symlink()
+    with pytest.raises(Unavailable, match=f"no daemon runs for {tmp_path}; start it with: primep2p daemon start"):
+        BlockingClient(tmp_path)
+
+
+async def test_another_users_connection_is_refused(tmp_path, monkeypatch):
+    async with serving(tmp_path) as it:
+        monkeypatch.setattr(server_module, "peer_uid", lambda connection: 12_345)
+        async with await it.connect() as stream:
+            assert await stream.receive_some(1) == b""
+
+
+async def test_the_socket_of_a_dead_daemon_is_replaced_and_that_of_a_living_one_is_not(tmp_path):
+    path = socket_path(tmp_path, env={"XDG_RUNTIME_DIR": str(tmp_path)})
+    path.parent.mkdir(mode=0o700)
+    with trio.socket.socket(trio.socket.AF_UNIX) as dead:
+        await dead.bind(str(path))
+    async with serving(tmp_path) as it:
+        second = ControlServer(it.path, NodeHandlers(it.node))
+        with pytest.raises(Unavailable, match="another daemon answers"):
+            await second.run()
+        async with open_client(tmp_path) as client:
+            assert (await client.call(DaemonStatus())).peer_id == PEER
+
+
+async def test_a_socket_directory_that_is_a_link_or_open_to_others_is_refused(tmp_path):
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "open").mkdir(mode=0o700)
+    (tmp_path / "open").chmod(0o755)
+    for name, sentence in (("link", "is a link or a file"), ("open", "is open to others")):
+        with pytest.raises(ConfigError, match=sentence):
+            await ControlServer(tmp_path / name / "x.sock", NodeHandlers(FakeNode(tmp_path))).run()
+
+
+def test_a_socket_path_too_long_for_a_socket_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"longer than the \d+ bytes"):
+        socket_path(tmp_path, f"/{'x' * 120}/control.sock")
+
+
+def test_homes_do_not_share_a_socket_and_a_long_home_still_has_a_short_one(tmp_path):
+    first, second = (socket_path(tmp_path / ("x" * 200) / name, env={}) for name in ("a", "b"))
+    assert first != second
+    assert first.parent == Path(f"/tmp/primep2p-{os.getuid()}")

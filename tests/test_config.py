@@ -1,0 +1,210 @@
+import os
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from primep2p.config import NodeConfig, load
+from primep2p.model.errors import ConfigError
+from primep2p.model.records import RoundPolicy
+from primep2p.run_config import RunConfig, load_run
+from primep2p.strict import build, plain
+
+TOP = Path(__file__).resolve().parents[1]
+PEER = "12D3KooW" + "A" * 44
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "node.toml"
+    path.write_text(text)
+    return path
+
+
+def test_node_toml_at_the_top_has_every_key_with_its_default():
+    table = tomllib.loads((TOP / "node.toml").read_text())
+    assert table == plain(NodeConfig())
+    assert build(NodeConfig, table) == NodeConfig()
+
+
+def test_without_a_file_everything_is_default_and_the_home_absolute():
+    config = load(None, {})
+    assert config.home == Path("~/.primep2p").expanduser()
+    assert config.p2p == NodeConfig().p2p
+
+
+def test_relative_paths_start_at_the_file(tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    path = written(
+        tmp_path, '[node]\nhome = "h"\n[control]\nsocket = "s"\n[trainer]\ndata = "d"\nplugins = { a = "p.py:C" }'
+    )
+    config = load(path, {})
+    assert config.home == tmp_path / "h"
+    assert config.control.socket == str(tmp_path / "s")
+    assert config.trainer.data == str(tmp_path / "d")
+    assert config.trainer.plugins == {"a": f"{tmp_path}/p.py:C"}
+
+
+def test_the_file_is_c_then_the_variable_then_the_one_in_the_home(tmp_path):
+    for name in ("c", "variable", "home"):
+        (tmp_path / name).mkdir()
+        written(tmp_path / name, f'[node]\nnetwork = "{name}"')
+    env = {"PRIMEP2P_CONFIG": str(tmp_path / "variable" / "node.toml")}
+    assert load(tmp_path / "c" / "node.toml", env, home=tmp_path / "home").node.network == "c"
+    assert load(None, env, home=tmp_path / "home").node.network == "variable"
+    assert load(None, {}, home=tmp_path / "home").node.network == "home"
+    assert load(None, {"PRIMEP2P__NODE__HOME": str(tmp_path / "home")}).node.network == "home"
+
+
+def test_the_environment_beats_the_file_and_home_beats_both(tmp_path):
+    path = written(tmp_path, '[node]\nhome = "file"\nnetwork = "file"\n[store]\nkeep_updates = 9')
+    env = {"PRIMEP2P__NODE__NETWORK": "7", "PRIMEP2P__P2P__LISTEN": '["/ip4/127.0.0.1/tcp/0"]', "HOME": "/x"}
+    config = load(path, env, home=tmp_path / "flag")
+    assert config.home == tmp_path / "flag"
+    assert config.node.network == "7"
+    assert config.p2p.listen == ("/ip4/127.0.0.1/tcp/0",)
+    assert config.store.keep_updates == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('[p2p]\nlisten = ["x"]', "p2p.listen[0] must be a multiaddr such as /ip4/0.0.0.0/tcp/4650"),
+        ('[p2p]\nlisten = ["/ip4/0.0.0.0/tcp/1", 7]', "p2p.listen[1] must be a string, not an integer"),
+        ('[p2p]\nlisten = "/ip4/0.0.0.0/tcp/1"', "p2p.listen must be an array, not a string"),
+        ("[p2p]\nlistn = []", "p2p.listn is not known: did you mean listen?"),
+        ("[pp]", "pp is not known: did you mean p2p?"),
+        ("[quux]", "quux is not known: the keys here are node, p2p, control, trainer, store, log"),
+        ("log = 1", "log must be a table of keys and values"),
+        ("[store]\nkeep_updates = 0", "store.keep_updates must be an integer >= 1"),
+        ("[store]\nkeep_updates = 1.5", "store.keep_updates must be an integer, not a number"),
+        ('[log]\nlevel = "loud"', "log.level must be one of debug, info, warning, error"),
+        ("[trainer]\nsilent_s = 0", "trainer.silent_s must be a number > 0.0"),
+        (
+            '[trainer]\nplugins = { a = "b" }',
+            "trainer.plugins.a must be a file and a class such as trainer.py:MyTrainer",
+        ),
+        ("x", "not TOML"),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_sentence_with_its_path(tmp_path, text, sentence):
+    with pytest.raises(ConfigError) as error:
+        load(written(tmp_path, text), {})
+    assert error.value.sentence.startswith(f"node.toml: {sentence}")
+    assert "\n" not in error.value.sentence
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("PRIMEP2P__P2P__LISTEN", "7", "p2p.listen must be an array, not an integer"),
+        ("PRIMEP2P__P2P__LISTN", "[]", "p2p.listn is not known: did you mean listen?"),
+        ("PRIMEP2P__PP__LISTEN", "[]", "pp is not known"),
+        ("PRIMEP2P__P2P", "[]", "is not of the form PRIMEP2P__SECTION__KEY"),
+        ("PRIMEP2P__STORE__KEEP_UPDATES", "1\nx = 2", "store.keep_updates must be an integer, not a string"),
+    ],
+)
+def test_a_mistake_in_the_environment_names_its_variable(variable, value, sentence):
+    with pytest.raises(ConfigError) as error:
+        load(None, {variable: value})
+    assert error.value.sentence.startswith(f"{variable}: {sentence}")
+
+
+@pytest.mark.parametrize(
+    ("address", "good"),
+    [
+        ("/ip4/127.0.0.1/tcp/0", True),
+        ("/ip6/::1/tcp/4650", True),
+        ("/dns4/node.example.org/tcp/443/ws", True),
+        (f"/ip4/127.0.0.1/tcp/4650/p2p/{PEER}", True),
+        (f"/dns/example.org/tcp/1/ws/p2p/{PEER}", True),
+        ("/ip4/256.0.0.1/tcp/1", False),
+        ("/ip4/127.0.0.1/tcp/65536", False),
+        ("/ip4/127.0.0.1/udp/1", False),
+        ("/ip4/127.0.0.1/tcp/1/p2p/x", False),
+        ("/dns4//tcp/1", False),
+        ("127.0.0.1:4650", False),
+        ("", False),
+    ],
+)
+def test_addresses_are_what_the_host_can_dial(tmp_path, address, good):
+    path = written(tmp_path, f'[p2p]\nlisten = ["{address}"]')
+    if good:
+        assert load(path, {}).p2p.listen == (address,)
+    else:
+        with pytest.raises(ConfigError, match="must be a multiaddr"):
+            load(path, {})
+
+
+def test_a_bootstrap_address_must_name_its_peer(tmp_path):
+    assert load(written(tmp_path, f'[p2p]\nbootstrap = ["/ip4/127.0.0.1/tcp/1/p2p/{PEER}"]'), {}).p2p.bootstrap
+    with pytest.raises(ConfigError, match=r"p2p.bootstrap\[0\] must be a multiaddr with a peer id"):
+        load(written(tmp_path, '[p2p]\nbootstrap = ["/ip4/127.0.0.1/tcp/1"]'), {})
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root reads everything")
+def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path):
+    written(tmp_path, "").chmod(0)
+    with pytest.raises(ConfigError, match="cannot read"):
+        load(tmp_path / "node.toml", {})
+
+
+def test_a_file_that_is_not_there_is_a_sentence(tmp_path):
+    with pytest.raises(ConfigError, match=r"there is no file .*x\.toml"):
+        load(tmp_path / "x.toml", {})
+
+
+# ---- runs
+
+
+def run_of(tmp_path: Path, text: str) -> RunConfig:
+    path = tmp_path / "run.toml"
+    path.write_text('name = "x"\ntrainer = "mlp"\n' + text)
+    return load_run(path)
+
+
+def test_the_example_is_a_run_and_its_comments_show_the_defaults(tmp_path):
+    example = (TOP / "examples" / "run.toml").read_text()
+    assert load_run(TOP / "examples" / "run.toml").trainer == "mlp"
+    head, tables = example.split("[pipeline]")
+    shown = "\n".join(line.removeprefix("# ") for line in tables.splitlines())
+    (tmp_path / "run.toml").write_text(head + "[pipeline]\n" + shown)
+    full = load_run(tmp_path / "run.toml")
+    assert full == load_run(TOP / "examples" / "run.toml")
+    every_key = tomllib.loads((tmp_path / "run.toml").read_text())
+    for section in ("pipeline", "policy", "admission"):
+        assert every_key[section].keys() == plain(getattr(full, section)).keys()
+
+
+def test_a_threshold_may_be_written_as_a_number(tmp_path):
+    assert run_of(tmp_path, "[policy]\nconsensus_threshold = 0.75").policy == RoundPolicy(consensus_threshold="0.75")
+    assert run_of(tmp_path, '[policy]\nconsensus_threshold = "1"').policy.consensus_threshold == "1"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[policy]\nconsensus_threshold = 0.4", "policy.consensus_threshold must lie within 0.5 and 1"),
+        ("[policy]\nconsensus_threshold = 7", "policy.consensus_threshold must be a decimal such as 0.66"),
+        ("[policy]\nmin_updates = 5", "policy.min_updates must not be above policy.first_members, which is 4"),
+        ("[policy]\nmin_members = 5", "policy.min_members must not be above policy.first_members, which is 4"),
+        ("[policy]\nvote_s = 31.0", "policy.vote_s must not be above policy.step_cap_s, which is 30"),
+        ("[policy]\nrounds = -1", "policy.rounds must be an integer >= 0"),
+        ("[policy]\nround = 1", "policy.round is not known: did you mean rounds?"),
+        ('[pipeline]\nrule = "best"', "pipeline.rule must be one of fedavg"),
+        ('[admission]\nmode = "allowlist"', "admission.peers must name a peer"),
+        (f'[admission]\npeers = ["{PEER}"]', "admission.peers has no effect unless"),
+        ("[trainer_config]\na = nan", "trainer_config.a must be a finite number"),
+        ("[trainer_config]\na = [1, 9223372036854775808]", "trainer_config.a must fit into 64 bits"),
+        ("[trainer_config]\na = { b = 1 }", "trainer_config.a must be"),
+    ],
+)
+def test_a_mistake_in_a_run_is_one_sentence_with_its_path(tmp_path, text, sentence):
+    with pytest.raises(ConfigError) as error:
+        run_of(tmp_path, text)
+    assert error.value.sentence.startswith(f"run.toml: {sentence}")
+
+
+def test_a_run_without_a_name_says_so(tmp_path):
+    (tmp_path / "run.toml").write_text('trainer = "mlp"')
+    with pytest.raises(ConfigError, match=r"run.toml: name is missing"):
+        load_run(tmp_path / "run.toml")
