@@ -10,7 +10,30 @@ from typing import Protocol
 
 from primep2p.model.ids import PeerId
 
-__all__ = ["Directory", "Handler", "Heard", "Host", "PeerConnected", "PeerEvent", "PeerLost", "Stream"]
+__all__ = [
+    "MAX_HEARD_BEHIND",
+    "MAX_KEY_BYTES",
+    "MAX_PUBLISH_BYTES",
+    "MAX_VALUE_BYTES",
+    "Directory",
+    "Handler",
+    "Heard",
+    "Host",
+    "PeerConnected",
+    "PeerEvent",
+    "PeerLost",
+    "Stream",
+    "check_key",
+    "check_payload",
+    "check_value",
+]
+
+MAX_PUBLISH_BYTES = 512 * 1024
+"""Half of what libp2p's gossip carries before it drops a message without a word."""
+
+MAX_HEARD_BEHIND = 256
+MAX_KEY_BYTES = 50
+MAX_VALUE_BYTES = 4 * 1024
 
 
 class Stream(Protocol):
@@ -140,3 +163,21 @@ class Directory(Protocol):
     async def find_peer(self, peer: PeerId) -> bool:
         """Whether an address of `peer` is known to the host now, after looking it up."""
         ...
+
+
+def check_payload(payload: bytes) -> None:
+    """Raises ValueError for what is too large to publish."""
+    if len(payload) > MAX_PUBLISH_BYTES:
+        raise ValueError(f"a message of {len(payload)} bytes, more than the {MAX_PUBLISH_BYTES} allowed")
+
+
+def check_key(key: str) -> None:
+    """Raises ValueError for what is not a key of the directory."""
+    if not 0 < len(key.encode()) <= MAX_KEY_BYTES or not key.isprintable():
+        raise ValueError(f"a directory key is 1 to {MAX_KEY_BYTES} printable bytes, not {key!r}")
+
+
+def check_value(value: bytes) -> None:
+    """Raises ValueError for what is too large for the directory."""
+    if len(value) > MAX_VALUE_BYTES:
+        raise ValueError(f"a directory value of {len(value)} bytes, more than the {MAX_VALUE_BYTES} allowed")
