@@ -1,0 +1,174 @@
+"""One process of a trainer, from start to reaping: its pipe, its end, and what it prints."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from primep2p.plugin.frames import Answer, FrameReader, Request, decode_answer, encode
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus  # the stubs that libp2p brings hide trio's own types
+
+__all__ = ["Child", "Fault", "Log", "live"]
+
+EXIT_S = 1.0
+"""From the end of the pipe until the process has exited, so that its status can be told."""
+
+DRAIN_S = 0.5
+"""For what a dead trainer printed; only a grandchild that left the process group keeps that pipe open longer."""
+
+LOG_BYTES = 2**20
+"""The log and its predecessor: 2 MiB at the most, however much a trainer prints."""
+
+TAIL_BYTES = 8192
+TAIL_LINES = 20
+READ_BYTES = 65_536
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+"""1 unless the owner set them: several nodes on one computer, each with a pool that spins on every core, slow each
+other down, and on small models a pool is slower than one thread even alone."""
+
+SECRETS = "PRIMEP2P__"
+"""The daemon's own settings in the environment, passphrases among them, are not for a trainer."""
+
+
+class Fault(Exception):
+    """What the process did wrong, as the end of a sentence that begins with its name."""
+
+
+class Child:
+    """The living process. `gone` is set once it is reaped and its output read; then its status is known."""
+
+    def __init__(self, process: trio.Process, pipe: trio.SocketStream) -> None:
+        self.gone = trio.Event()
+        self.killed = False
+        self._process = process
+        self._pipe = pipe
+        self._reader = FrameReader()
+        self._bodies: deque[bytes] = deque()
+
+    def kill(self) -> None:
+        """At once, with all that it forked; `gone` follows."""
+        self.killed = True
+        if self._process.returncode is None:
+            _kill_group(self._process)
+
+    async def send(self, request: Request) -> None:
+        """All of it. Raises Fault where the process has ended."""
+        try:
+            await self._pipe.send_all(encode(request))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise await self._ended() from None
+
+    async def answer(self, silent_s: float, finish_s: float) -> Answer:
+        """The next one. Raises Fault when none comes in `silent_s` or until `finish_s`, or what comes is none."""
+        with trio.move_on_at(min(trio.current_time() + silent_s, finish_s)):
+            try:
+                while not self._bodies:
+                    received = await self._pipe.receive_some(READ_BYTES)
+                    if not received:
+                        raise await self._ended()
+                    self._bodies.extend(self._reader.feed(received))
+                return decode_answer(self._bodies.popleft())
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                raise await self._ended() from None
+            except (ValueError, msgspec.DecodeError, RecursionError) as error:
+                raise Fault(f" wrote nonsense into the daemon's pipe: {error}") from error
+        if trio.current_time() >= finish_s:
+            raise Fault(" was not done by its deadline")
+        raise Fault(f" reported nothing for {silent_s:g} s")
+
+    async def _ended(self) -> Fault:
+        with trio.move_on_after(EXIT_S):
+            await self._process.wait()
+        status = self._process.returncode
+        if status is None:
+            return Fault(" closed the daemon's pipe")
+        if status == -signal.SIGKILL:
+            return Fault(" was killed, perhaps for want of memory")
+        return Fault(f" exited with status {status}" if status >= 0 else f" died of signal {-status}")
+
+
+async def live(directory: Path, log: "Log", *, task_status: "TaskStatus[Child]") -> None:
+    """Owns one process: starts it in `directory`, keeps its output, leaves neither it nor its group behind."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        process = await _open(directory, theirs)
+        theirs.close()  # so that the end of the process is the end of the pipe
+        output = process.stdout
+        assert output is not None
+        pipe = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+        child = Child(process, pipe)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(log.keep, output)
+                task_status.started(child)
+                await process.wait()
+                _kill_group(process)  # what it forked holds its pipes open
+                nursery.cancel_scope.deadline = trio.current_time() + DRAIN_S
+        finally:
+            child.kill()
+            pipe.socket.close()
+            with trio.CancelScope(shield=True):
+                await process.wait()
+                await output.aclose()
+            child.gone.set()
+
+
+async def _open(directory: Path, theirs: socket.socket) -> trio.Process:
+    """Not on PR_SET_PDEATHSIG: it strikes when the thread that forked ends, and trio's threads do."""
+    start = partial(
+        trio.lowlevel.open_process,
+        [sys.executable, "-P", "-m", "primep2p.plugin.worker", str(theirs.fileno())],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        pass_fds=[theirs.fileno()],
+        start_new_session=True,
+    )
+    passed_on = {name: value for name, value in os.environ.items() if not name.startswith(SECRETS)}
+    return await start(cwd=directory, env=dict.fromkeys(THREADS, "1") | passed_on)
+
+
+def _kill_group(process: trio.Process) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # gone; macOS says "not permitted" of a group of zombies
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+class Log:
+    """What a trainer prints: in a file and its predecessor, both capped, with the last lines at hand."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._tail = b""
+
+    async def keep(self, output: trio.abc.ReceiveStream) -> None:
+        """One process's output until its end; the last process's lines are no longer the tail."""
+        self._tail = b""
+        file = self.path.open("ab", buffering=0)
+        try:
+            async for printed in output:
+                self._tail = (self._tail + printed)[-TAIL_BYTES:]
+                file.write(printed)
+                if file.tell() > LOG_BYTES:
+                    file.close()
+                    self.path.replace(self.path.with_suffix(".log.1"))
+                    file = self.path.open("ab", buffering=0)
+        finally:
+            file.close()
+
+    def tail(self) -> str:
+        """The last lines, without what would drive a terminal."""
+        text = self._tail.decode(errors="replace").expandtabs(4)
+        lines = ["".join(filter(str.isprintable, line)) for line in text.splitlines()]
+        return "\n".join(lines[-TAIL_LINES:])

@@ -1,0 +1,253 @@
+"""A run's trainer as the daemon sees it: its process is started when asked and killed when it misbehaves.
+
+Nothing that comes back is trusted: answers are typed and bounded, result files are compared with the run's tensors.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import trio
+
+from primep2p.model.errors import PluginError, Unavailable
+from primep2p.model.records import Scalar, TensorSpec
+from primep2p.plugin import frames
+from primep2p.plugin.child import Child, Fault, Log, live
+from primep2p.plugin.discovery import find
+from primep2p.plugin.tensors import check_file
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus  # the stubs that libp2p brings hide trio's own types
+
+__all__ = ["InitialModel", "Report", "Trained", "TrainerWorker", "Worker"]
+
+SILENT_S = 120.0
+"""A trainer that reports nothing for so long is taken to hang. Importing a large framework takes 10 to 30 s."""
+
+DEADLINE_S = 600.0
+"""For first params and evaluation; training gets its deadline from the round."""
+
+Report = Callable[[int, int, float], None]
+"""step, steps (0: unknown), loss (may be NaN)."""
+
+
+@dataclass(frozen=True, slots=True)
+class InitialModel:
+    """The first params of a run as a safetensors file, which the caller takes over, and what is in it."""
+
+    params: Path
+    tensors: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A checked delta as a safetensors file, which the caller takes over; `seconds` is how long training took."""
+
+    delta: Path
+    examples: int
+    metrics: dict[str, float]
+    seconds: float
+
+
+def _say_nothing(step: int, steps: int, loss: float) -> None:
+    """The report of whoever wants none."""
+
+
+class TrainerWorker(Protocol):
+    """The seam to a run's trainer. One request at a time. Verbs raise PluginError, or Unavailable once stopped;
+    cancelling one kills the trainer, which is made anew at the next request."""
+
+    async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled; then the trainer is gone."""
+        ...
+
+    async def init(self, seed: int, *, report: Report = _say_nothing) -> InitialModel:
+        """The first params of a run."""
+        ...
+
+    async def train(
+        self, round: int, seed: int, params: Path, *, deadline_s: float, report: Report = _say_nothing
+    ) -> Trained:
+        """What training makes of the file `params`, at most `deadline_s` from now."""
+        ...
+
+    async def evaluate(self, round: int, seed: int, params: Path, *, report: Report = _say_nothing) -> dict[str, float]:
+        """What the trainer measures of the file `params` on this node's data."""
+        ...
+
+
+A = TypeVar("A", bound=frames.Numbered)
+
+
+class Worker:
+    """Supervises the process of a run's trainer: started at the first request, and again after a fault.
+
+    `directory` becomes this worker's own: results, the trainer's log, its scratch directory. `tensors` may be empty
+    for a run that `init` is to define.
+    """
+
+    def __init__(
+        self,
+        trainer: str,
+        *,
+        plugins: Mapping[str, str],
+        config: Mapping[str, Scalar | list[Scalar]],
+        data: Path | None,
+        directory: Path,
+        tensors: tuple[TensorSpec, ...] = (),
+        silent_s: float = SILENT_S,
+    ) -> None:
+        self._trainer = trainer
+        self._plugins = plugins
+        self._config = config
+        self._data = data
+        self._directory = directory.absolute()
+        self._tensors = tensors
+        self._silent_s = silent_s
+        self._log = Log(self._directory / "trainer.log")
+        self._nursery: trio.Nursery | None = None
+        self._child: Child | None = None
+        self._number = 0
+        self._busy = False
+
+    async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled; then the process is killed with all it forked, and reaped."""
+        for directory in (self._directory, self._directory / "scratch"):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.chmod(0o700)
+        for leftover in self._directory.glob("result-*.safetensors"):
+            leftover.unlink()
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None  # before the process ends, which is then no fault of its own
+
+    async def init(self, seed: int, *, report: Report = _say_nothing) -> InitialModel:
+        """The first params of a run."""
+        result = self._next_result()
+
+        def check(answer: frames.Initialised) -> None:
+            check_file(result, answer.tensors)
+
+        request = frames.Initialise(self._number, seed, str(result))
+        answer, _ = await self._ask(request, frames.Initialised, check, DEADLINE_S, report)
+        self._tensors = self._tensors or answer.tensors
+        return InitialModel(result, answer.tensors)
+
+    async def train(
+        self, round: int, seed: int, params: Path, *, deadline_s: float, report: Report = _say_nothing
+    ) -> Trained:
+        """What training makes of the file `params`, at most `deadline_s` from now."""
+        result = self._next_result()
+
+        def check(answer: frames.Trained) -> None:
+            check_metrics(answer.metrics)
+            check_file(result, self._tensors)
+
+        request = frames.Train(self._number, round, seed, _absolute(params), str(result))
+        answer, seconds = await self._ask(request, frames.Trained, check, deadline_s, report)
+        return Trained(result, answer.examples, answer.metrics, seconds)
+
+    async def evaluate(self, round: int, seed: int, params: Path, *, report: Report = _say_nothing) -> dict[str, float]:
+        """What the trainer measures of the file `params` on this node's data."""
+        self._next_result()  # numbered, though its result is no file
+
+        def check(answer: frames.Evaluated) -> None:
+            check_metrics(answer.metrics)
+
+        request = frames.Evaluate(self._number, round, seed, _absolute(params))
+        answer, _ = await self._ask(request, frames.Evaluated, check, DEADLINE_S, report)
+        return answer.metrics
+
+    def _next_result(self) -> Path:
+        self._number += 1
+        return self._result()
+
+    def _result(self) -> Path:
+        return self._directory / f"result-{self._number}.safetensors"
+
+    async def _ask(
+        self, request: frames.Request, wanted: type[A], check: Callable[[A], None], deadline_s: float, report: Report
+    ) -> tuple[A, float]:
+        """The checked answer, and its seconds. Whatever else ends this kills the process and removes the result."""
+        if self._busy:
+            raise trio.BusyResourceError("a trainer answers one request at a time")
+        self._busy, usable = True, False
+        try:
+            answer, seconds = await self._exchange(request, wanted, trio.current_time() + deadline_s, report)
+            await trio.to_thread.run_sync(check, answer)
+            usable = True
+            return answer, seconds
+        except Fault as fault:
+            raise await self._failed(str(fault)) from None
+        except (OSError, ValueError) as error:
+            raise await self._failed(f" gave a result that cannot be used: {error}") from error
+        finally:
+            self._busy = False
+            if not usable:
+                self._result().unlink(missing_ok=True)
+                if self._child is not None:
+                    self._child.kill()
+
+    async def _exchange(
+        self, request: frames.Request, wanted: type[A], finish_s: float, report: Report
+    ) -> tuple[A, float]:
+        child = await self._ready(finish_s)
+        begin_s = trio.current_time()
+        await child.send(request)
+        while isinstance(answer := await child.answer(self._silent_s, finish_s), frames.Reported):
+            if answer.number == self._number:
+                report(answer.step, answer.steps, answer.loss)
+        if isinstance(answer, frames.Failed):
+            raise Fault(f": {answer.sentence}")
+        if not isinstance(answer, wanted) or answer.number != self._number:
+            raise Fault(" gave an answer that nothing asked for")
+        return answer, trio.current_time() - begin_s
+
+    async def _ready(self, finish_s: float) -> Child:
+        """The living process with its trainer made."""
+        if self._nursery is None:
+            raise Unavailable("the trainer is stopped")
+        if self._child is not None and not self._child.killed and not self._child.gone.is_set():
+            return self._child
+        if self._child is not None:
+            await self._child.gone.wait()
+        code = await trio.to_thread.run_sync(find, self._trainer, self._plugins)
+        scratch = self._directory / "scratch"
+        data = "" if self._data is None else _absolute(self._data)
+        child: Child = await self._nursery.start(live, scratch, self._log)
+        self._child = child
+        await child.send(frames.Load(code.location, code.attribute, dict(self._config), data, str(scratch)))
+        match await child.answer(self._silent_s, finish_s):
+            case frames.Loaded():
+                return child
+            case frames.Failed(sentence=sentence):
+                raise Fault(f": {sentence}")
+            case _:
+                raise Fault(" gave an answer that nothing asked for")
+
+    async def _failed(self, what: str) -> PluginError | Unavailable:
+        """The process is gone and its log complete when this returns."""
+        if self._child is not None:
+            self._child.kill()
+            await self._child.gone.wait()
+        if self._nursery is None:
+            return Unavailable("the trainer is stopped")
+        return PluginError(f"trainer {self._trainer}{what}", stderr=self._log.tail(), hint=f"its log: {self._log.path}")
+
+
+def _absolute(path: Path) -> str:
+    """The process has another working directory."""
+    return str(path.absolute())
+
+
+def check_metrics(metrics: Mapping[str, float]) -> None:
+    """Raises ValueError where one is not finite; their number and names are bounded by the frame's type."""
+    for name, value in metrics.items():
+        if not isfinite(value):
+            raise ValueError(f"metric {name!r} is not finite")

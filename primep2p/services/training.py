@@ -1,0 +1,100 @@
+"""A run's training on this node: asks the trainer for one thing at a time, and tells the owner how it goes."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from primep2p.model.errors import PluginError
+from primep2p.model.views import PluginFailed, TrainingReported
+from primep2p.plugin.process import InitialModel, Report, Trained, TrainerWorker
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus  # the stubs that libp2p brings hide trio's own types
+
+__all__ = ["InitialModel", "Trained", "Training", "TrainingEvent"]
+
+TrainingEvent = TrainingReported | PluginFailed
+
+NO_LOSS = -1.0
+"""Stands in an event for a loss that was not reported or is not finite, which JSON cannot say."""
+
+
+class Training:
+    """Drives one run's trainer. Verbs may be called at any time and wait for their turn: training before evaluation,
+    and an evaluation under way is finished first. All raise PluginError, which `report` has heard of then, or
+    Unavailable once `run` has ended. Cancelling a verb under way kills the trainer; one that waits just leaves.
+
+    `make_worker` is the seam to the process. `seed` is what makes this node's training in this run its own: its id
+    and the run's. `deadline_s` is for one training.
+    """
+
+    def __init__(
+        self,
+        make_worker: Callable[[], TrainerWorker],
+        *,
+        seed: bytes,
+        deadline_s: float,
+        report: Callable[[TrainingEvent], None],
+        run: str = "",
+    ) -> None:
+        self._worker = make_worker()
+        self._seed = seed
+        self._deadline_s = deadline_s
+        self._report = report
+        self._run = run
+        self._taken = False
+        self._trainings = trio.lowlevel.ParkingLot()
+        self._evaluations = trio.lowlevel.ParkingLot()
+
+    async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled; then the trainer's process is gone."""
+        await self._worker.run(task_status=task_status)
+
+    async def initialise(self) -> InitialModel:
+        """The first params of the run, as a file that the caller takes over."""
+        async with self._turn(self._trainings, 0):
+            return await self._worker.init(self._seed_of(0), report=self._reporter(0))
+
+    async def train(self, round: int, params: Path) -> Trained:
+        """A checked delta from the round's `params`, as a file that the caller takes over."""
+        async with self._turn(self._trainings, round):
+            return await self._worker.train(
+                round, self._seed_of(round), params, deadline_s=self._deadline_s, report=self._reporter(round)
+            )
+
+    async def evaluate(self, round: int, params: Path) -> dict[str, float]:
+        """What the trainer measures of the round's `params` on this node's own data."""
+        async with self._turn(self._evaluations, round):
+            return await self._worker.evaluate(round, self._seed_of(round), params)
+
+    @asynccontextmanager
+    async def _turn(self, line: trio.lowlevel.ParkingLot, round: int) -> AsyncIterator[None]:
+        """The trainer to oneself; a failure is told to the owner too."""
+        if self._taken:
+            await line.park()  # whoever wakes us leaves it taken, for us
+        self._taken = True
+        try:
+            yield
+        except PluginError as error:
+            self._report(PluginFailed(run=self._run, round=round, sentence=error.sentence, stderr=error.stderr))
+            raise
+        finally:
+            following = self._trainings or self._evaluations
+            self._taken = bool(following)
+            following.unpark()
+
+    def _seed_of(self, round: int) -> int:
+        """63 bits: what every framework's generator takes."""
+        return int.from_bytes(sha256(self._seed + round.to_bytes(8, "big")).digest()[:8], "big") >> 1
+
+    def _reporter(self, round: int) -> Report:
+        def report(step: int, steps: int, loss: float) -> None:
+            loss = loss if isfinite(loss) else NO_LOSS
+            self._report(TrainingReported(run=self._run, round=round, step=step, steps=steps, loss=loss))
+
+        return report

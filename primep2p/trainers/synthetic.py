@@ -1,0 +1,30 @@
+"""A trainer without any learning: what remains of a round when training costs nothing. For benches."""
+
+import numpy as np
+
+from primep2p.plugin.api import Context, Metrics, Params, Update
+
+__all__ = ["Noop"]
+
+DEFAULT_ELEMENTS = 25_000
+"""100 kB."""
+
+
+class Noop:
+    """One tensor of `elements` float32; each delta is the same small number everywhere, drawn from the seed."""
+
+    def init(self, ctx: Context) -> Params:
+        """Zeros."""
+        elements = ctx.config.get("elements", DEFAULT_ELEMENTS)
+        if type(elements) is not int or elements < 1:
+            raise ValueError(f"trainer_config.elements is {elements!r}, and must be an int of at least 1")
+        return {"values": np.zeros(elements, np.float32)}
+
+    def train(self, params: Params, ctx: Context) -> Update:
+        """At once."""
+        step = np.float32((ctx.seed % 2001 - 1000) * 1e-6)
+        return Update(examples=1, delta={name: np.full_like(array, step) for name, array in params.items()})
+
+    def evaluate(self, params: Params, ctx: Context) -> Metrics:
+        """The mean of all values."""
+        return {"mean": float(np.mean([array.mean() for array in params.values()]))}
