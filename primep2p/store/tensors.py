@@ -1,0 +1,178 @@
+"""Tensors in files of the safetensors format: mapped to be read, written in one canonical way.
+
+A file is the header's length (8 bytes, little endian), the header (JSON, padded with blanks), then the tensors'
+bytes without gaps. The canonical file of a run's tensors has them in the run's order and no metadata, so equal
+tensors are equal bytes, whoever writes them. Source: github.com/huggingface/safetensors, "Format".
+"""
+
+import json
+import mmap
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from primep2p.model.errors import PeerError
+from primep2p.model.records import TensorSpec
+from primep2p.store.files import disk
+
+__all__ = ["MAX_HEADER_BYTES", "TensorWriter", "canonical_header", "map_tensors", "write_tensors", "writing"]
+
+MAX_HEADER_BYTES = 16 * 2**20
+"""Four times the largest RunSpec: the names and shapes in a header come from there."""
+
+_SPARE_BYTES = 64 * 2**10
+"""What another writer may add to a header beside the tensors: metadata, blanks."""
+
+_ALIGNMENT = 8
+_METADATA = "__metadata__"
+_FLOAT32 = np.dtype("<f4")
+
+Array = npt.NDArray[np.float32]
+
+
+class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a header says of one tensor: where it begins and ends after the header."""
+
+    dtype: Literal["F32"]
+    shape: Annotated[list[int], msgspec.Meta(max_length=8)]
+    data_offsets: tuple[int, int]
+
+
+def canonical_header(tensors: Sequence[TensorSpec]) -> bytes:
+    """All that comes before the tensors' bytes, its length included. Raises PeerError for names that no file has."""
+    entries: dict[str, object] = {}
+    start = 0
+    for tensor in tensors:
+        if tensor.name in entries or tensor.name == _METADATA:
+            raise PeerError(f"two tensors are named {tensor.name!r}, or the format keeps that name for itself")
+        end = start + prod(tensor.shape) * _FLOAT32.itemsize
+        entries[tensor.name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, end]}
+        start = end
+    header = json.dumps(entries, separators=(",", ":"), ensure_ascii=True).encode()
+    header += b" " * (-len(header) % _ALIGNMENT)
+    if len(header) > MAX_HEADER_BYTES:
+        raise PeerError(f"a header of {len(header)} bytes, more than the {MAX_HEADER_BYTES} allowed")
+    return len(header).to_bytes(8, "little") + header
+
+
+def map_tensors(path: Path, tensors: Sequence[TensorSpec]) -> list[Array]:
+    """The tensors of the file at `path` in the order of `tensors`, which they must equal in names and shapes.
+
+    They are read-only views of the mapped file, which stays mapped as long as one of them lives; nothing is copied.
+    Accepts any order and metadata, so that other writers of the format can take part. Raises PeerError for a bad
+    file, StoreError where it cannot be read.
+    """
+    with disk(path, "map"), path.open("rb") as file:
+        size_bytes = os.fstat(file.fileno()).st_size
+        header = _read_header(file, size_bytes, len(canonical_header(tensors)))
+        places = _places(header, tensors, size_bytes - len(header))
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return [
+        np.frombuffer(mapped, _FLOAT32, count=prod(tensor.shape), offset=len(header) + place).reshape(tensor.shape)
+        for tensor, place in zip(tensors, places, strict=True)
+    ]
+
+
+class TensorWriter:
+    """Takes the elements of all tensors, one tensor after another, in pieces of any size."""
+
+    def __init__(self, file: BinaryIO, tensors: Sequence[TensorSpec]) -> None:
+        self._file = file
+        self.remaining = sum(prod(tensor.shape) for tensor in tensors)
+        """Elements still to come."""
+
+    def write(self, piece: Array) -> None:
+        """The next elements: a contiguous float32 array, in C order. Raises ValueError where they are too many."""
+        if piece.dtype != np.float32 or piece.size > self.remaining:
+            raise ValueError(f"{piece.size} elements of {piece.dtype} where {self.remaining} float32 remain")
+        self.remaining -= piece.size
+        self._file.write(piece.astype(_FLOAT32, copy=False).reshape(-1).view(np.uint8).data)
+
+
+@contextmanager
+def writing(path: Path, tensors: Sequence[TensorSpec]) -> Iterator[TensorWriter]:
+    """A new canonical file at `path`, whole when the context is left in peace and gone otherwise.
+
+    Raises StoreError where the disk fails, ValueError where elements are missing.
+    """
+    header = canonical_header(tensors)
+    try:
+        with disk(path, "write"), open(path, "wb", opener=_private) as file:
+            writer = TensorWriter(file, tensors)
+            file.write(header)
+            yield writer
+            if writer.remaining:
+                raise ValueError(f"{writer.remaining} elements are missing")
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def write_tensors(path: Path, tensors: Sequence[TensorSpec], arrays: Sequence[Array]) -> None:
+    """The canonical file of `arrays` at `path`. Raises StoreError; ValueError unless they are what `tensors` say."""
+    found = [(str(array.dtype), array.shape) for array in arrays]
+    if found != [(tensor.dtype, tensor.shape) for tensor in tensors]:
+        raise ValueError(f"arrays of {found} for {tensors}")
+    with writing(path, tensors) as writer:
+        for array in arrays:
+            writer.write(np.ascontiguousarray(array))
+
+
+def _read_header(file: BinaryIO, size_bytes: int, canonical_bytes: int) -> bytes:
+    """All that comes before the tensors' bytes, read only once its length is found sane."""
+    prefix = file.read(8)
+    length = int.from_bytes(prefix, "little")
+    most = min(MAX_HEADER_BYTES, size_bytes - 8, 2 * canonical_bytes + _SPARE_BYTES)
+    if len(prefix) < 8 or length > most or length % _ALIGNMENT:
+        raise PeerError(f"no safetensors file: a header of {length} bytes in a file of {size_bytes}")
+    return prefix + file.read(length)
+
+
+def _places(header: bytes, tensors: Sequence[TensorSpec], data_bytes: int) -> list[int]:
+    """Where each of `tensors` begins among the `data_bytes` bytes after the header."""
+    entries = _entries(header[8:])
+    if entries.keys() != {tensor.name for tensor in tensors}:
+        raise PeerError("the file has other tensors than the run")
+    for tensor in tensors:
+        entry = entries[tensor.name]
+        start, end = entry.data_offsets
+        if tuple(entry.shape) != tensor.shape:
+            raise PeerError(f"tensor {tensor.name!r} has shape {entry.shape}, not {list(tensor.shape)}")
+        if end - start != prod(tensor.shape) * _FLOAT32.itemsize:
+            raise PeerError(f"tensor {tensor.name!r} has {end - start} bytes for shape {entry.shape}")
+    expected = 0
+    for start, end in sorted(entry.data_offsets for entry in entries.values()):
+        if start != expected:
+            raise PeerError("the tensors' bytes overlap or leave gaps")
+        expected = end
+    if expected != data_bytes:
+        raise PeerError(f"the tensors take {expected} bytes where the file has {data_bytes}")
+    return [entries[tensor.name].data_offsets[0] for tensor in tensors]
+
+
+def _entries(header: bytes) -> dict[str, _Entry]:
+    try:
+        found = json.loads(header, object_pairs_hook=_without_twins)
+        if isinstance(found, dict):
+            found.pop(_METADATA, None)
+        return msgspec.convert(found, dict[str, _Entry], strict=True)
+    except (ValueError, RecursionError) as error:
+        raise PeerError(f"no safetensors file: {error}") from error
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name twice")
+    return found
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -1,0 +1,120 @@
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from primep2p.kernels.average import weighted_mean, weights
+from primep2p.model.errors import PeerError, StoreError
+from primep2p.model.records import TensorSpec
+from primep2p.services.aggregation import aggregate, check_delta
+from primep2p.store.tensors import map_tensors, write_tensors
+
+Array = npt.NDArray[np.float32]
+
+TENSORS = (
+    TensorSpec("hidden", "float32", (300, 7)),
+    TensorSpec("nothing", "float32", (0,)),
+    TensorSpec("scale", "float32", ()),
+    TensorSpec("wide", "float32", (2, 2**19 + 5)),  # more than a piece
+)
+
+
+def model(seed: int) -> list[Array]:
+    made = []
+    for index, tensor in enumerate(TENSORS):
+        size = int(np.prod(tensor.shape, dtype=int))
+        values = (np.arange(size) * (2 * seed + 7) + index) % 1009 - 504
+        made.append((values.astype(np.float32) / np.float32(13 + seed)).reshape(tensor.shape))
+    return made
+
+
+def write(path: Path, arrays: list[Array]) -> Path:
+    write_tensors(path, TENSORS, arrays)
+    return path
+
+
+def test_the_next_params_are_base_plus_the_weighted_mean(tmp_path: Path) -> None:
+    base = write(tmp_path / "base", model(0))
+    deltas = [write(tmp_path / f"delta-{seed}", model(seed)) for seed in (1, 2, 3)]
+    out = tmp_path / "out"
+    assert aggregate(base, deltas, [10, 20, 70], "examples", TENSORS, out) == ""
+    shares = weights([10, 20, 70], "examples")
+    for index, found in enumerate(map_tensors(out, TENSORS)):
+        mean = np.empty(found.size, np.float32)
+        weighted_mean([model(seed)[index].reshape(-1) for seed in (1, 2, 3)], shares, mean)
+        np.testing.assert_array_equal(found.reshape(-1), model(0)[index].reshape(-1) + mean)
+
+
+def test_all_members_write_the_same_bytes(tmp_path: Path) -> None:
+    base = write(tmp_path / "base", model(0))
+    deltas = [write(tmp_path / f"delta-{seed}", model(seed)) for seed in (1, 2, 3)]
+    outs = [tmp_path / "one", tmp_path / "two", tmp_path / "other order"]
+    for out, order in zip(outs, (deltas, deltas, deltas[::-1]), strict=True):
+        assert aggregate(base, order, [1, 1, 1], "uniform", TENSORS, out) == ""
+    assert outs[0].read_bytes() == outs[1].read_bytes()
+    assert outs[0].read_bytes() != outs[2].read_bytes()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(1, 2**40), min_size=1, max_size=4))
+def test_equal_deltas_give_themselves_back(tmp_path_factory: pytest.TempPathFactory, counts: list[int]) -> None:
+    tmp_path = tmp_path_factory.mktemp("equal")
+    tensors = (TensorSpec("t", "float32", (3,)),)
+    write_tensors(tmp_path / "base", tensors, [np.zeros(3, np.float32)])
+    write_tensors(tmp_path / "delta", tensors, [np.array([1, -2, 3], np.float32)])
+    deltas = [tmp_path / "delta"] * len(counts)
+    assert aggregate(tmp_path / "base", deltas, counts, "examples", tensors, tmp_path / "out") == ""
+    np.testing.assert_allclose(map_tensors(tmp_path / "out", tensors)[0], [1, -2, 3], rtol=1e-6)
+
+
+def test_a_result_that_is_not_finite_has_a_reason_and_no_file(tmp_path: Path) -> None:
+    tensors = (TensorSpec("t", "float32", (2,)),)
+
+    def file(name: str, value: float) -> Path:
+        write_tensors(tmp_path / name, tensors, [np.array([0, value], np.float32)])
+        return tmp_path / name
+
+    huge, small, out = file("huge", 3.4e38), file("small", 1), tmp_path / "out"
+    infinite = file("infinite", np.inf)
+    assert aggregate(small, [infinite], [1], "uniform", tensors, out) == "the mean is not finite"
+    assert not out.exists()
+    assert aggregate(huge, [huge], [1], "uniform", tensors, out) == "the params are not finite"
+    assert not out.exists()
+    assert aggregate(huge, [small], [1], "uniform", tensors, out) == ""
+
+
+def test_a_delta_is_checked_for_its_tensors_and_its_values(tmp_path: Path) -> None:
+    path = write(tmp_path / "delta", model(1))
+    check_delta(path, TENSORS)
+    with pytest.raises(PeerError):
+        check_delta(path, TENSORS[1:])
+    with pytest.raises(PeerError):
+        check_delta(path, (TensorSpec("hidden", "float32", (7, 300)), *TENSORS[1:]))
+    for value in (np.nan, np.inf, -np.inf):
+        arrays = model(1)
+        arrays[3][-1, -1] = value
+        with pytest.raises(PeerError, match="wide"):
+            check_delta(write(tmp_path / "delta", arrays), TENSORS)
+    (tmp_path / "delta").write_bytes(b"no tensors at all")
+    with pytest.raises(PeerError):
+        check_delta(tmp_path / "delta", TENSORS)
+
+
+def test_a_missing_file_is_the_disks_fault(tmp_path: Path) -> None:
+    base = write(tmp_path / "base", model(0))
+    with pytest.raises(StoreError, match="absent"):
+        aggregate(base, [tmp_path / "absent"], [1], "uniform", TENSORS, tmp_path / "out")
+
+
+def test_memory_does_not_grow_with_the_model(tmp_path: Path) -> None:
+    tensors = (TensorSpec("t", "float32", (8 * 2**20,)),)  # 32 MiB
+    write_tensors(tmp_path / "t", tensors, [np.zeros(8 * 2**20, np.float32)])
+    tracemalloc.start()
+    aggregate(tmp_path / "t", [tmp_path / "t"] * 3, [1, 2, 3], "examples", tensors, tmp_path / "out")
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 6 * 2**20
