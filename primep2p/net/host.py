@@ -43,11 +43,18 @@ class Stream(Protocol):
     def peer(self) -> PeerId: ...
 
     async def read(self, max_bytes: int) -> bytes:
-        """1 to `max_bytes` bytes, or b"" at the other side's close. Raises Unavailable when reset or lost."""
+        """1 to `max_bytes` bytes, or b"" at the other side's close. Raises Unavailable when reset or lost.
+
+        One task reads at a time. A read that is cancelled loses nothing.
+        """
         ...
 
     async def write(self, data: bytes) -> None:
-        """All of `data`, in order; waits while the peer reads slower. Raises Unavailable when it is reset or lost."""
+        """All of `data`, in order; waits while the peer reads slower. Raises Unavailable when it is reset or lost, or
+        the peer has closed it.
+
+        Writers queue. A write that is cancelled leaves a stream that can only be closed or reset.
+        """
         ...
 
     async def close(self) -> None:

@@ -289,6 +289,7 @@ class MemoryStream:
         self._last_arrival_s = 0.0
         self._is_broken = False
         self._is_closed = False
+        self._is_torn = False
         self._changed = trio.lowlevel.ParkingLot()
         self._writing = trio.Lock()
         link.streams.add(self)
@@ -325,11 +326,15 @@ class MemoryStream:
 
     async def write(self, data: bytes) -> None:
         async with self._writing:
+            if self._is_torn:
+                raise Unavailable(f"an earlier write to {self._peer} was cancelled half-way")
+            self._is_torn = True
             at = 0
             while at < len(data):
                 room = await self._room()
                 self._other._put(data[at : at + room])
                 at += room
+            self._is_torn = False
 
     async def _room(self) -> int:
         while True:
