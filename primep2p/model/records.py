@@ -238,10 +238,11 @@ class Inclusion(Record, frozen=True):
 
 
 class RosterChange(Record, frozen=True):
-    """One member more or less."""
+    """One member more or less. `kernels` is what a joiner's Join says, else empty."""
 
     peer: PeerId
     change: Literal["joined", "dropped", "left", "convicted"]
+    kernels: Annotated[bytes, Meta(max_length=32)] = b""
 
 
 class Header(Record, frozen=True):

@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -29,7 +29,7 @@ def decode(type_: type[T], raw: bytes, *, limit: int = MAX_RECORD_BYTES) -> T:
     if len(raw) > limit:
         raise PeerError(f"a record of {len(raw)} bytes, more than the {limit} allowed")
     try:
-        return _decoder(type_).decode(raw)
+        return cast(T, _decoder(cast(Any, type_)).decode(raw))
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise PeerError(f"malformed {getattr(type_, '__name__', 'record')}: {error}") from error
 

@@ -6,7 +6,7 @@ the signer; then the payload's exact bytes. The sha-256 of the same bytes is the
 
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import msgspec
 
@@ -31,16 +31,23 @@ KINDS: dict[str, type[msgspec.Struct]] = {
 _KIND_OF = {type_: kind for kind, type_ in KINDS.items()}
 
 R = TypeVar("R", bound=msgspec.Struct)
+R_co = TypeVar("R_co", bound=msgspec.Struct, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Opened(Generic[R]):
+class Opened(Generic[R_co]):
     """A record whose signature holds: the record, who signed it, its hash, and the envelope's exact bytes."""
 
-    record: R
+    record: R_co
     signer: PeerId
     hash: Hash
     raw: bytes
+
+    def of(self, type_: type[R]) -> "Opened[R]":
+        """The same, known to be a `type_`. Raises PeerError where it is another record."""
+        if not isinstance(self.record, type_):
+            raise PeerError(f"a {type(self.record).__name__} where a {type_.__name__} was due")
+        return cast("Opened[R]", self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +97,7 @@ class Envelopes:
 
     def open(self, type_: type[R], raw: bytes) -> Opened[R]:
         """The verified record of type `type_` in `raw`. Raises PeerError."""
-        opened = self.verify(self.peek(raw))
-        if not isinstance(opened.record, type_):
-            raise PeerError(f"a {type(opened.record).__name__} where a {type_.__name__} was due")
-        return Opened(opened.record, opened.signer, opened.hash, opened.raw)
+        return self.verify(self.peek(raw)).of(type_)
 
     def _covered(self, kind: str, signer: PeerId, payload: bytes) -> bytes:
         parts = (_DOMAIN, self.network.encode(), kind.encode(), signer.encode())

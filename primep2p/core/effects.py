@@ -1,0 +1,300 @@
+"""What goes into the machines of a run, and what they want done. Both unions are closed."""
+
+from dataclasses import dataclass
+
+from primep2p.core.checkpoints import Head
+from primep2p.core.consensus import Timeout
+from primep2p.model.ids import Cid, Hash, PeerId
+from primep2p.model.journal import JournalEntry
+from primep2p.model.messages import OverlayMessage
+from primep2p.model.records import Checkpoint, Evidence, Metric
+
+__all__ = [
+    "Accuse",
+    "Aggregate",
+    "Aggregated",
+    "Broadcast",
+    "CatchUp",
+    "Commit",
+    "Connected",
+    "Effect",
+    "Event",
+    "Expired",
+    "Finished",
+    "HoldParams",
+    "Journal",
+    "Lost",
+    "Moment",
+    "Obtain",
+    "Obtained",
+    "ParamsHeld",
+    "Received",
+    "Refused",
+    "Send",
+    "StartTimer",
+    "Stepped",
+    "Synced",
+    "Timer",
+    "Train",
+    "Trained",
+    "TrainingFailed",
+    "Unobtained",
+]
+
+# ---- events: what happened
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A connected peer sent a message over the overlay."""
+
+    sender: PeerId
+    message: OverlayMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A peer can be reached."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A peer can no longer be reached."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """This node's trainer made a delta, which is stored durably."""
+
+    round: int
+    delta: Cid
+    examples: int
+    metrics: tuple[Metric, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFailed:
+    """This node's trainer made nothing of the round."""
+
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class Obtained:
+    """The bytes of an update are here, and right."""
+
+    update: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The bytes of an update are not what the run's schema allows: its trainer's fault."""
+
+    update: Hash
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unobtained:
+    """Nobody who was asked gave the bytes of an update."""
+
+    update: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregated:
+    """The inclusions named by `key` gave `params`, stored durably, or none for a reason all peers come to."""
+
+    round: int
+    key: Hash
+    params: Cid | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ParamsHeld:
+    """The params of the head are here."""
+
+    cid: Cid
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """Checkpoints that a peer answered with, in a row."""
+
+    sender: PeerId
+    checkpoints: tuple[Checkpoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A timer other than a vote step's: the end of collecting (`collect`), of waiting for stragglers (`grace`), of
+    waiting for lists (`lists`); time to compare notes with another member (`repair`)."""
+
+    round: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepEnd:
+    """The timer of a vote step."""
+
+    round: int
+    timeout: Timeout
+
+
+Timer = Moment | StepEnd
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """A timer ran out."""
+
+    timer: Timer
+
+
+Event = (
+    Received
+    | Connected
+    | Lost
+    | Trained
+    | TrainingFailed
+    | Obtained
+    | Refused
+    | Unobtained
+    | Aggregated
+    | ParamsHeld
+    | Synced
+    | Expired
+)
+
+# ---- effects: what to do, in order
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """Make the entry durable before doing what follows."""
+
+    round: int
+    entry: JournalEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """To every member of the roster that is connected."""
+
+    message: OverlayMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """To one peer, if it is connected."""
+
+    peer: PeerId
+    message: OverlayMessage
+
+
+@dataclass(frozen=True, slots=True)
+class StartTimer:
+    """Answer with Expired(timer) after so long. Timers of earlier rounds need not be stopped."""
+
+    timer: Timer
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Obtain:
+    """Fetch the delta of an update and check it: Obtained, Refused or Unobtained."""
+
+    update: Hash
+    delta: Cid
+    providers: tuple[PeerId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    """Train from these params: Trained or TrainingFailed. Ends any training of an earlier round."""
+
+    round: int
+    params: Cid
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """base + weighted mean of deltas, in this order: Aggregated."""
+
+    round: int
+    key: Hash
+    base: Cid
+    deltas: tuple[Cid, ...]
+    weights: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Store the certified checkpoint, durably; the round is over. `view` is the one that certified it."""
+
+    head: Head
+    view: int
+
+
+@dataclass(frozen=True, slots=True)
+class HoldParams:
+    """Have these params here, from whoever provides them: ParamsHeld."""
+
+    cid: Cid
+    providers: tuple[PeerId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CatchUp:
+    """`peer` is ahead: ask it for the chain from `first` on: Synced."""
+
+    peer: PeerId
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accuse:
+    """`peer` broke a rule: count it; with evidence, keep that."""
+
+    peer: PeerId
+    reason: str
+    evidence: Evidence | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """Tell the owner where the round is."""
+
+    round: int
+    view: int
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last round of the run is certified."""
+
+    round: int
+
+
+Effect = (
+    Journal
+    | Broadcast
+    | Send
+    | StartTimer
+    | Obtain
+    | Train
+    | Aggregate
+    | Commit
+    | HoldParams
+    | CatchUp
+    | Accuse
+    | Stepped
+    | Finished
+)

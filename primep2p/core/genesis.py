@@ -1,0 +1,281 @@
+"""How a run begins: the creator gathers joins and proposes checkpoint 0, every member that it names precommits it.
+
+A member signs one checkpoint 0 a run, ever; so there are no views here, and nothing to lock. Everything is sent again
+until the certificate is there.
+"""
+
+from primep2p.core import effects as fx
+from primep2p.core.checkpoints import Head, header_hash
+from primep2p.core.roster import admits, first_state, state_hash
+from primep2p.core.sortition import first_beacon
+from primep2p.core.votes import Committee, open_certificate
+from primep2p.model.errors import PeerError
+from primep2p.model.ids import Hash, PeerId
+from primep2p.model.journal import JournalEntry, Signed
+from primep2p.model.messages import Certified, Proposed, Records
+from primep2p.model.records import (
+    Bundle,
+    Certificate,
+    Checkpoint,
+    Header,
+    Join,
+    Proposal,
+    RosterChange,
+    RunSpec,
+    RunState,
+    Vote,
+)
+from primep2p.wire.codec import decode, digest, encode
+from primep2p.wire.envelope import Envelopes, Opened
+
+__all__ = ["Gathering", "certified_start"]
+
+RESEND_S = 1.0
+"""A few small messages between a few members, until the run begins."""
+
+MAX_JOINS = 64
+
+
+def certified_start(spec: Opened[RunSpec], checkpoint: Checkpoint, envelopes: Envelopes) -> Head:
+    """The head that checkpoint 0 makes. Raises PeerError unless all that it names have signed it [G1]."""
+    header, hash_ = decode(Header, checkpoint.header), header_hash(checkpoint.header)
+    state = _state_of(spec, header)
+    members = Committee(tuple(member.peer for member in state.members), q=len(state.members))
+
+    open_certificate(
+        checkpoint.certificate,
+        members,
+        lambda raw: envelopes.verify(envelopes.peek(raw)),
+        run=spec.hash,
+        round=0,
+        header=hash_,
+        q=members.q,
+    )
+    return Head(spec.hash, spec.record, header, hash_, state, checkpoint)
+
+
+def _first_header(spec: Opened[RunSpec], bundle: Hash, state: RunState, changes: tuple[RosterChange, ...]) -> Header:
+    return Header(
+        run=spec.hash,
+        round=0,
+        parent=spec.hash,
+        bundle=bundle,
+        inclusions=(),
+        params=spec.record.params,
+        optimiser=None,
+        seen=tuple(member.peer for member in state.members),
+        changes=changes,
+        state=state_hash(state),
+        beacon=first_beacon(spec.hash),
+    )
+
+
+def _state_of(spec: Opened[RunSpec], header: Header) -> RunState:
+    """The state that a header of checkpoint 0 stands for. Raises PeerError where it says anything else [G1]."""
+    joins = {
+        change.peer: Join(spec.hash, 0, (), change.kernels) for change in header.changes if change.change == "joined"
+    }
+    state, changes = first_state(spec.hash, spec.record, joins)
+    if header != _first_header(spec, header.bundle, state, changes):
+        raise PeerError("a checkpoint 0 that does not follow from the run's spec")
+    if len(joins) < spec.record.policy.first_members:
+        raise PeerError("a checkpoint 0 with fewer members than the run asks for")
+    return state
+
+
+class Gathering:
+    """The machine of a run that has no certified checkpoint yet. Ends when `head` is set."""
+
+    def __init__(self, spec: Opened[RunSpec], join: Opened[Join], envelopes: Envelopes) -> None:
+        self.head: Head | None = None
+        self.joins: dict[PeerId, Opened[Join]] = {}
+        self._spec = spec
+        self._join = join
+        self._envelopes = envelopes
+        self._me = envelopes.peer_id
+        self._proposed: Proposed | None = None
+        self._header: bytes = b""
+        self._members: tuple[PeerId, ...] = ()
+        self._votes: dict[PeerId, Opened[Vote]] = {}
+        self._have_params = False
+        self._out: list[fx.Effect] = []
+
+    def begin(self, entries: list[JournalEntry]) -> list[fx.Effect]:
+        """Start, or go on from the journal of round 0."""
+        for entry in entries:
+            if isinstance(entry, Signed):
+                self._restore(entry)
+        self._on_join(self._join)
+        self._out.append(fx.HoldParams(self._spec.record.params, (self._spec.record.creator,)))
+        self._out.append(fx.StartTimer(fx.Moment(0, "repair"), RESEND_S))
+        return self._drain()
+
+    def handle(self, event: fx.Event) -> list[fx.Effect]:
+        """What `event` calls for, in order."""
+        try:
+            match event:
+                case fx.Received(_, Records(run=run, items=items)) if run == self._spec.hash:
+                    for raw in items:
+                        self._on_record(raw)
+                case fx.Received(_, Proposed(run=run) as message) if run == self._spec.hash:
+                    self._on_proposed(message)
+                case fx.Received(sender, Certified(run=run, checkpoint=checkpoint)) if run == self._spec.hash:
+                    self._on_certified(sender, checkpoint)
+                case fx.Synced(_, (first, *_)):
+                    self._end(certified_start(self._spec, first, self._envelopes))
+                case fx.ParamsHeld():
+                    self._have_params = True
+                    self._advance()
+                case fx.Expired(fx.Moment(0, "repair")):
+                    self._out.append(fx.StartTimer(fx.Moment(0, "repair"), RESEND_S))
+                    self._resend()
+                case fx.Connected():
+                    self._resend()
+                case _:
+                    pass
+        except PeerError as error:
+            if isinstance(event, fx.Received | fx.Synced):
+                self._out.append(fx.Accuse(event.sender, error.sentence))
+        return self._drain()
+
+    # ---- what arrives
+
+    def _on_record(self, raw: bytes) -> None:
+        opened = self._envelopes.verify(self._envelopes.peek(raw))
+        if isinstance(opened.record, Join):
+            self._on_join(opened.of(Join))
+        elif isinstance(opened.record, Vote):
+            self._on_vote(opened.of(Vote))
+
+    def _on_join(self, join: Opened[Join]) -> None:
+        if join.record.run != self._spec.hash or join.signer in self.joins or len(self.joins) >= MAX_JOINS:
+            return
+        if admits(self._spec.record, None, join.signer, join.record, round=0):
+            self.joins[join.signer] = join
+            self._advance()
+
+    def _on_proposed(self, message: Proposed) -> None:
+        """The creator's word for who begins. Checked in full before this node signs [G2]."""
+        proposal = self._envelopes.open(Proposal, message.proposal)
+        header, bundle = decode(Header, message.header), decode(Bundle, message.bundle)
+        if proposal.signer != self._spec.record.creator or proposal.record.round != 0:
+            raise PeerError("a checkpoint 0 that the run's creator did not propose")
+        if header_hash(message.header) != proposal.record.header or digest("bundle", message.bundle) != header.bundle:
+            raise PeerError("a checkpoint 0 with another header or bundle than it names")
+        if self._proposed is not None:
+            if self._header == message.header:
+                self._resend()
+            return
+        state = _state_of(self._spec, header)
+        joins = [self._envelopes.open(Join, raw) for raw in bundle.notices]
+        named = {join.signer: join.record.kernels for join in joins if join.record.run == self._spec.hash}
+        if named != {member.peer: member.kernels for member in state.members}:
+            raise PeerError("a checkpoint 0 whose members have not all joined")
+        if not all(admits(self._spec.record, None, join.signer, join.record, round=0) for join in joins):
+            raise PeerError("a checkpoint 0 with a member that the run does not admit")
+        if self._me not in named:
+            return  # it goes on without this node, which can join later
+        self._take(message, header, message.header)
+
+    def _take(self, message: Proposed, header: Header, raw: bytes) -> None:
+        self._proposed, self._header = message, raw
+        self._members = tuple(change.peer for change in header.changes)
+        self._votes = {peer: vote for peer, vote in self._votes.items() if peer in self._members}
+        self._advance()
+
+    def _on_vote(self, vote: Opened[Vote]) -> None:
+        record = vote.record
+        if (record.run, record.round, record.phase, record.view, record.step) != (
+            self._spec.hash,
+            0,
+            0,
+            0,
+            "precommit",
+        ):
+            raise PeerError("a vote that has no place before checkpoint 0")
+        if len(self._votes) < MAX_JOINS:
+            self._votes.setdefault(vote.signer, vote)
+        self._advance()
+
+    def _on_certified(self, sender: PeerId, checkpoint: Checkpoint) -> None:
+        if checkpoint.certificate.round == 0:
+            self._end(certified_start(self._spec, checkpoint, self._envelopes))
+        else:
+            self._out.append(fx.CatchUp(sender, 0))  # the run has begun without this node's knowing
+
+    # ---- what follows
+
+    def _advance(self) -> None:
+        if self.head is not None:
+            return
+        if self._proposed is None and self._spec.record.creator == self._me:
+            self._propose()
+        if self._proposed is None:
+            return
+        if self._have_params and self._me not in self._votes:
+            self._vote()
+        self._certify()
+
+    def _propose(self) -> None:
+        """Name all who have joined, once they are enough."""
+        if not self._have_params or len(self.joins) < self._spec.record.policy.first_members:
+            return
+        joins = {peer: self.joins[peer] for peer in sorted(self.joins)}
+        state, changes = first_state(self._spec.hash, self._spec.record, {p: j.record for p, j in joins.items()})
+        bundle = encode(Bundle((), (), tuple(joins[m.peer].raw for m in state.members)))
+        header = _first_header(self._spec, digest("bundle", bundle), state, changes)
+        raw = encode(header)
+        proposal = self._envelopes.seal(Proposal(self._spec.hash, 0, 0, 0, -1, header_hash(raw)))
+        self._out.append(fx.Journal(0, Signed(proposal.raw, raw, bundle)))
+        message = Proposed(self._spec.hash, proposal.raw, raw, bundle)
+        self._out.append(fx.Broadcast(message))
+        self._proposed, self._header = message, raw
+        self._members = tuple(change.peer for change in header.changes)
+
+    def _vote(self) -> None:
+        vote = self._envelopes.seal(Vote(self._spec.hash, 0, 0, 0, "precommit", header_hash(self._header)))
+        message = self._proposed
+        if message is None:
+            return
+        self._out.append(fx.Journal(0, Signed(vote.raw, message.header, message.bundle)))
+        self._votes[self._me] = vote
+        self._out.append(fx.Broadcast(Records(self._spec.hash, (vote.raw,))))
+
+    def _certify(self) -> None:
+        hash_ = header_hash(self._header)
+        votes = [v for p, v in sorted(self._votes.items()) if p in self._members and v.record.header == hash_]
+        if not self._members or len(votes) < len(self._members):
+            return
+        certificate = Certificate(self._spec.hash, 0, hash_, tuple(vote.raw for vote in votes))
+        checkpoint = Checkpoint(self._header, certificate)
+        self._end(certified_start(self._spec, checkpoint, self._envelopes))
+        self._out.append(fx.Broadcast(Certified(self._spec.hash, checkpoint)))
+
+    def _end(self, head: Head) -> None:
+        if self.head is None:
+            self.head = head
+            self._out.append(fx.Commit(head, 0))
+
+    def _resend(self) -> None:
+        """Everything again: this node's join, what the creator proposes, this node's vote."""
+        items = [self._join.raw]
+        if self._me in self._votes:
+            items.append(self._votes[self._me].raw)
+        self._out.append(fx.Broadcast(Records(self._spec.hash, tuple(items))))
+        if self._proposed is not None and self._spec.record.creator == self._me:
+            self._out.append(fx.Broadcast(self._proposed))
+
+    def _restore(self, entry: Signed) -> None:
+        opened = self._envelopes.verify(self._envelopes.peek(entry.envelope))
+        if isinstance(opened.record, Proposal):
+            self._proposed = Proposed(self._spec.hash, entry.envelope, entry.header, entry.bundle)
+        elif isinstance(opened.record, Vote):
+            self._votes[self._me] = opened.of(Vote)
+            if self._proposed is None:
+                self._proposed = Proposed(self._spec.hash, b"", entry.header, entry.bundle)
+        self._header = entry.header
+        self._members = tuple(change.peer for change in decode(Header, entry.header).changes)
+
+    def _drain(self) -> list[fx.Effect]:
+        out, self._out = self._out, []
+        return out

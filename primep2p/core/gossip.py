@@ -1,0 +1,82 @@
+"""The committee's overlay: every record of a round that this node has seen, and what another one lacks.
+
+In a full mesh each record goes once to everybody and nobody relays unasked; digests of all that is held, exchanged
+while a step stalls, repair what is missing. Liveness rests on them.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+
+import msgspec
+
+from primep2p.core.votes import Slot, slot_of
+from primep2p.model.ids import Hash, PeerId
+from primep2p.model.records import Evidence, Proposal, Vote
+from primep2p.wire.envelope import Envelopes, Opened
+
+__all__ = ["Records", "short"]
+
+SHORT_HASH_BYTES = 8
+"""A digest names records by so much of their hashes: a collision only costs a later repair."""
+
+
+def short(hash_: Hash) -> bytes:
+    """How a digest names a record."""
+    return hash_[:SHORT_HASH_BYTES]
+
+
+class Records:
+    """The signed records of one round, at most two for each slot of each signer, so that nobody can fill it."""
+
+    def __init__(self, envelopes: Envelopes) -> None:
+        self._envelopes = envelopes
+        self._known: dict[Hash, Opened[msgspec.Struct]] = {}
+        self._slots: dict[tuple[PeerId, Slot], list[Opened[msgspec.Struct]]] = defaultdict(list)
+
+    def open(self, raw: bytes) -> Opened[msgspec.Struct]:
+        """The verified record in `raw`; a signature seen before, byte for byte, is not checked again."""
+        peeked = self._envelopes.peek(raw)
+        known = self._known.get(peeked.hash)
+        if known is not None and known.raw == raw:
+            return known
+        return self._envelopes.verify(peeked)
+
+    def knows(self, hash_: Hash) -> bool:
+        """Whether a record is held."""
+        return hash_ in self._known
+
+    def accept(self, opened: Opened[msgspec.Struct]) -> Evidence | bool:
+        """Keep a record: True if it is new, False if there is no need or no room, Evidence if it is kept and its
+        signer has signed something else in its slot."""
+        if opened.hash in self._known:
+            return False
+        held = self._slots[opened.signer, slot_of(opened.record)]
+        if len(held) >= 2:
+            return False
+        held.append(opened)
+        self._known[opened.hash] = opened
+        return Evidence(held[0].raw, opened.raw) if len(held) == 2 else True
+
+    def in_slot(self, signer: PeerId, slot: Slot) -> Opened[msgspec.Struct] | None:
+        """The first record of `signer` in a slot."""
+        held = self._slots.get((signer, slot))
+        return held[0] if held else None
+
+    def by(self, signer: PeerId) -> list[Opened[msgspec.Struct]]:
+        """All records of one signer, oldest first."""
+        return [opened for opened in self._known.values() if opened.signer == signer]
+
+    def hashes(self) -> list[Hash]:
+        """Of all that is held, oldest first."""
+        return list(self._known)
+
+    def lacking(self, there: set[bytes]) -> list[Opened[msgspec.Struct]]:
+        """What somebody who holds `there` (short hashes) lacks, oldest first."""
+        return [opened for hash_, opened in self._known.items() if short(hash_) not in there]
+
+    def forget_views(self, keep: Callable[[int], bool]) -> None:
+        """Drop proposals and votes of views that `keep` refuses."""
+        for hash_, opened in list(self._known.items()):
+            if isinstance(opened.record, Vote | Proposal) and not keep(opened.record.view):
+                del self._known[hash_]
+                self._slots.pop((opened.signer, slot_of(opened.record)), None)

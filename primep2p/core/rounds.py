@@ -1,0 +1,691 @@
+"""One round on one member: train, collect, list, propose, vote, decide.
+
+Decisions about the vote are those of `Consensus`; what a header must say follows from `checkpoints.derive`. What is
+here is when to collect, what to ask for, and that nothing is signed twice in one slot.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+import msgspec
+
+from primep2p.core import effects as fx
+from primep2p.core.checkpoints import (
+    Derivation,
+    Head,
+    OpenedBundle,
+    bundle_of,
+    check_update,
+    derive,
+    header_hash,
+    header_of,
+    named_by_k,
+    open_bundle,
+)
+from primep2p.core.consensus import Action, Await, Cast, Consensus, Decide, Entered, Move, Propose, Timeout
+from primep2p.core.gossip import Records, short
+from primep2p.core.roster import admits
+from primep2p.core.votes import open_votes, slot_of
+from primep2p.model.errors import PeerError
+from primep2p.model.ids import Hash, PeerId
+from primep2p.model.journal import JournalEntry, Moved, Signed
+from primep2p.model.messages import Digest, Proposed
+from primep2p.model.messages import Records as RecordsMessage
+from primep2p.model.records import (
+    Certificate,
+    Checkpoint,
+    Collected,
+    Evidence,
+    Header,
+    Join,
+    Proposal,
+    Update,
+    UpdateRef,
+    Vote,
+)
+from primep2p.wire.codec import decode, digest, encode
+from primep2p.wire.envelope import Envelopes, Opened
+
+__all__ = ["Round"]
+
+REPAIR_S = 1.0
+"""While votes are due, a member that made no progress for so long compares notes; while training, a multiple of it."""
+
+TRAINING_REPAIR_S = 5.0
+REPAIR_FANOUT = 2
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A header that was put forward, with its proof; without a derivation its bundle was wrong."""
+
+    proposer: PeerId
+    raw: bytes
+    bundle_raw: bytes
+    derivation: Derivation | None
+
+
+class Round:
+    """The round after `head`. Methods are events; what they want done is taken with `drain`."""
+
+    def __init__(
+        self, head: Head, envelopes: Envelopes, notices: dict[Hash, Opened[Join]], connected: set[PeerId], now: float
+    ) -> None:
+        self.head = head
+        self.round = head.round + 1
+        self.me = envelopes.peer_id
+        self.records = Records(envelopes)
+        self.consensus = Consensus(head.committee, self.me, head.spec.policy)
+        self.muted = False
+        """Signs nothing: this node may have signed things in this round that it does not remember."""
+        self.have_params = False
+        self.decision: tuple[Checkpoint, int] | None = None
+        self.updates: dict[Hash, Opened[Update]] = {}
+        self.held: set[Hash] = set()
+        self.lists: dict[PeerId, Opened[Collected]] = {}
+        self._envelopes = envelopes
+        self._notices = notices
+        self._connected = connected
+        self._policy = head.spec.policy
+        self._cohort = head.cohort
+        self._started_at = now
+        self._now = now
+        self._out: list[fx.Effect] = []
+        self._actions: deque[Action] = deque()
+        self._acting = False
+        self._settled: set[PeerId] = set()
+        self._equivocators: set[PeerId] = set()
+        self._obtaining: set[Hash] = set()
+        self._training = False
+        self._listed = False
+        self._lists_due = False
+        self._turn: Propose | None = None
+        self._draft: tuple[bytes, Derivation] | None = None
+        self._candidates: dict[Hash, Candidate] = {}
+        self._aggregations: dict[Hash, fx.Aggregated | None] = {}
+        self._timers: set[str] = set()
+        self._quiet = False
+        self._next_to_ask = 0
+
+    # ---- life
+
+    def begin(self) -> None:
+        """Start; after `restore` where there is something to restore."""
+        self._timer("collect", self._policy.collect_s)
+        self._repair_timer()
+        if mine := self.records.by(self.me):
+            self._resend(mine)
+        self._report()
+        self._settle()
+
+    def restore(self, entries: list[JournalEntry], foreign: list[Opened[msgspec.Struct]]) -> None:
+        """Back to where the journal says. `foreign` are own records of this round that others hold: one that is not in
+        the journal shows that the journal is not the newest, and nothing more is signed in this round [J2]."""
+        for entry in entries:
+            match entry:
+                case Signed(envelope, header, bundle):
+                    self._restore_signed(self.records.open(envelope), header, bundle)
+                case Moved():
+                    self._restore_moved(entry)
+        own = self.records.by(self.me)
+        self.muted = any(not self.records.knows(opened.hash) for opened in foreign if opened.signer == self.me)
+        self._restore_step([opened.record for opened in own])
+        for opened in own:
+            self._dispatch(opened)
+
+    def drain(self) -> list[fx.Effect]:
+        """What is to be done since the last time."""
+        out, self._out = self._out, []
+        return out
+
+    # ---- events
+
+    def on_record(self, opened: Opened[msgspec.Struct], now: float) -> None:
+        """A verified record of this round."""
+        self._now = now
+        record = opened.record
+        if isinstance(record, Vote) and self.consensus.is_far(record.view):
+            if opened.signer in self.head.committee:
+                self._act(self.consensus.on_vote(opened.of(Vote)))
+            return
+        try:
+            self._check(opened)
+        except PeerError as error:
+            self._accuse(opened.signer, error.sentence)
+            return
+        self._keep(opened)
+        self._settle()
+
+    def on_proposed(self, sender: PeerId, message: Proposed, opened: Opened[Proposal], now: float) -> None:
+        """A proposal of this round with what it takes to check it."""
+        self._now = now
+        proposal = opened.record
+        try:
+            self._check(opened)
+            if header_hash(message.header) != proposal.header:
+                self._accuse(sender, "a proposal with another header than it names")
+                return
+            if self.consensus.is_far(proposal.view):
+                self._act(self.consensus.on_proposal(proposal))
+                return
+            self._consider(sender, opened.signer, message.header, message.bundle)
+        except PeerError as error:
+            self._accuse(opened.signer, error.sentence)
+            return
+        if proposal.header not in self._candidates:
+            return
+        self._prove(sender, proposal, message.prevotes)
+        self._keep(opened)
+        self._settle()
+
+    def on_digest(self, sender: PeerId, message: Digest) -> None:
+        """A member says what it holds: send what it lacks, ask for what this node lacks."""
+        there, here = set(message.have), self.digest()
+        lacking: list[Opened[msgspec.Struct]] = self.records.lacking(there)
+        lacking += [notice for notice in self._notices.values() if short(notice.hash) not in there]
+        plain = tuple(opened.raw for opened in lacking if not isinstance(opened.record, Proposal))
+        if plain:
+            self._out.append(fx.Send(sender, RecordsMessage(self.head.run, plain[:1024])))
+        for opened in lacking:
+            if isinstance(opened.record, Proposal) and (proposed := self._proposed(opened)):
+                self._out.append(fx.Send(sender, proposed))
+        if not there.issubset(here.have):
+            self._out.append(fx.Send(sender, here))
+
+    def on_peers_changed(self, now: float) -> None:
+        """A connection came or went."""
+        self._now = now
+        away = frozenset(self.head.committee.members) - self._connected - {self.me}
+        self._act(self.consensus.on_away(away))
+        self._settle()
+
+    def on_trained(self, event: fx.Trained, now: float) -> None:
+        """This node's delta is stored: announce it."""
+        self._now = now
+        update = Update(self.head.run, self.round, self.head.hash, event.delta, event.examples, event.metrics)
+        if (opened := self._sign(update)) is not None:
+            self.held.add(opened.hash)
+            self._publish(opened)
+        self._settled.add(self.me)
+        self._settle()
+
+    def on_training_failed(self, now: float) -> None:
+        """This node has no delta in this round."""
+        self._now = now
+        self._settled.add(self.me)
+        self._settle()
+
+    def on_obtained(self, update: Hash, now: float) -> None:
+        """An update's bytes are here, and right."""
+        self._now = now
+        self._obtaining.discard(update)
+        if opened := self.updates.get(update):
+            self.held.add(update)
+            self._settled.add(opened.signer)
+        self._settle()
+
+    def on_refused(self, update: Hash, reason: str, now: float) -> None:
+        """An update's bytes are wrong."""
+        self._now = now
+        if opened := self.updates.get(update):
+            self._settled.add(opened.signer)
+            self._accuse(opened.signer, reason)
+        self._settle()
+
+    def on_unobtained(self, update: Hash) -> None:
+        """An update's bytes were not to be had; asked for again when somebody else names it, or at the next repair."""
+        self._obtaining.discard(update)
+
+    def on_params_held(self, now: float) -> None:
+        """The head's params are here: training and aggregating can begin."""
+        self._now = now
+        self.have_params = True
+        if self.me in self._cohort and not self._training:
+            self._training = True
+            if self.records.in_slot(self.me, ("update", self.round)) is None and not self.muted:
+                self._out.append(fx.Train(self.round, self.head.header.params))
+        self._settle()
+
+    def on_aggregated(self, event: fx.Aggregated, now: float) -> None:
+        """The result for a set of inclusions is known."""
+        self._now = now
+        self._aggregations[event.key] = event
+        self._settle()
+
+    def on_moment(self, kind: str, now: float) -> None:
+        """One of the round's own timers ran out."""
+        self._now = now
+        match kind:
+            case "collect" | "grace":
+                self._list()
+            case "lists":
+                self._lists_due = True
+            case "repair":
+                self._repair()
+        self._settle()
+
+    def on_step_end(self, timeout: Timeout, now: float) -> None:
+        """A vote step ran out."""
+        self._now = now
+        self._act(self.consensus.on_timeout(timeout))
+        self._settle()
+
+    def digest(self) -> Digest:
+        """What this node holds of the round."""
+        have = [*self.records.hashes(), *self._notices]
+        return Digest(self.head.run, self.round, tuple(sorted(short(hash_) for hash_ in have[:4096])))
+
+    # ---- records
+
+    def _check(self, opened: Opened[msgspec.Struct]) -> None:
+        """What a record of this round must be, whoever relays it. Raises PeerError."""
+        record, signer, committee = opened.record, opened.signer, self.head.committee
+        match record:
+            case Update():
+                check_update(opened.of(Update), self.head)
+            case Collected():
+                if signer not in committee:
+                    raise PeerError("a list of somebody who has no vote")
+                trainers = [ref.trainer for ref in record.updates]
+                if trainers != sorted(set(trainers)) or not self._cohort.issuperset(trainers):
+                    raise PeerError("a list out of order, or of trainers that are not in the cohort")
+                if list(record.notices) != sorted(set(record.notices)):
+                    raise PeerError("a list with notices out of order")
+            case Vote():
+                if signer not in committee or record.phase != 0 or len(record.header) not in (0, 32):
+                    raise PeerError("a vote of somebody who has none, or of no known phase")
+            case Proposal():
+                if signer != committee.proposer(record.view) or record.phase != 0:
+                    raise PeerError("a proposal out of turn")
+                if record.valid_view >= record.view:
+                    raise PeerError("a proposal whose valid view is not before its own")
+
+    def _keep(self, opened: Opened[msgspec.Struct]) -> None:
+        match self.records.accept(opened):
+            case False:
+                return
+            case Evidence() as evidence:
+                self._equivocators.add(opened.signer)
+                self._settled.add(opened.signer)
+                self._out.append(fx.Accuse(opened.signer, "equivocation", evidence))
+        self._quiet = False
+        self._dispatch(opened)
+
+    def _dispatch(self, opened: Opened[msgspec.Struct]) -> None:
+        signer, record = opened.signer, opened.record
+        match record:
+            case Update():
+                self.updates[opened.hash] = opened.of(Update)
+                self._want(opened.hash)
+            case Collected():
+                self.lists.setdefault(signer, opened.of(Collected))
+                if all(ref.trainer != signer for ref in record.updates):
+                    self._settled.add(signer)
+            case Vote():
+                self._act(self.consensus.on_vote(opened.of(Vote)))
+            case Proposal():
+                self._act(self.consensus.on_proposal(record))
+
+    def _want(self, update: Hash) -> None:
+        """Have the bytes fetched, from the trainer or whoever lists it."""
+        if update in self.held or update in self._obtaining or update not in self.updates:
+            return
+        opened = self.updates[update]
+        listers = [
+            peer for peer, entry in self.lists.items() if any(ref.update == update for ref in entry.record.updates)
+        ]
+        self._obtaining.add(update)
+        self._out.append(fx.Obtain(update, opened.record.delta, (opened.signer, *listers)))
+
+    # ---- signing
+
+    def _sign(self, record: msgspec.Struct, header: bytes = b"", bundle: bytes = b"") -> Opened[msgspec.Struct] | None:
+        """`record` signed and journalled; what this node signed in its slot before, if it did; None while muted."""
+        if (before := self.records.in_slot(self.me, slot_of(record))) is not None:
+            return before
+        if self.muted:
+            return None
+        opened = self._envelopes.seal(record)
+        self._out.append(fx.Journal(self.round, Signed(opened.raw, header, bundle)))
+        return opened
+
+    def _publish(self, opened: Opened[msgspec.Struct]) -> None:
+        """Tell everybody, and this node's own books."""
+        self._out.append(fx.Broadcast(RecordsMessage(self.head.run, (opened.raw,))))
+        self._keep(opened)
+
+    def _resend(self, mine: list[Opened[msgspec.Struct]]) -> None:
+        plain = tuple(opened.raw for opened in mine if not isinstance(opened.record, Proposal))
+        self._out.append(fx.Broadcast(RecordsMessage(self.head.run, plain)))
+        for opened in mine:
+            if isinstance(opened.record, Proposal) and (proposed := self._proposed(opened)):
+                self._out.append(fx.Broadcast(proposed))
+
+    # ---- collecting
+
+    def _settle(self) -> None:
+        """Whatever can go on now does. Idempotent."""
+        if not self._listed:
+            self._collect()
+        if self._listed:
+            self._wait_for_lists()
+        self._try_propose()
+        self._judge()
+
+    def _collect(self) -> None:
+        if len(self.held) < self._policy.min_updates:
+            return
+        pending = {peer for peer in self._cohort - self._settled if peer == self.me or peer in self._connected}
+        if not pending:
+            self._list()
+            return
+        self._timer("grace", max(self._policy.grace_s, (self._now - self._started_at) / 2))
+
+    def _list(self) -> None:
+        """The end of collecting [C1]."""
+        if self._listed:
+            return
+        self._listed = True
+        if self.me in self.head.committee:
+            refs = sorted(
+                (UpdateRef(self.updates[hash_].signer, hash_) for hash_ in self.held if hash_ in self.updates),
+                key=lambda ref: ref.trainer,
+            )
+            refs = [ref for ref in refs if ref.trainer not in self._equivocators]
+            notices = sorted(
+                hash_
+                for hash_, notice in self._notices.items()
+                if admits(self.head.spec, self.head.state, notice.signer, notice.record, round=self.round)
+            )
+            opened = self._sign(Collected(self.head.run, self.round, tuple(refs), tuple(notices[:256])))
+            if opened is not None:
+                self._publish(opened)
+        self._act(self.consensus.start())
+
+    # ---- proposing
+
+    def _wait_for_lists(self) -> None:
+        """With a quorum of lists, stragglers have a short while; then what will be proposed can be foreseen, and every
+        member aggregates at once instead of one after the other."""
+        if self._draft is not None or len(self.lists) < self.head.committee.q:
+            return
+        pending = {peer for peer in self.head.committee.members if peer not in self.lists} & self._connected
+        if pending and not self._lists_due:
+            self._timer("lists", self._policy.grace_s)
+            return
+        self._draft = self._drafted()
+        if self._draft is not None:
+            self._aggregate(self._draft[1])
+            for trainer in self._draft[1].overweight:
+                self._accuse(trainer, "it claims more examples than the run's max_weight_ratio allows")
+
+    def _drafted(self) -> tuple[bytes, Derivation] | None:
+        """The bundle that the lists oblige to; None while a record that they name is missing here."""
+        promised = named_by_k((entry.record for entry in self.lists.values()), self.head.committee.k)
+        hashes = {hash_ for _, hash_ in promised.updates}
+        if not hashes <= self.updates.keys() or not promised.notices <= self._notices.keys():
+            return None
+        votes = open_votes(
+            self.head.checkpoint.certificate.votes,
+            self.records.open,
+            run=self.head.run,
+            round=self.head.round,
+            step="precommit",
+            header=self.head.hash,
+        )
+        members = {member.peer for member in self.head.state.members}
+        votes = sorted((vote for vote in votes if vote.signer in members), key=lambda vote: vote.signer)
+        raw = encode(bundle_of(self.lists.values(), promised, self.updates, self._notices, votes))
+        opened = OpenedBundle(
+            digest("bundle", raw),
+            tuple(self.lists[peer] for peer in sorted(self.lists)),
+            tuple(self.updates[hash_] for _, hash_ in sorted(promised.updates)),
+            tuple(self._notices[hash_] for hash_ in sorted(promised.notices)),
+            tuple(votes),
+        )
+        return raw, derive(opened, self.head)
+
+    def _try_propose(self) -> None:
+        turn, consensus = self._turn, self.consensus
+        if turn is None or consensus.view != turn.view or consensus.step != "propose" or consensus.decided:
+            return
+        if turn.header is not None:
+            candidate = self._candidates[turn.header]
+            self._put_forward(turn, candidate)
+            return
+        if self._draft is None:
+            return
+        raw, derivation = self._draft
+        if (result := self._aggregate(derivation)) is None:
+            return
+        header = encode(header_of(self.head, derivation, result.params, result.reason))
+        self._candidates[header_hash(header)] = Candidate(self.me, header, raw, derivation)
+        self._put_forward(turn, self._candidates[header_hash(header)])
+
+    def _put_forward(self, turn: Propose, candidate: Candidate) -> None:
+        self._turn = None
+        proposal = Proposal(self.head.run, self.round, 0, turn.view, turn.valid_view, header_hash(candidate.raw))
+        opened = self._sign(proposal, candidate.raw, candidate.bundle_raw)
+        if opened is None or (proposed := self._proposed(opened)) is None:
+            return
+        self._out.append(fx.Broadcast(proposed))
+        self._keep(opened)
+
+    def _proposed(self, opened: Opened[msgspec.Struct]) -> Proposed | None:
+        """The message that carries a proposal with all it takes to check it."""
+        proposal = opened.record
+        if not isinstance(proposal, Proposal) or proposal.header not in self._candidates:
+            return None
+        candidate = self._candidates[proposal.header]
+        prevotes: tuple[bytes, ...] = ()
+        if proposal.valid_view >= 0:
+            prevotes = self.consensus.tally.quorum(proposal.valid_view, "prevote", proposal.header)
+        return Proposed(self.head.run, opened.raw, candidate.raw, candidate.bundle_raw, prevotes)
+
+    # ---- judging
+
+    def _consider(self, sender: PeerId, proposer: PeerId, raw: bytes, bundle_raw: bytes) -> None:
+        """Register a header that was put forward. Raises PeerError for what its proposer did wrong, once the verdict on
+        it is in the books."""
+        hash_ = header_hash(raw)
+        if hash_ in self._candidates:
+            return
+        try:
+            header = decode(Header, raw)
+            if header.bundle != digest("bundle", bundle_raw):
+                self._accuse(sender, "a header with another bundle than it names")
+                return
+            opened = open_bundle(bundle_raw, self.head, self.records.open)
+        except PeerError as error:
+            self._candidates[hash_] = Candidate(proposer, raw, bundle_raw, None)
+            self._accuse(proposer, error.sentence)
+            self._act(self.consensus.on_verdict(hash_, False))
+            return
+        for update in opened.updates:
+            self._keep(update)
+        for entry in opened.lists:
+            self._keep(entry)
+        self._candidates[hash_] = Candidate(proposer, raw, bundle_raw, derive(opened, self.head))
+
+    def _prove(self, sender: PeerId, proposal: Proposal, prevotes: tuple[bytes, ...]) -> None:
+        """A proposal put forward again brings the prevotes that vouch for it."""
+        if proposal.valid_view < 0 or not prevotes:
+            return
+        try:
+            votes = open_votes(
+                prevotes,
+                self.records.open,
+                run=self.head.run,
+                round=self.round,
+                step="prevote",
+                header=proposal.header,
+            )
+        except PeerError as error:
+            self._accuse(sender, error.sentence)
+            return
+        fit = [v for v in votes if v.signer in self.head.committee and v.record.view == proposal.valid_view]
+        if len(fit) >= self.head.committee.q:
+            self._act(self.consensus.on_proof(proposal.valid_view, proposal.header))
+
+    def _judge(self) -> None:
+        """Compare every candidate with the header that this node would have written [P2]."""
+        for hash_, candidate in list(self._candidates.items()):
+            if candidate.derivation is None or self.consensus.judged(hash_):
+                continue
+            if (result := self._aggregate(candidate.derivation)) is None:
+                continue
+            mine = encode(header_of(self.head, candidate.derivation, result.params, result.reason))
+            if mine != candidate.raw:
+                self._accuse(candidate.proposer, "a header that does not follow from its bundle")
+            self._act(self.consensus.on_verdict(hash_, mine == candidate.raw))
+
+    def _aggregate(self, derivation: Derivation) -> fx.Aggregated | None:
+        """The result for these inclusions, if it is known; else whatever is missing is under way."""
+        if derivation.void:
+            return fx.Aggregated(self.round, derivation.key, None, "")
+        if derivation.key in self._aggregations:
+            return self._aggregations[derivation.key]
+        missing = [inclusion.update for inclusion in derivation.inclusions if inclusion.update not in self.held]
+        for update in missing:
+            self._want(update)
+        if missing or not self.have_params:
+            return None
+        self._aggregations[derivation.key] = None
+        self._out.append(
+            fx.Aggregate(
+                self.round,
+                derivation.key,
+                self.head.header.params,
+                tuple(inclusion.delta for inclusion in derivation.inclusions),
+                tuple(inclusion.weight for inclusion in derivation.inclusions),
+            )
+        )
+        return None
+
+    # ---- acting on what consensus wants
+
+    def _act(self, actions: list[Action]) -> None:
+        """First in, first out: a vote that is counted may call for more before the rest of its list is done."""
+        self._actions.extend(actions)
+        if self._acting:
+            return
+        self._acting = True
+        while self._actions:
+            self._do(self._actions.popleft())
+        self._acting = False
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case Cast(view, step, header):
+                self._vote(Vote(self.head.run, self.round, 0, view, step, header))
+            case Propose():
+                self._turn = action
+            case Move(view, header, locked):
+                self._journal_move(view, header, locked)
+            case Await(timeout, after_s):
+                self._out.append(fx.StartTimer(fx.StepEnd(self.round, timeout), after_s))
+            case Entered():
+                self._enter()
+            case Decide(view, header):
+                self._decide(view, header)
+
+    def _vote(self, vote: Vote) -> None:
+        self._report()
+        if (opened := self._sign(vote)) is not None:
+            self._publish(opened)
+
+    def _enter(self) -> None:
+        self.records.forget_views(self.consensus.keeps)
+        self.consensus.tally.forget(self.consensus.keeps)
+        self._draft = None
+        self._list()
+        self._report()
+
+    def _journal_move(self, view: int, header: Hash, locked: bool) -> None:
+        candidate = self._candidates[header]
+        prevotes = self.consensus.tally.quorum(view, "prevote", header)
+        entry = Moved(view, locked, candidate.raw, candidate.bundle_raw, prevotes)
+        self._out.append(fx.Journal(self.round, entry))
+
+    def _decide(self, view: int, header: Hash) -> None:
+        """The certificate is there; the header may still have to come."""
+        if header not in self._candidates:
+            self.consensus.decided = False
+            return
+        votes = self.consensus.tally.quorum(view, "precommit", header)
+        certificate = Certificate(self.head.run, self.round, header, votes)
+        self.decision = Checkpoint(self._candidates[header].raw, certificate), view
+
+    # ---- restoring
+
+    def _restore_signed(self, opened: Opened[msgspec.Struct], header: bytes, bundle: bytes) -> None:
+        self.records.accept(opened)
+        if header:
+            self._restore_candidate(header, bundle)
+
+    def _restore_candidate(self, header: bytes, bundle: bytes) -> None:
+        """What this node put forward or locked was right when it did."""
+        derivation = derive(open_bundle(bundle, self.head, self.records.open), self.head)
+        self._candidates[header_hash(header)] = Candidate(self.me, header, bundle, derivation)
+        self._act(self.consensus.on_verdict(header_hash(header), True))
+
+    def _restore_moved(self, entry: Moved) -> None:
+        self._restore_candidate(entry.header, entry.bundle)
+        moved = (entry.view, header_hash(entry.header))
+        self.consensus.valid = moved
+        if entry.locked:
+            self.consensus.locked = moved
+        for raw in entry.prevotes:
+            opened = self.records.open(raw)
+            self.records.accept(opened)
+            if isinstance(opened.record, Vote):
+                self.consensus.tally.add(opened.of(Vote))
+
+    def _restore_step(self, own: list[msgspec.Struct]) -> None:
+        """The furthest view and step that this node signed in."""
+        steps = {"propose": 0, "prevote": 1, "precommit": 2}
+        view, step = 0, 0
+        for record in own:
+            if isinstance(record, Vote):
+                view, step = max((view, step), (record.view, steps[record.step]))
+            elif isinstance(record, Proposal):
+                view, step = max((view, step), (record.view, 0))
+            elif isinstance(record, Collected):
+                self._listed = True
+        self.consensus.resume(view, ("propose", "prevote", "precommit")[step])
+        if self._listed:
+            self._act(self.consensus.start())
+
+    # ---- repair
+
+    def _repair(self) -> None:
+        """Nothing new since the last time: compare notes with the next members in turn."""
+        self._repair_timer()
+        if not self._quiet:
+            self._quiet = True
+            return
+        for update in self.updates:
+            self._want(update)
+        peers = sorted(peer for peer in self.head.committee.members if peer in self._connected)
+        for _ in range(min(REPAIR_FANOUT, len(peers))):
+            self._out.append(fx.Send(peers[self._next_to_ask % len(peers)], self.digest()))
+            self._next_to_ask += 1
+
+    def _repair_timer(self) -> None:
+        after_s = REPAIR_S if self.consensus.started else TRAINING_REPAIR_S
+        self._out.append(fx.StartTimer(fx.Moment(self.round, "repair"), after_s))
+
+    def _timer(self, kind: str, after_s: float) -> None:
+        if kind not in self._timers:
+            self._timers.add(kind)
+            self._out.append(fx.StartTimer(fx.Moment(self.round, kind), after_s))
+
+    # ---- telling
+
+    def _accuse(self, peer: PeerId, reason: str) -> None:
+        self._out.append(fx.Accuse(peer, reason))
+
+    def _report(self) -> None:
+        consensus = self.consensus
+        step = consensus.step if consensus.started else ("collect" if self._settled else "train")
+        self._out.append(fx.Stepped(self.round, consensus.view, step))

@@ -1,0 +1,276 @@
+"""A run on one member: round after round, from certificate to certificate.
+
+Routes what arrives to the round under way, holds what is for the next one, helps who is behind, and asks whoever is
+ahead. Never raises for what a peer sent.
+"""
+
+from collections import defaultdict
+
+import msgspec
+
+from primep2p.core import effects as fx
+from primep2p.core.checkpoints import Head, follow
+from primep2p.core.roster import admits, peers_of
+from primep2p.core.rounds import Round
+from primep2p.model.errors import PeerError
+from primep2p.model.ids import Hash, PeerId
+from primep2p.model.journal import JournalEntry
+from primep2p.model.messages import Certified, Digest, OverlayMessage, Proposed, Records
+from primep2p.model.records import Checkpoint, Join, Proposal
+from primep2p.wire.envelope import Envelopes, Opened
+
+__all__ = ["Run"]
+
+HELD_PER_MEMBER = 8
+"""An update, a list, a proposal and the votes of two views: all that an honest member can be ahead with."""
+
+HELP_EVERY_S = 0.2
+"""Digests answered for one peer: enough to repair, too few to make this node work for nothing."""
+
+CATCH_UP_EVERY_S = 1.0
+MAX_NOTICES = 64
+
+
+class Run:
+    """The machine of one run. `head` is the newest certified checkpoint that this node has."""
+
+    def __init__(self, head: Head, envelopes: Envelopes) -> None:
+        self.head = head
+        self.round: Round | None = None
+        self.finished = False
+        self.connected: set[PeerId] = set()
+        self.notices: dict[Hash, Opened[Join]] = {}
+        self._envelopes = envelopes
+        self._me = envelopes.peer_id
+        self._ahead: dict[PeerId, list[OverlayMessage]] = defaultdict(list)
+        self._helped: dict[PeerId, float] = {}
+        self._asked_at = float("-inf")
+        self._out: list[fx.Effect] = []
+
+    def begin(
+        self, now: float, *, entries: list[JournalEntry] | None = None, foreign: list[bytes] | None = None
+    ) -> list[fx.Effect]:
+        """Start or restart. `entries` is the journal of the round after the head; `foreign` are records of this node's
+        own of that round which other members hold."""
+        self._enter_round(now, entries or [], foreign or [])
+        return self._drain()
+
+    def handle(self, event: fx.Event, now: float) -> list[fx.Effect]:
+        """What `event` calls for, in order."""
+        match event:
+            case fx.Received(sender, message):
+                self._on_received(sender, message, now)
+            case fx.Connected(peer):
+                self._on_connected(peer, now)
+            case fx.Lost(peer):
+                self.connected.discard(peer)
+                if self.round:
+                    self.round.on_peers_changed(now)
+            case fx.Synced(sender, checkpoints):
+                self._on_synced(sender, checkpoints, now)
+            case _:
+                self._on_own(event, now)
+        self._after(now)
+        return self._drain()
+
+    # ---- what peers send
+
+    def _on_received(self, sender: PeerId, message: OverlayMessage, now: float) -> None:
+        if message.run != self.head.run:
+            return
+        try:
+            match message:
+                case Records(items=items):
+                    for raw in items:
+                        self._on_record(sender, raw, now)
+                        self._after(now)
+                case Proposed():
+                    self._on_proposed(sender, message, now)
+                case Digest():
+                    self._on_digest(sender, message, now)
+                case Certified(checkpoint=checkpoint):
+                    self._on_certified(sender, checkpoint, now)
+        except PeerError as error:
+            self._out.append(fx.Accuse(sender, error.sentence))
+
+    def _on_record(self, sender: PeerId, raw: bytes, now: float) -> None:
+        peeked = self._envelopes.peek(raw)
+        if peeked.kind == "join":
+            self._on_notice(self._envelopes.open(Join, raw))
+            return
+        if peeked.signer not in peers_of(self.head.state):
+            return  # it may be a member of a later roster: catching up will tell
+        if self.round is not None and self.round.records.knows(peeked.hash):
+            return
+        opened = self._envelopes.verify(peeked)
+        if self._is_due(sender, opened, Records(self.head.run, (raw,)), now) and self.round is not None:
+            self.round.on_record(opened, now)
+
+    def _on_proposed(self, sender: PeerId, message: Proposed, now: float) -> None:
+        opened = self._envelopes.open(Proposal, message.proposal)
+        if self.round is None or opened.signer not in peers_of(self.head.state):
+            return
+        if self._is_due(sender, opened, message, now):
+            self.round.on_proposed(sender, message, opened, now)
+
+    def _is_due(self, sender: PeerId, opened: Opened[msgspec.Struct], message: OverlayMessage, now: float) -> bool:
+        """Whether a record is of this run and of the round under way; of the next one it is held."""
+        if getattr(opened.record, "run", None) != self.head.run:
+            raise PeerError("a record of another run")
+        ahead = int(getattr(opened.record, "round", 0)) - (self.head.round + 1)
+        if ahead == 1 and len(self._ahead[opened.signer]) < HELD_PER_MEMBER:
+            self._ahead[opened.signer].append(message)
+        elif ahead > 1:
+            self._catch_up(sender, now)
+        elif ahead == -self.head.round - 1:
+            self._help(sender, now)  # it still waits for checkpoint 0
+        return ahead == 0
+
+    def _on_digest(self, sender: PeerId, message: Digest, now: float) -> None:
+        due = self.head.round + 1
+        if message.round > due:
+            self._catch_up(sender, now)
+        elif message.round < due:
+            self._help(sender, now)
+        elif self.round is not None and self._may_help(sender, now):
+            self.round.on_digest(sender, message)
+
+    def _help(self, peer: PeerId, now: float) -> None:
+        """It is behind: show it the head."""
+        if self._may_help(peer, now):
+            self._out.append(fx.Send(peer, Certified(self.head.run, self.head.checkpoint)))
+
+    def _may_help(self, peer: PeerId, now: float) -> bool:
+        if now - self._helped.get(peer, float("-inf")) < HELP_EVERY_S:
+            return False
+        self._helped[peer] = now
+        return True
+
+    def _on_certified(self, sender: PeerId, checkpoint: Checkpoint, now: float) -> None:
+        ahead = checkpoint.certificate.round - (self.head.round + 1)
+        if ahead > 0:
+            self._catch_up(sender, now)
+        elif ahead == 0:
+            self._adopt(follow(self.head, checkpoint, self._open), view=-1, now=now)
+
+    def _on_synced(self, sender: PeerId, checkpoints: tuple[Checkpoint, ...], now: float) -> None:
+        """A stretch of chain: only its end begins a round."""
+        self._asked_at = float("-inf")
+        try:
+            for checkpoint in checkpoints:
+                if checkpoint.certificate.round == self.head.round + 1:
+                    self._replace_head(follow(self.head, checkpoint, self._open), view=-1)
+        except PeerError as error:
+            self._out.append(fx.Accuse(sender, error.sentence))
+        if self.round is None or self.round.head is not self.head:
+            self._enter_round(now, [], [])
+
+    def _on_notice(self, join: Opened[Join]) -> None:
+        """Somebody wants to become a member."""
+        full = len(self.notices) >= MAX_NOTICES
+        if full or join.hash in self.notices or join.record.run != self.head.run:
+            return
+        if any(notice.signer == join.signer for notice in self.notices.values()):
+            return  # the first is as good, until it is too old
+        if admits(self.head.spec, self.head.state, join.signer, join.record, round=self.head.round + 1):
+            self.notices[join.hash] = join
+            self._out.append(fx.Broadcast(Records(self.head.run, (join.raw,))))
+
+    def _on_connected(self, peer: PeerId, now: float) -> None:
+        self.connected.add(peer)
+        if self.round is not None:
+            self.round.on_peers_changed(now)
+            if peer in peers_of(self.head.state):
+                self._out.append(fx.Send(peer, self.round.digest()))
+
+    def _catch_up(self, peer: PeerId, now: float) -> None:
+        if now - self._asked_at >= CATCH_UP_EVERY_S:
+            self._asked_at = now
+            self._out.append(fx.CatchUp(peer, self.head.round + 1))
+
+    # ---- what this node's own services answer
+
+    def _on_own(self, event: fx.Event, now: float) -> None:
+        round = self.round
+        if round is None:
+            return
+        match event:
+            case fx.Trained(round=number) if number == round.round:
+                round.on_trained(event, now)
+            case fx.TrainingFailed(number) if number == round.round:
+                round.on_training_failed(now)
+            case fx.Obtained(update):
+                round.on_obtained(update, now)
+            case fx.Refused(update, reason):
+                round.on_refused(update, reason, now)
+            case fx.Unobtained(update):
+                round.on_unobtained(update)
+            case fx.Aggregated(round=number) if number == round.round:
+                round.on_aggregated(event, now)
+            case fx.ParamsHeld(cid) if cid == self.head.header.params:
+                round.on_params_held(now)
+            case fx.Expired(fx.Moment(number, kind)) if number == round.round:
+                round.on_moment(kind, now)
+            case fx.Expired(fx.StepEnd(number, timeout)) if number == round.round:
+                round.on_step_end(timeout, now)
+
+    # ---- from round to round
+
+    def _after(self, now: float) -> None:
+        """A round that decided something else than its end gives its effects; one that is over gives way."""
+        while self.round is not None and not self.finished:
+            self._out += self.round.drain()
+            if self.round.decision is None:
+                return
+            checkpoint, view = self.round.decision
+            self._adopt(follow(self.head, checkpoint, self._open), view=view, now=now)
+
+    def _adopt(self, head: Head, *, view: int, now: float) -> None:
+        if self.round is not None:
+            self._out += self.round.drain()
+        self._replace_head(head, view=view)
+        self._enter_round(now, [], [])
+
+    def _replace_head(self, head: Head, *, view: int) -> None:
+        self.head = head
+        for hash_, notice in list(self.notices.items()):
+            if not admits(head.spec, head.state, notice.signer, notice.record, round=head.round + 1):
+                del self.notices[hash_]
+        self._out.append(fx.Commit(head, view))
+
+    def _enter_round(self, now: float, entries: list[JournalEntry], foreign: list[bytes]) -> None:
+        head, rounds = self.head, self.head.spec.policy.rounds
+        self.round = None
+        if rounds and head.round >= rounds:
+            self.finished = True
+            self._out.append(fx.HoldParams(head.header.params, self._holders()))
+            self._out.append(fx.Finished(head.round))
+            return
+        if self._me not in peers_of(head.state):
+            self._ahead.clear()
+            return
+        self.round = Round(head, self._envelopes, self.notices, self.connected, now)
+        if entries or foreign:
+            self.round.restore(entries, [self._envelopes.verify(self._envelopes.peek(raw)) for raw in foreign])
+        self.round.begin()
+        self.round.on_peers_changed(now)
+        self._out += self.round.drain()
+        self._out.append(fx.HoldParams(head.header.params, self._holders()))
+        held, self._ahead = self._ahead, defaultdict(list)
+        for signer, messages in held.items():
+            for message in messages:
+                self._on_received(signer, message, now)
+
+    def _holders(self) -> tuple[PeerId, ...]:
+        """Who has the head's params: whoever signed for them."""
+        signers = [self._envelopes.peek(raw).signer for raw in self.head.checkpoint.certificate.votes]
+        return tuple(peer for peer in signers if peer != self._me)
+
+    def _open(self, raw: bytes) -> Opened[msgspec.Struct]:
+        if self.round is not None:
+            return self.round.records.open(raw)
+        return self._envelopes.verify(self._envelopes.peek(raw))
+
+    def _drain(self) -> list[fx.Effect]:
+        out, self._out = self._out, []
+        return out
