@@ -25,6 +25,7 @@ __all__ = [
     "MAX_LINE_BYTES",
     "METHOD_NOT_FOUND",
     "End",
+    "ErrorObject",
     "EventNotice",
     "InternalError",
     "LineBuffer",

@@ -1,0 +1,178 @@
+"""Writes docs/cli.md and docs/control.md from the declarations: `python -m primep2p.cli.docs`."""
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+from cyclopts import App
+
+from primep2p.cli.exits import EXIT_CODES
+from primep2p.cli.main import app
+from primep2p.control.calls import CALLS, Call, answer_type
+from primep2p.control.jsonrpc import MAX_LINE_BYTES
+
+__all__ = ["PAGES", "cli_page", "control_page", "write"]
+
+_MADE = "<!-- Made by `python -m primep2p.cli.docs`: change the declarations, not this page. -->\n"
+
+_CLI_HEAD = f"""{_MADE}
+# Commands
+
+Every command but `daemon start`, `daemon logs` and `demo` is a call of [the control socket](control.md), and each that
+reads has `--json`. Everywhere but with `demo`, `--home` names the node by its home and `--config` (`-c`) by its
+configuration; else that is $PRIMEP2P_CONFIG, else node.toml in the home, else all defaults.
+"""
+
+_CONTROL_HEAD = f"""{_MADE}
+# The control socket
+
+The daemon listens on a Unix socket that only its owner can open: mode 0600 in a directory of mode 0700, and the kernel
+is asked who is at the other end. `<home>/control.sock` is a symlink to it.
+
+It speaks JSON-RPC 2.0, one object a line, at most {MAX_LINE_BYTES:,} bytes in a request. Several requests may be
+under way on one connection; answers come as they are ready. An unknown field is an error that names its path. A call
+under way is carried out even if its caller leaves.
+
+```
+-> {{"jsonrpc":"2.0","id":1,"method":"run.show","params":{{"run":"3f2a"}}}}
+<- {{"jsonrpc":"2.0","id":1,"error":{{"code":-32000,"message":"there is no run 3f2a",
+    "data":{{"code":"call","hint":"run list shows them","stderr":""}}}}}}
+```
+
+`error.data.code` says whose fault it is and never changes its meaning: `config`, `peer`, `unavailable`, `plugin`,
+`store`, `call`, or `internal` for a bug. `error.code` is JSON-RPC's: -32700 not JSON, -32600 not a request, -32601 no
+such call, -32602 wrong params, -32603 internal, -32000 refused.
+
+A **stream** answers `null` once the subscription is in place. Then come notifications `event` with
+`{{"id": the request's, "event": …}}`, and `end` with `{{"id": …, "error": null}}` when there will be no more. Closing
+the connection cancels it. A reader that falls too far behind is disconnected.
+"""
+
+
+_COMMON = {"--home", "--config"}
+
+
+def cli_page() -> str:
+    """docs/cli.md."""
+    codes = "\n".join(f"| {code} | {kind.code} | {_first(kind)} |" for kind, code in EXIT_CODES.items())
+    commands = "\n".join(_command(path, command) for path, command in _walk(app, "primep2p"))
+    table = f"| code | error | meaning |\n|---|---|---|\n| 0 | - | done |\n{codes}\n"
+    return f"{_CLI_HEAD}\n{commands}\n## Exit codes\n\n{table}"
+
+
+def control_page() -> str:
+    """docs/control.md."""
+    types: dict[str, type[msgspec.Struct]] = {}
+    calls = "\n".join(_call(call, types) for call in CALLS.values())
+    rows: list[str] = []
+    while pending := [name for name in types if f"### {name}\n" not in "".join(rows)]:
+        rows += [_struct(types[name], types) for name in pending]
+    return f"{_CONTROL_HEAD}\n## Calls\n\n{calls}\n## Types\n\n{''.join(sorted(rows))}".rstrip() + "\n"
+
+
+PAGES = {"cli.md": cli_page, "control.md": control_page}
+
+
+def write(directory: Path) -> None:
+    """Writes the pages into `directory`."""
+    for name, page in PAGES.items():
+        (directory / name).write_text(page(), encoding="utf-8")
+
+
+def _walk(parent: App, path: str) -> Iterator[tuple[str, App]]:
+    for name in sorted(parent.resolved_commands()):
+        if name.startswith("-"):
+            continue
+        command = parent[name]
+        if command.default_command is None:
+            yield from _walk(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+def _command(path: str, command: App) -> str:
+    arguments = [
+        each
+        for each in command.assemble_argument_collection()
+        if each.parameter.show is not False and not each.children and not _COMMON.intersection(each.names)
+    ]
+    positional = [_metavar(each) for each in arguments if each.index is not None]
+    usage = " ".join([path, *positional, *(["[options]"] if len(arguments) > len(positional) else [])])
+    rows = "".join(f"| {_names(each)} | {each.parameter.help or ''}{_default(each)} |\n" for each in arguments)
+    table = f"\n| option | meaning |\n|---|---|\n{rows}" if rows else ""
+    return f"## {path}\n\n```\n{usage}\n```\n\n{inspect.getdoc(command.default_command)}\n{table}"
+
+
+def _metavar(argument: Any) -> str:
+    name = argument.names[0].lstrip("-").upper()
+    return name if argument.required else f"[{name}]"
+
+
+def _names(argument: Any) -> str:
+    if argument.index is not None:
+        return f"`{_metavar(argument)}`"
+    return ", ".join(f"`{name}`" for name in argument.names)
+
+
+def _default(argument: Any) -> str:
+    default = argument.field_info.default
+    if argument.required or default in (None, "", False, inspect.Parameter.empty):
+        return ""
+    return f" Default: {default}."
+
+
+def _call(call: type[Call[Any]], types: dict[str, type[msgspec.Struct]]) -> str:
+    fields = msgspec.structs.fields(call)
+    params = "".join(f"- `{field.name}`: {_type(field.type, types)}{_or_default(field)}\n" for field in fields)
+    answer = _type(answer_type(call), types)
+    kind = f"{call.access}, a stream of {answer}" if call.stream else f"{call.access}, answers {answer}"
+    return f"### {call.name}\n\n{inspect.getdoc(call)}\n\n{kind}\n{params and chr(10) + params}"
+
+
+def _struct(type_: type[msgspec.Struct], types: dict[str, type[msgspec.Struct]]) -> str:
+    tag = type_.__struct_config__.tag
+    tagged = [f'- `event`: "{tag}"\n'] if tag else []
+    fields = [
+        f"- `{field.name}`: {_type(field.type, types)}{_or_default(field)}\n" for field in msgspec.structs.fields(type_)
+    ]
+    return f"### {type_.__name__}\n\n{inspect.getdoc(type_)}\n\n{''.join(tagged + fields)}\n"
+
+
+def _or_default(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return ""
+    default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+    if isinstance(default, msgspec.Struct):
+        return ", may be left out"
+    return f", default {msgspec.json.encode(default).decode()}"
+
+
+def _type(type_: Any, types: dict[str, type[msgspec.Struct]]) -> str:
+    """A type in words; the Structs in it are added to `types`."""
+    if get_origin(type_) is Annotated:
+        return _type(get_args(type_)[0], types)
+    if get_origin(type_) is Literal:
+        return " or ".join(f'"{each}"' for each in get_args(type_))
+    arguments = [each for each in get_args(type_) if each is not Ellipsis]
+    if isinstance(type_, UnionType) or "Union" in str(get_origin(type_)):
+        return " or ".join(_type(each, types) for each in arguments)
+    if get_origin(type_) in (list, tuple):
+        inner = _type(arguments[0], types)
+        return f"list of ({inner})" if " or " in inner else f"list of {inner}"
+    if len(arguments) == 2:
+        return f"table of {_type(arguments[1], types)}"
+    if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
+        types.setdefault(type_.__name__, type_)
+        return f"[{type_.__name__}](#{type_.__name__.lower()})"
+    return {str: "text", int: "integer", float: "number", bool: "true or false", NoneType: "null"}[type_]
+
+
+def _first(kind: type) -> str:
+    return (inspect.getdoc(kind) or "").splitlines()[0]
+
+
+if __name__ == "__main__":
+    write(Path(__file__).resolve().parents[2] / "docs")

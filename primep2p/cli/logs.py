@@ -1,0 +1,79 @@
+"""The daemon's log: JSON lines in its home always, readable lines on the console in the foreground."""
+
+import logging
+import sys
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any
+
+import structlog
+from structlog.typing import Processor
+
+from primep2p.model.errors import StoreError
+
+__all__ = ["configure_logs"]
+
+FILE_BYTES = 10 * 2**20
+FILES_KEPT = 2
+"""Besides the current one."""
+
+OURS = "primep2p"
+
+
+def configure_logs(home: Path, level: str, *, console: bool) -> None:
+    """Libraries speak from warning on, and into the file only. Raises StoreError where the file cannot be written."""
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = RotatingFileHandler(home / "daemon.log", maxBytes=FILE_BYTES, backupCount=FILES_KEPT, encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"cannot write the log {home / 'daemon.log'}: {error.strerror}") from error
+    file.setFormatter(_formatter([structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]))
+    handlers: list[logging.Handler] = [file]
+    if console:
+        handlers.append(_console())
+    root = logging.getLogger()
+    root.handlers[:] = handlers
+    root.setLevel(logging.WARNING)
+    logging.getLogger(OURS).setLevel(level.upper())
+    logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a full disk must not print a traceback for each line
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_COMMON,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+
+
+_COMMON: list[Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.PositionalArgumentsFormatter(),
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
+
+def _console() -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(lambda record: record.name == OURS or record.name.startswith(f"{OURS}."))
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback, pad_event_to=0
+    )
+    handler.setFormatter(_formatter([_without_logger, renderer]))
+    return handler
+
+
+def _without_logger(logger: Any, method: str, event: Any) -> Any:
+    event.pop("logger", None)
+    return event
+
+
+def _formatter(last: list[Processor]) -> logging.Formatter:
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_COMMON,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+    )

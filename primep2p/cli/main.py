@@ -1,0 +1,84 @@
+"""The command line: a client of the control socket, with no private way in."""
+
+import sys
+from importlib import import_module
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+
+from primep2p import __version__
+from primep2p.cli import daemon, runs
+from primep2p.cli.at import HERE, At, Json, Verbose, flag
+from primep2p.cli.exits import USAGE, exit_code
+from primep2p.cli.render import print_json, show_peers
+from primep2p.control.calls import PeersList
+from primep2p.model.errors import PluginError, PrimeError
+
+__all__ = ["app", "main"]
+
+app = App(
+    name="primep2p",
+    version=__version__,
+    help="A group of people trains one model together, with no server.",
+    help_format="plaintext",
+    result_action="return_value",
+)
+app.command(daemon.app)
+app.command(runs.app)
+app.command(daemon.status, name="status")
+
+
+@app.command
+def peers(*, json: Json = False, at: At = HERE) -> None:
+    """List the peers that this node is connected to, or has something against."""
+    with at.connect() as client:
+        answer = client.call(PeersList())
+    print_json(answer) if json else show_peers(answer)
+
+
+@app.command
+def demo(
+    *,
+    n: Annotated[int, Parameter(name=["--nodes", "-n"], help="How many nodes.")] = 4,
+    rounds: Annotated[int, Parameter(help="How many rounds.")] = 10,
+    model_size: Annotated[str, Parameter(help="How large a model: small, medium or large.")] = "small",
+    verbose: Verbose = False,
+    keep: Annotated[bool, flag("--keep", help="Leave the nodes' homes where they are.")] = False,
+    json: Json = False,
+) -> int | None:
+    """Train one model with several daemons on this machine, and compare it with training on all data in one place."""
+    # By name: what the demo imports is heavy, and no other command shall wait for it.
+    run = import_module("primep2p.cli.demo").demo
+    code: int | None = run(n=n, rounds=rounds, model_size=model_size, verbose=verbose, keep=keep, json=json)
+    return code
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a command and exits with its code: errors are a sentence on stderr, and no traceback unless it is a bug."""
+    try:
+        code = app(sys.argv[1:] if arguments is None else arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        print(f"primep2p: {error}\n  see primep2p --help", file=sys.stderr)
+        sys.exit(USAGE)
+    except PrimeError as error:
+        print_error(error)
+        sys.exit(exit_code(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of a pipe has seen enough; nor shall the interpreter say so at its end
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def print_error(error: PrimeError) -> None:
+    """The sentence, the trainer's last words where it was the trainer, and what to do next."""
+    print(f"primep2p: {error.sentence}", file=sys.stderr)
+    if isinstance(error, PluginError) and error.stderr:
+        print("".join(f"  | {line}\n" for line in error.stderr.splitlines()), end="", file=sys.stderr)
+    if error.hint:
+        print(f"  {error.hint}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""Answers and events for people: tables, and one line of JSON for everybody else."""
+
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from primep2p.model.views import (
+    Accused,
+    AnyEvent,
+    Evaluated,
+    LogLine,
+    NodeStatus,
+    PeerChanged,
+    PeerView,
+    PluginFailed,
+    RoundCertified,
+    RunDetail,
+    RunFinished,
+    RunSummary,
+    StepChanged,
+    TrainingReported,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = [
+    "RoundTable",
+    "duration",
+    "print_json",
+    "show_created",
+    "show_joined",
+    "show_peers",
+    "show_run",
+    "show_runs",
+    "show_status",
+]
+
+SHORT = 12
+"""Digits of a hash that people compare."""
+
+
+def print_json(answer: object) -> None:
+    """One line, at once: a pipe may be waiting for it."""
+    sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
+    sys.stdout.flush()
+
+
+def show_status(status: NodeStatus) -> None:
+    """The daemon at a glance."""
+    print(f"peer      {status.peer_id}")
+    print(f"daemon    {status.version}, pid {status.pid}, up {duration(status.uptime_s)}, {_mib(status.rss_bytes)}")
+    print(f"network   {status.network}")
+    print(f"home      {status.home}")
+    for index, address in enumerate(status.addresses):
+        print(f"{'' if index else 'listens':10}{address}")
+    print(f"peers     {len(status.connected)} connected")
+    if status.runs:
+        print()
+        show_runs(status.runs)
+
+
+def show_runs(runs: list[RunSummary]) -> None:
+    """A run a row."""
+    if not runs:
+        print("no runs yet; start one with: primep2p run create run.toml")
+        return
+    table = _table("run", "name", "phase", ">round", ">members", ">connected", "head")
+    for run in runs:
+        row = (run.run[:SHORT], run.name, run.phase, run.round, run.members, run.connected, run.head[:SHORT] or "-")
+        table.add_row(*map(str, row))
+    _print(table)
+
+
+def show_created(run: RunSummary, first_members: int) -> None:
+    """The new run, and how others come in."""
+    print(f"run {run.run}")
+    print(f"training begins when {first_members} members are here; others join with:")
+    print(f"  primep2p run join {run.run}")
+
+
+def show_joined(run: RunSummary) -> None:
+    """The run that this node is in now."""
+    print(f"joined {run.name} ({run.run[:SHORT]}): {run.phase}, round {run.round}, {run.members} members")
+
+
+def show_run(run: RunDetail) -> None:
+    """A run in full."""
+    print(f"run       {run.run}")
+    print(f"name      {run.name}, trainer {run.trainer}, {run.phase}")
+    print(f"round     {run.round}, view {run.view}, {run.step or 'no step'} for {duration(run.waiting_s)}")
+    print(f"head      {run.head or '-'} of round {run.head_round}")
+    print(f"params    {run.params or '-'}")
+    print(f"pin       {run.pin or '-'}")
+    silent, liars = run.survives_silent, run.survives_liars
+    print(f"quorum    {run.quorum} of {len(run.members)}: survives {silent} silent members, {liars} liars")
+    if awaited := [member.peer for member in run.members if member.awaited]:
+        print(f"waits for {', '.join(awaited)}")
+    if run.plugin_error:
+        print(f"trainer   {run.plugin_error}")
+    for accusation in run.accusations:
+        print(f"accused   {accusation}")
+    if run.evidence:
+        print(f"evidence  {run.evidence} kept")
+    print()
+    members = _table("member", ">since", ">missed", "connected", "awaited")
+    for member in run.members:
+        row = (member.peer, member.since, member.missed, _yes(member.connected), _yes(member.awaited))
+        members.add_row(*map(str, row))
+    _print(members)
+    if run.rounds:
+        print()
+        rounds = RoundTable()
+        for certified in run.rounds:
+            rounds.add(certified)
+
+
+def show_peers(peers: list[PeerView]) -> None:
+    """A peer a row."""
+    if not peers:
+        print("no peers yet; p2p.bootstrap in node.toml names some to meet")
+        return
+    table = _table("peer", "connected", "runs", "accused of")
+    for peer in peers:
+        runs = ", ".join(run[:SHORT] for run in peer.runs)
+        table.add_row(peer.peer, _yes(peer.connected), runs or "-", "; ".join(peer.faults) or "-")
+    _print(table)
+
+
+class RoundTable:
+    """Rows of certified rounds as they come, under a heading that is printed once; other events are lines between."""
+
+    HEADING = f"{'round':>6} {'trained':>7} {'signed':>7} {'seconds':>8}  {'head':{SHORT}}  metrics"
+
+    def __init__(self, *, verbose: bool = False) -> None:
+        self._verbose = verbose
+        self._begun = False
+
+    def add(self, event: AnyEvent) -> None:
+        """Prints the event if it is worth a line."""
+        if not self._begun and isinstance(event, RoundCertified):
+            self._begun = True
+            print(self.HEADING)
+        line = self._line(event)
+        if line:
+            print(line, flush=True)
+
+    def _line(self, event: AnyEvent) -> str:
+        match event:
+            case RoundCertified():
+                return _round_row(event)
+            case RunFinished(round=round_):
+                return f"finished after round {round_}"
+            case PluginFailed(sentence=sentence, stderr=stderr):
+                return f"  the trainer failed: {sentence}" + "".join(f"\n  | {line}" for line in stderr.splitlines())
+            case Accused(peer=peer, reason=reason):
+                return f"  {peer} is accused: {reason}"
+            case LogLine(level="warning" | "error", sentence=sentence):
+                return f"  {sentence}"
+        return self._step_line(event) if self._verbose else ""
+
+    def _step_line(self, event: AnyEvent) -> str:
+        clock = datetime.fromtimestamp(event.at_s).strftime("%H:%M:%S.%f")[:-3]
+        match event:
+            case StepChanged(round=round_, view=view, step=step):
+                return f"  {clock} round {round_} view {view}: {step}"
+            case TrainingReported(step=step, steps=steps, loss=loss):
+                return f"  {clock} trained {step}{f' of {steps}' if steps else ''}, loss {_number(loss)}"
+            case Evaluated(round=round_, metrics=metrics):
+                return f"  {clock} evaluated round {round_}: {_metrics(metrics)}"
+            case PeerChanged(peer=peer, connected=connected):
+                return f"  {clock} {peer} {'connected' if connected else 'lost'}"
+            case LogLine(sentence=sentence):
+                return f"  {clock} {sentence}"
+        return ""
+
+
+def duration(seconds: float) -> str:
+    """A time span in the two units that matter."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, hours, days = int(seconds // 60), int(seconds // 3600), int(seconds // 86_400)
+    if minutes < 60:
+        return f"{minutes} min {int(seconds % 60)} s"
+    return f"{hours} h {minutes % 60} min" if hours < 48 else f"{days} d {hours % 24} h"
+
+
+def _round_row(event: RoundCertified) -> str:
+    trained = f"{len(event.participants)}/{len(event.roster)}"
+    signed = f"{len(event.signers)}/{len(event.roster)}"
+    said = f"void: {event.void}" if event.void else _metrics(event.metrics)
+    return (
+        f"{event.round:>6} {trained:>7} {signed:>7} {event.seconds:>8.2f}  {event.header[:SHORT]:{SHORT}}  {said}"
+    ).rstrip()
+
+
+def _metrics(metrics: Mapping[str, float | None]) -> str:
+    return "  ".join(f"{name} {_number(value)}" for name, value in sorted(metrics.items()))
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4g}"
+
+
+def _mib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**20:.0f} MiB"
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _table(*headings: str) -> "Table":
+    """Columns whose heading starts with > are set right."""
+    from rich.table import Table  # takes longer to import than all else that a command needs
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        right = heading.startswith(">")
+        table.add_column(heading.removeprefix(">"), justify="right" if right else "left", no_wrap=True)
+    return table
+
+
+def _print(table: "Table") -> None:
+    from rich.console import Console
+
+    # What is not a terminal has room for whole ids.
+    width = None if sys.stdout.isatty() else 10_000
+    Console(markup=False, highlight=False, width=width).print(table)

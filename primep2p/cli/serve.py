@@ -1,0 +1,78 @@
+"""The daemon's process: a node, its control socket, its log, and the signals that end it."""
+
+import os
+import signal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+import trio
+
+from primep2p import node as node_module
+from primep2p.cli.logs import configure_logs
+from primep2p.config import NodeConfig
+from primep2p.control.handlers import NodeHandlers, NodeVerbs
+from primep2p.control.place import link_path, socket_path
+from primep2p.control.server import ControlServer
+from primep2p.model.views import NodeStatus
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus  # the stubs that libp2p brings hide trio's own types
+
+__all__ = ["RunnableNode", "serve", "serve_node"]
+
+LAST_ANSWERS_S = 0.5
+"""How long a stopping daemon waits for answers on their way, that of `daemon.stop` among them."""
+
+log = structlog.get_logger("primep2p.daemon")
+
+
+class RunnableNode(NodeVerbs, Protocol):
+    """A node with its life."""
+
+    @property
+    def stopped(self) -> trio.Event:
+        """Set by `stop`."""
+        ...
+
+    async def run(self, *, task_status: "TaskStatus[None]" = ...) -> None: ...
+
+
+def serve(config: NodeConfig, ready: Callable[[NodeStatus], None], *, console: bool) -> None:
+    """Runs the daemon of `config` until it is stopped by a call or a signal; `ready` hears when it answers calls.
+    Raises PrimeError, alone or in a group."""
+    configure_logs(config.home, config.log.level, console=console)
+    node: RunnableNode = node_module.build(config)
+    trio.run(serve_node, node, config, ready)
+    log.info("stopped")
+
+
+async def serve_node(node: RunnableNode, config: NodeConfig, ready: Callable[[NodeStatus], None]) -> None:
+    """A node with its control socket, until it is stopped."""
+    path = socket_path(config.home, config.control.socket)
+    server = ControlServer(path, NodeHandlers(node), link=link_path(config.home))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_stop_on_signal, node)
+        nursery.start_soon(_end_when_stopped, node, server, nursery.cancel_scope)
+        await nursery.start(node.run)
+        await nursery.start(server.run)
+        status = node.status()
+        log.info("ready", peer=status.peer_id, addresses=status.addresses, pid=status.pid, home=status.home)
+        ready(status)
+
+
+async def _stop_on_signal(node: RunnableNode, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for number in signals:
+            if node.stopped.is_set():
+                os._exit(130)  # asked twice: what is durable is durable
+            log.info("stopping", signal=signal.Signals(number).name)
+            node.stop()
+
+
+async def _end_when_stopped(node: RunnableNode, server: ControlServer, scope: trio.CancelScope) -> None:
+    await node.stopped.wait()
+    with trio.move_on_after(LAST_ANSWERS_S):
+        await server.idle()
+    scope.cancel()

@@ -1,0 +1,35 @@
+"""A process with this directory on its path has a fake node in place of the real one, libp2p and all.
+
+The home's name chooses how it behaves: "refuses" fails at its start, "dies" raises a bug.
+"""
+
+import sys
+import types
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "control"))
+
+if "daemon" in sys.argv or "-m" in sys.orig_argv:
+    import os
+
+    import trio
+    from fake_node import FakeNode
+
+    from primep2p.model.errors import ConfigError
+
+    class Daemon(FakeNode):
+        async def run(self, *, task_status=trio.TASK_STATUS_IGNORED):
+            if self.home.name == "refuses":
+                raise ConfigError("another daemon has this home", hint="stop it")
+            if self.home.name == "dies":
+                raise ZeroDivisionError("of the node")
+            await super().run(task_status=task_status)
+
+        def status(self):
+            import msgspec
+
+            return msgspec.structs.replace(super().status(), pid=os.getpid())
+
+    node = types.ModuleType("primep2p.node")
+    node.build = lambda config: Daemon(config.home)
+    sys.modules["primep2p.node"] = node

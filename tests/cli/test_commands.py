@@ -1,0 +1,221 @@
+import json
+import threading
+from collections.abc import Iterator
+
+import pytest
+import trio
+from fake_node import PEER, RUN, FakeNode
+
+from primep2p.cli.exits import EXIT_CODES
+from primep2p.cli.logtail import follow, tail
+from primep2p.cli.main import main
+from primep2p.cli.render import duration
+from primep2p.control.handlers import NodeHandlers
+from primep2p.control.place import link_path, socket_path
+from primep2p.control.server import ControlServer
+from primep2p.model.errors import PrimeError
+from primep2p.model.views import Accused, RoundCertified, RunFinished, StepChanged
+
+
+def certified(number: int, void: str = "") -> RoundCertified:
+    return RoundCertified(
+        run=RUN,
+        round=number,
+        header="ef" * 32,
+        params="bafkrei",
+        participants=[PEER] * 3,
+        signers=[PEER] * 4,
+        roster=[PEER] * 4,
+        metrics={} if void else {"loss": 0.25, "accuracy": 0.912345},
+        void=void,
+        view=0,
+        seconds=1.25,
+    )
+
+
+class Daemon:
+    """A fake node served from a thread of its own, for commands in this one."""
+
+    def __init__(self, home) -> None:
+        self.home = home
+        self.script: list[object] = []
+        """Events for whoever watches; then the run is finished."""
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=trio.run, args=(self._main,))
+
+    async def _main(self) -> None:
+        self.node = FakeNode(self.home)
+        self._token = trio.lowlevel.current_trio_token()
+        path = socket_path(self.home, env={"XDG_RUNTIME_DIR": str(self.home)})
+        server = ControlServer(path, NodeHandlers(self.node), link=link_path(self.home))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.run)
+            nursery.start_soon(self._play)
+            self._ready.set()
+            await self.node.stopped.wait()
+            await server.idle()
+            nursery.cancel_scope.cancel()
+
+    async def _play(self) -> None:
+        await self.node.watching.wait()
+        for event in self.script:
+            self.node.emit(event)
+        self.node.finish()
+
+    def start(self) -> None:
+        self._thread.start()
+        assert self._ready.wait(10)
+
+    def stop(self) -> None:
+        self._token.run_sync_soon(self.node.stop)
+        self._thread.join(10)
+
+
+@pytest.fixture
+def daemon(tmp_path) -> Iterator[Daemon]:
+    daemon = Daemon(tmp_path)
+    daemon.start()
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture
+def command(daemon, capsys):
+    """Runs a command: its exit code, stdout, stderr."""
+
+    def run(*arguments: str) -> tuple[object, str, str]:
+        with pytest.raises(SystemExit) as exit_:
+            main([*arguments, "--home", str(daemon.home)])
+        out, err = capsys.readouterr()
+        return exit_.value.code, out, err
+
+    return run
+
+
+@pytest.mark.parametrize("name", [["status"], ["daemon", "status"]])
+def test_status_is_for_people_and_with_json_one_line_for_programs(command, name):
+    code, out, _ = command(*name)
+    assert code == 0
+    assert f"peer      {PEER}" in out
+    assert "up 1 min 1 s, 50 MiB" in out
+    code, out, _ = command(*name, "--json")
+    assert json.loads(out)["peer_id"] == PEER
+    assert out.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", [["run", "list"], ["run", "show", "ab"], ["peers"]])
+def test_every_read_has_json(command, name):
+    code, out, _ = command(*name)
+    assert code == 0
+    assert out
+    code, out, _ = command(*name, "--json")
+    assert (code, out.count("\n")) == (0, 1)
+    json.loads(out)
+
+
+def test_a_table_in_a_pipe_keeps_whole_ids(command):
+    assert PEER in command("peers")[1]
+    assert PEER in command("run", "show", "ab")[1]
+
+
+def test_show_says_what_the_run_survives_and_whom_it_waits_for(command):
+    out = command("run", "show", "ab")[1]
+    assert "quorum    3 of 1: survives 1 silent members, 1 liars" in out
+    assert f"waits for {PEER}" in out
+
+
+def test_create_takes_a_file_and_says_how_others_join(command, daemon, tmp_path):
+    (tmp_path / "run.toml").write_text('name = "digits"\ntrainer = "mlp"\n[policy]\nrounds = 3')
+    code, out, _ = command("run", "create", str(tmp_path / "run.toml"))
+    assert code == 0
+    assert f"primep2p run join {RUN}" in out
+    assert daemon.node.created[0].policy.rounds == 3
+
+
+def test_join_takes_a_pin_behind_the_id(command, daemon):
+    assert command("run", "join", f"{RUN}@7:{'cd' * 32}")[0] == 0
+    assert daemon.node.joined == [(RUN, (7, bytes.fromhex("cd" * 32)))]
+
+
+def test_the_callers_mistake_exits_with_4_and_a_hint(command):
+    code, out, err = command("run", "show", "zz")
+    assert (code, out) == (4, "")
+    assert err == "primep2p: there is no run zz\n  run list shows them\n"
+
+
+def test_a_failing_trainer_exits_with_5_and_its_last_words(command, tmp_path):
+    (tmp_path / "run.toml").write_text('name = "x"\ntrainer = "broken"')
+    code, _, err = command("run", "create", str(tmp_path / "run.toml"))
+    assert code == 5
+    assert err == "primep2p: the trainer raised\n  | Traceback: no\n  look at it\n"
+
+
+def test_a_bug_in_the_daemon_exits_with_1(command, tmp_path):
+    (tmp_path / "run.toml").write_text('name = "x"\ntrainer = "bug"')
+    code, _, err = command("run", "create", str(tmp_path / "run.toml"))
+    assert code == 1
+    assert err.startswith("primep2p: internal error: ZeroDivisionError\n")
+
+
+@pytest.mark.parametrize("arguments", [["run", "shw"], ["run", "show"], ["status", "--jsn"], ["nonsense"]])
+def test_a_command_line_that_makes_no_sense_exits_with_2(capsys, arguments):
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err.startswith("primep2p: ")
+
+
+def test_watch_prints_a_line_a_round_and_ends_with_the_run(command, daemon):
+    daemon.script = [
+        StepChanged(run=RUN, round=1, view=0, step="collect"),
+        certified(1),
+        Accused(run=RUN, peer=PEER, reason="two votes"),
+        certified(2, void="too few updates"),
+        RunFinished(run=RUN, round=2),
+    ]
+    code, out, _ = command("run", "watch")
+    assert code == 0
+    heading, first, accused, second, end = out.splitlines()
+    assert heading.split() == ["round", "trained", "signed", "seconds", "head", "metrics"]
+    assert first.split() == ["1", "3/4", "4/4", "1.25", "ef" * 6, "accuracy", "0.9123", "loss", "0.25"]
+    assert accused == f"  {PEER} is accused: two votes"
+    assert second.endswith("void: too few updates")
+    assert end == "finished after round 2"
+
+
+def test_watch_shows_steps_when_asked_and_json_shows_all(command, daemon):
+    daemon.script = [StepChanged(run=RUN, round=1, view=0, step="collect"), RunFinished(run=RUN, round=1)]
+    assert "round 1 view 0: collect" in command("run", "watch", RUN[:5], "-v")[1]
+
+
+def test_watch_with_json_is_an_event_a_line(command, daemon):
+    daemon.script = [certified(1), RunFinished(run=RUN, round=1)]
+    out = command("run", "watch", RUN, "--json")[1]
+    assert [json.loads(line)["event"] for line in out.splitlines()] == ["round-certified", "run-finished"]
+
+
+def test_every_error_has_an_exit_code_of_its_own():
+    kinds = {PrimeError, *PrimeError.__subclasses__()}
+    named = {kind for kind in kinds if kind.__module__ == PrimeError.__module__}
+    assert named == EXIT_CODES.keys()
+    assert len(set(EXIT_CODES.values())) == len(EXIT_CODES)
+
+
+def test_the_tail_is_the_newest_lines_and_following_crosses_a_rotation(tmp_path):
+    path = tmp_path / "daemon.log"
+    path.write_text("a\nb\nc\n")
+    assert tail(path, 2) == ["b", "c"]
+    assert tail(path, 0) == []
+    lines = follow(path, 1)
+    assert next(lines) == "c"
+    with path.open("a") as file:
+        file.write("d\ne\n")
+    assert [next(lines), next(lines)] == ["d", "e"]
+    path.rename(tmp_path / "daemon.log.1")
+    path.write_text("f\n")
+    assert next(lines) == "f"
+
+
+def test_durations_have_two_units():
+    spans = [0.25, 61, 3_661, 3 * 86_400 + 7_200]
+    assert [duration(span) for span in spans] == ["0.2 s", "1 min 1 s", "1 h 1 min", "3 d 2 h"]
