@@ -1,0 +1,28 @@
+# make demo: four daemons on this machine train one model.  ARGS="-n 7 --rounds 3" changes that.
+# make test: every test.  make check: format, lint, types, the dependency rule and all but the slow tests.
+
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: demo test check docs venv
+
+demo: .venv/.installed-demo
+	@$(BIN)/primep2p demo $(ARGS)
+
+test: .venv/.installed-dev
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -m "not loopback" $(ARGS)
+
+docs: .venv/.installed-dev
+	$(BIN)/python -m primep2p.cli.docs
+
+venv: .venv/.installed-dev
+
+.venv/.installed-%: pyproject.toml
+	@.ci/venv $*

@@ -1,0 +1,67 @@
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / ".ci" / "venv"
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """A machine with this Python, apt-get, and a compiler that knows what the test lets it know."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    (tmp_path / "checkout" / ".ci").mkdir(parents=True)
+    shutil.copy(SCRIPT, tmp_path / "checkout" / ".ci" / "venv")
+
+    def add(name: str, text: str) -> None:
+        (commands / name).write_text(f"#!/bin/sh\n{text}\n")
+        (commands / name).chmod(0o755)
+
+    for name in ("mktemp", "rm", "uname", "dirname", "grep", "sed", "cat"):
+        (commands / name).symlink_to(shutil.which(name) or "/bin/false")
+    add("apt-get", "exit 0")
+
+    def check() -> subprocess.CompletedProcess[str]:
+        script = str(tmp_path / "checkout" / ".ci" / "venv")
+        env = {"PATH": str(commands), "PIP_NO_INDEX": "1", "HOME": os.environ.get("HOME", "/")}
+        return subprocess.run(["/bin/sh", script, "--check"], env=env, capture_output=True, text=True, timeout=60)
+
+    check.add = add
+    return check
+
+
+def test_a_shim_of_a_python_that_is_not_installed_is_passed_over(machine):
+    machine.add("python3.13", "echo 'python3.13: command not found' >&2; exit 127")
+    checked = machine()
+    assert checked.returncode == 1
+    assert checked.stderr.startswith("primep2p needs Python 3.11 or newer, not found here: sudo apt-get install -y")
+
+
+@pytest.mark.parametrize(
+    ("compiler", "missing"),
+    [
+        ("exit 1", "a C compiler (gcc)"),
+        ("! grep -q gmp.h", "the GMP library's headers (libgmp-dev)"),
+        ("! grep -q Python.h", "Python's headers (python3"),
+    ],
+)
+def test_what_is_missing_is_the_first_line_with_its_command(machine, compiler, missing):
+    machine.add("python3", f'exec {sys.executable} "$@"')
+    machine.add("cc", compiler)
+    checked = machine()
+    assert checked.returncode == 1
+    assert checked.stdout == ""
+    first = checked.stderr.splitlines()[0]
+    assert f"primep2p needs {missing}" in first
+    assert "sudo apt-get install -y libgmp-dev gcc" in first
+
+
+def test_a_machine_with_everything_passes_without_a_word(machine):
+    machine.add("python3", f'exec {sys.executable} "$@"')
+    machine.add("cc", "cat >/dev/null; exit 0")
+    checked = machine()
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
