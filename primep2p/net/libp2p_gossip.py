@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 import trio
 from libp2p.peer.id import ID
@@ -27,6 +28,9 @@ _PUBLISH_S = 10.0
 _DEGREE, _DEGREE_LOW, _DEGREE_HIGH = 6, 4, 12
 _HEARTBEAT_S = 1  # the library's own 120 s would leave a new member without neighbours for that long
 
+# For a peer whose subscriptions have not come yet; it also keeps them for those that never subscribe.
+_MAX_PENDING, _PENDING_S = 8, 10.0
+
 _log = logging.getLogger(__name__)
 
 
@@ -37,7 +41,14 @@ class Called(Protocol):
 
 
 class _Pubsub(Pubsub):  # type: ignore[misc]
-    """A pubsub that a peer's message cannot bring down: in the library, what a message raises ends the program."""
+    """The library's pubsub without three faults of its 0.8.1, of which the first lets a peer end the program: what a
+    message raises is not caught; two tasks write to one stream at once, so that a message of more than one Yamux frame
+    arrives in pieces; and a stream that breaks takes with it what its peer has subscribed to.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._writing: WeakKeyDictionary[Any, trio.Lock] = WeakKeyDictionary()
 
     async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
         try:
@@ -53,6 +64,22 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
         except Exception:
             _log.debug("a stream from %s made pubsub fail", stream.muxed_conn.peer_id, exc_info=True)
             await stream.reset()
+
+    async def write_msg(self, stream: Any, rpc_msg: Any) -> Any:
+        async with self._writing.setdefault(stream, trio.Lock()):
+            return await super().write_msg(stream, rpc_msg)
+
+    def _handle_dead_peer(self, peer_id: ID) -> None:
+        topics = [topic for topic, peers in self.peer_topics.items() if peer_id in peers]
+        super()._handle_dead_peer(peer_id)
+        if self._peer_is_connected(peer_id):
+            for topic in topics:
+                self.peer_topics.setdefault(topic, set()).add(peer_id)
+
+    def forget(self, peer: ID) -> None:
+        """`peer` is gone, whatever its connection looks like at this moment."""
+        self._handle_dead_peer(peer)
+        self._forget_all_subscriptions(peer)
 
 
 class Gossip:
@@ -70,6 +97,8 @@ class Gossip:
             adaptive_gossip_enabled=False,  # sets heartbeats of a minute on its own
             spam_protection_enabled=False,  # drops the 11th message a second, whoever made it
             eclipse_protection_enabled=False,  # wants neighbours in three networks; an office has one
+            max_pending_messages_per_peer=_MAX_PENDING,
+            pending_messages_ttl=_PENDING_S,
         )
         self._pubsub = _Pubsub(host, self._router, strict_signing=True)
         self._readers: dict[str, set[Mailbox[Heard]]] = {}
@@ -92,7 +121,7 @@ class Gossip:
     def missed(self, peer: ID) -> None:
         """`peer` is gone: forgotten at once. The library would do it later, and when the peer is back by then it would
         forget what that has just subscribed to."""
-        self._pubsub._handle_dead_peer(peer)
+        self._pubsub.forget(peer)
 
     async def publish(self, topic: str, payload: bytes) -> None:
         check_payload(payload)

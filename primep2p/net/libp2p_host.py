@@ -107,6 +107,7 @@ class LibP2PHost:
     async def _serve(self, nursery: trio.Nursery, task_status: "TaskStatus[None]") -> ConfigError | None:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._host.run(listen_addrs=self._listen))
+            await self._swarm.auto_connector.stop()  # it dials whomever it has heard of, whatever its watermarks
             deaf = set(map(str, self._listen)) - set(self._swarm.listeners)
             if deaf:
                 return ConfigError(f"p2p.listen: cannot listen on {', '.join(sorted(deaf))}")
@@ -311,6 +312,7 @@ class LibP2PHost:
             try:
                 with trio.fail_after(deadline_s):
                     outcome.value = await operation()
+                outcome.error = None
             except trio.TooSlowError as error:
                 outcome.error = error
             except Exception as error:
@@ -357,7 +359,7 @@ class _Outcome(Generic[T]):
     value: T
 
     def __init__(self) -> None:
-        self.error: Exception | None = None
+        self.error: Exception | None = Unavailable("the host has stopped")
         self.ready = trio.Event()
         self.is_abandoned = False
 

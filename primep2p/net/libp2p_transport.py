@@ -43,7 +43,7 @@ def build_host(identity: Identity, listen: tuple[Multiaddr, ...]) -> Any:
             max_connections=_MAX_CONNECTIONS,
             max_connections_per_peer=1,  # more make a dial wait 250 ms for a failure after it has succeeded
             min_connections=0,
-            low_watermark=0,  # or it dials whomever it has heard of until it has a hundred
+            low_watermark=0,
             high_watermark=_MAX_CONNECTIONS,
             inbound_upgrade_timeout=_UPGRADE_S,
             outbound_upgrade_timeout=_UPGRADE_S,

@@ -67,5 +67,5 @@ async def until_lost(host: Host, other: Host) -> None:
 async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
     """For what no event tells, like a record that lies at another node: asked again until it is so."""
     with trio.fail_after(20):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110  (there is no event to wait for)
             await trio.sleep(0.02)

@@ -292,15 +292,19 @@ async def test_what_one_publishes_the_others_hear(world: World) -> None:
 
 
 async def test_two_readers_of_a_topic_each_hear_it(world: World) -> None:
-    async with world.pair() as (ada, bob), ada.subscribe("news"), bob.subscribe("news") as first:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(repeat, ada, "news", b"x")
-            async with bob.subscribe("news") as second:
-                await anext(second)
-            await anext(first)
-            async with bob.subscribe("news") as third:
-                await anext(third)
-            nursery.cancel_scope.cancel()
+    async with (
+        world.pair() as (ada, bob),
+        ada.subscribe("news"),
+        bob.subscribe("news") as first,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(repeat, ada, "news", b"x")
+        async with bob.subscribe("news") as second:
+            await anext(second)
+        await anext(first)
+        async with bob.subscribe("news") as third:
+            await anext(third)
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_topic_can_be_left_and_entered_again(world: World) -> None:
