@@ -19,7 +19,7 @@ from primep2p.plugin.frames import Answer, FrameReader, Request, decode_answer, 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus  # the stubs that libp2p brings hide trio's own types
 
-__all__ = ["Child", "Fault", "Log", "live"]
+__all__ = ["Child", "Fault", "Log", "live", "printable"]
 
 EXIT_S = 1.0
 """From the end of the pipe until the process has exited, so that its status can be told."""
@@ -168,7 +168,11 @@ class Log:
             file.close()
 
     def tail(self) -> str:
-        """The last lines, without what would drive a terminal."""
-        text = self._tail.decode(errors="replace").expandtabs(4)
-        lines = ["".join(filter(str.isprintable, line)) for line in text.splitlines()]
-        return "\n".join(lines[-TAIL_LINES:])
+        """The last lines."""
+        lines = self._tail.decode(errors="replace").expandtabs(4).splitlines()
+        return "\n".join(map(printable, lines[-TAIL_LINES:]))
+
+
+def printable(text: str) -> str:
+    """A trainer's words in one line, without what would drive a terminal."""
+    return "".join(filter(str.isprintable, " ".join(text.split("\n"))))

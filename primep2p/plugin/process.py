@@ -14,7 +14,7 @@ import trio
 from primep2p.model.errors import PluginError, Unavailable
 from primep2p.model.records import Scalar, TensorSpec
 from primep2p.plugin import frames
-from primep2p.plugin.child import Child, Fault, Log, live
+from primep2p.plugin.child import Child, Fault, Log, live, printable
 from primep2p.plugin.discovery import find
 from primep2p.plugin.tensors import check_file
 
@@ -238,7 +238,8 @@ class Worker:
             await self._child.gone.wait()
         if self._nursery is None:
             return Unavailable("the trainer is stopped")
-        return PluginError(f"trainer {self._trainer}{what}", stderr=self._log.tail(), hint=f"its log: {self._log.path}")
+        sentence = printable(f"trainer {self._trainer}{what}")
+        return PluginError(sentence, stderr=self._log.tail(), hint=f"its log: {self._log.path}")
 
 
 def _absolute(path: Path) -> str:

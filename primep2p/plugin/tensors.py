@@ -26,6 +26,8 @@ ALIGNMENT = 8
 BLOCK_VALUES = 2**18
 """1 MiB: stays in a core's cache between reading and looking."""
 
+RESERVED_NAME = "__metadata__"
+
 MAX_HEADER_BYTES = 100_000_000
 """The limit of the safetensors format itself."""
 
@@ -36,14 +38,17 @@ def data_bytes(tensors: tuple[TensorSpec, ...]) -> int:
 
 
 def header_bytes(tensors: tuple[TensorSpec, ...]) -> bytes:
-    """All that precedes the values in the file, its own length included."""
+    """All that precedes the values in the file, its own length included: the bytes of the store's canonical header.
+    Raises ValueError for names that no file has."""
     entries: dict[str, object] = {}
     offset = 0
     for tensor in tensors:
+        if tensor.name in entries or tensor.name == RESERVED_NAME:
+            raise ValueError(f"no tensor may have the name {tensor.name!r}")
         end = offset + FLOAT_BYTES * prod(tensor.shape)
         entries[tensor.name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [offset, end]}
         offset = end
-    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % ALIGNMENT)
     return len(text).to_bytes(LENGTH_BYTES, "little") + text
 
@@ -64,7 +69,7 @@ def open_mapped(path: Path) -> tuple[tuple[TensorSpec, ...], dict[str, Array]]:
     if header_size > min(MAX_HEADER_BYTES, mapped.size - LENGTH_BYTES):
         raise ValueError(f"{path} is not a safetensors file")
     entries = json.loads(mapped[LENGTH_BYTES : LENGTH_BYTES + header_size].tobytes())
-    entries.pop("__metadata__", None)
+    entries.pop(RESERVED_NAME, None)
     in_order = sorted(entries.items(), key=lambda entry: entry[1]["data_offsets"])
     tensors = tuple(TensorSpec(name, "float32", tuple(entry["shape"])) for name, entry in in_order)
     start = LENGTH_BYTES + header_size

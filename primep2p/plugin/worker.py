@@ -219,7 +219,7 @@ def check_tensors(made: object, tensors: tuple[TensorSpec, ...], what: str) -> N
 
 def check_array(name: str, array: object) -> None:
     """A finite numpy array of float32."""
-    if not isinstance(array, np.ndarray):
+    if not isinstance(array, np.ndarray | np.generic):  # arithmetic on a tensor of no dimensions gives a scalar
         raise Unusable(f"tensor {name!r} is {_kind(array)}, not a numpy array")
     if array.dtype != np.float32:
         raise Unusable(f"tensor {name!r} is {array.dtype}, and must be float32: use .astype(numpy.float32)")
