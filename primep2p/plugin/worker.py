@@ -223,7 +223,7 @@ def check_array(name: str, array: object) -> None:
         raise Unusable(f"tensor {name!r} is {_kind(array)}, not a numpy array")
     if array.dtype != np.float32:
         raise Unusable(f"tensor {name!r} is {array.dtype}, and must be float32: use .astype(numpy.float32)")
-    if not is_finite(array):
+    if not is_finite(np.asarray(array)):
         raise Unusable(f"tensor {name!r} has values that are not finite")
 
 
