@@ -220,7 +220,10 @@ class Worker:
         code = await trio.to_thread.run_sync(find, self._trainer, self._plugins)
         scratch = self._directory / "scratch"
         data = "" if self._data is None else _absolute(self._data)
-        child: Child = await self._nursery.start(live, scratch, self._log)
+        try:
+            child: Child = await self._nursery.start(live, scratch, self._log)
+        except OSError as error:
+            raise Fault(f" cannot be started: {error.strerror}") from error
         self._child = child
         await child.send(frames.Load(code.location, code.attribute, dict(self._config), data, str(scratch)))
         match await child.answer(self._silent_s, finish_s):

@@ -154,10 +154,10 @@ async def test_a_process_that_ends_is_told_with_its_status(tmp_path: Path, how: 
 
 async def test_a_trainer_that_reports_nothing_is_killed_with_its_children(tmp_path: Path) -> None:
     alive = await listening()
-    async with working(tmp_path, "Hangs", silent_s=2.0, port=alive.port) as worker, trio.open_nursery() as nursery:
+    async with working(tmp_path, "Hangs", silent_s=4.0, port=alive.port) as worker, trio.open_nursery() as nursery:
         params = await first_params(tmp_path, worker)
         nursery.start_soon(alive.begun)
-        with pytest.raises(PluginError, match="reported nothing for 2 s"):
+        with pytest.raises(PluginError, match="reported nothing for 4 s"):
             await worker.train(1, 1, params, deadline_s=60)
         await alive.ended(within_s=1)
 
@@ -168,7 +168,7 @@ async def test_a_trainer_that_reports_for_ever_is_killed_at_its_deadline(tmp_pat
         params = await first_params(tmp_path, worker)
         nursery.start_soon(alive.begun)
         with pytest.raises(PluginError, match="not done by its deadline"):
-            await worker.train(1, 1, params, deadline_s=2)
+            await worker.train(1, 1, params, deadline_s=4)
         await alive.ended(within_s=1)
 
 
