@@ -6,9 +6,12 @@ Two real implementations are held to the same contract suite: `LibP2PHost` and `
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from primep2p.model.ids import PeerId
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus  # the stubs that libp2p brings hide trio's own types
 
 __all__ = [
     "MAX_HEARD_BEHIND",
@@ -99,6 +102,8 @@ nobody else; when it returns the stream is closed."""
 
 class Host(Protocol):
     """This node on the network. Listens from the start of `run` until it is cancelled."""
+
+    async def run(self, *, task_status: "TaskStatus[None]" = ...) -> None: ...
 
     @property
     def peer_id(self) -> PeerId: ...

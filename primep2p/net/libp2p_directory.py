@@ -4,7 +4,7 @@ import copy
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import trio
@@ -19,6 +19,7 @@ from primep2p.keys import Identity, public_key_of, verify
 from primep2p.model.errors import PeerError, Unavailable
 from primep2p.model.ids import PeerId, Signature
 from primep2p.net.host import MAX_VALUE_BYTES, check_key, check_value
+from primep2p.net.libp2p_calls import Calls
 from primep2p.wire.codec import decode, digest, encode
 
 __all__ = ["ADDRESS_TTL_S", "KadDirectory"]
@@ -45,12 +46,6 @@ class _Owned(msgspec.Struct, frozen=True, array_like=True):
     sequence: int
     value: bytes
     signature: Signature
-
-
-class Called(Protocol):
-    """Runs library code where a cancelled caller cannot tear it: see `LibP2PHost`."""
-
-    async def __call__(self, operation: Callable[[], Awaitable[T]], deadline_s: float) -> T: ...
 
 
 class _OwnedValidator(Validator):  # type: ignore[misc]
@@ -90,11 +85,11 @@ class _OwnedValidator(Validator):  # type: ignore[misc]
 class KadDirectory:
     """See `Directory`. All of it needs at least one connected peer, and is Unavailable without."""
 
-    def __init__(self, host: Any, identity: Identity, network: str, call: Called) -> None:
+    def __init__(self, host: Any, identity: Identity, network: str, calls: Calls) -> None:
         self._host = host
         self._identity = identity
         self._network = network
-        self._call = call
+        self._calls = calls
         self._validator = _OwnedValidator(network)
         validators = NamespacedValidator({NAMESPACE: self._validator}, strict_validation=True)
         self.dht = KadDHT(host, DHTMode.SERVER, validator=validators, validator_changed=True, strict_validation=True)
@@ -179,7 +174,7 @@ class KadDirectory:
         if not self._host.get_connected_peers():
             raise Unavailable("no peer is connected to ask")
         try:
-            return await self._call(operation, _LOOKUP_S)
+            return await self._calls.call(operation, _LOOKUP_S)
         except trio.TooSlowError as error:
             raise Unavailable(f"the directory did not answer within {_LOOKUP_S:.0f} s") from error
 

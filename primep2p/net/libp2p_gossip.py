@@ -1,9 +1,9 @@
 """Topics over libp2p's gossipsub."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import trio
@@ -16,6 +16,7 @@ from primep2p.keys import public_key_of
 from primep2p.model.errors import PeerError, Unavailable
 from primep2p.model.ids import PeerId
 from primep2p.net.host import MAX_HEARD_BEHIND, Heard, check_payload
+from primep2p.net.libp2p_calls import Calls
 from primep2p.net.peers import Mailbox
 
 __all__ = ["Gossip"]
@@ -32,12 +33,6 @@ _HEARTBEAT_S = 1  # the library's own 120 s would leave a new member without nei
 _MAX_PENDING, _PENDING_S = 8, 10.0
 
 _log = logging.getLogger(__name__)
-
-
-class Called(Protocol):
-    """Runs library code where a cancelled caller cannot tear it: see `LibP2PHost`."""
-
-    async def __call__(self, operation: Callable[[], Awaitable[T]], deadline_s: float) -> T: ...
 
 
 class _Pubsub(Pubsub):  # type: ignore[misc]
@@ -85,9 +80,9 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
 class Gossip:
     """Publish and subscribe: one library subscription a topic, however many readers it has here."""
 
-    def __init__(self, host: Any, own: PeerId, call: Called) -> None:
+    def __init__(self, host: Any, own: PeerId, calls: Calls) -> None:
         self._own = own
-        self._call = call
+        self._calls = calls
         self._router = GossipSub(
             protocols=[PROTOCOL_ID_V11],
             degree=_DEGREE,
@@ -128,7 +123,7 @@ class Gossip:
         if topic not in self._readers:
             raise ValueError(f"publish on {topic!r} without a subscription to it")
         try:
-            await self._call(lambda: self._pubsub.publish(topic, payload), _PUBLISH_S)
+            await self._calls.call(lambda: self._pubsub.publish(topic, payload), _PUBLISH_S)
         except trio.TooSlowError as error:
             raise Unavailable(f"gossip took longer than {_PUBLISH_S:.0f} s") from error
 
@@ -153,7 +148,7 @@ class Gossip:
         if self._nursery is None:
             raise Unavailable("the host is not running")
         self._pubsub.set_topic_validator(topic, self._is_acceptable, False)
-        subscription = await self._call(lambda: self._pubsub.subscribe(topic), _PUBLISH_S)
+        subscription = await self._calls.call(lambda: self._pubsub.subscribe(topic), _PUBLISH_S)
         self._feeds[topic] = scope = trio.CancelScope()
         self._nursery.start_soon(self._feed, topic, subscription, scope)
 
@@ -163,7 +158,7 @@ class Gossip:
             return
         scope.cancel()
         try:
-            await self._call(lambda: self._pubsub.unsubscribe(topic), _PUBLISH_S)
+            await self._calls.call(lambda: self._pubsub.unsubscribe(topic), _PUBLISH_S)
         except (Unavailable, trio.TooSlowError):
             return  # the host is stopping
         self._pubsub.remove_topic_validator(topic)

@@ -4,10 +4,10 @@ Only the modules libp2p_*.py of this package know libp2p.
 """
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import trio
 from libp2p.abc import INotifee
@@ -20,6 +20,7 @@ from primep2p.keys import Identity, public_key_of
 from primep2p.model.errors import ConfigError, PeerError, Unavailable
 from primep2p.model.ids import PeerId
 from primep2p.net.host import Directory, Handler, Heard, PeerEvent, Stream
+from primep2p.net.libp2p_calls import Calls
 from primep2p.net.libp2p_directory import ADDRESS_TTL_S, KadDirectory
 from primep2p.net.libp2p_gossip import Gossip
 from primep2p.net.libp2p_stream import LibP2PStream
@@ -30,8 +31,6 @@ __all__ = ["LibP2PHost"]
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus  # the stubs that libp2p brings hide trio's own types
-
-T = TypeVar("T")
 
 _CONNECT_S = 10.0
 _OPEN_S = 10.0
@@ -56,10 +55,10 @@ class LibP2PHost:
         self._host = build_host(identity, self._listen)
         self._swarm = self._host.get_network()
         self._peers = PeerTable()
-        self._gossip = Gossip(self._host, identity.peer_id, self._call)
-        self._directory = KadDirectory(self._host, identity, network, self._call)
+        self._calls = Calls()
+        self._gossip = Gossip(self._host, identity.peer_id, self._calls)
+        self._directory = KadDirectory(self._host, identity, network, self._calls)
         self._dialling: dict[PeerId, _Dial] = {}
-        self._nursery: trio.Nursery | None = None
         self._swarm.register_notifee(_Notifee(self._on_connection))
 
     @property
@@ -95,11 +94,11 @@ class LibP2PHost:
             require_free_port(address)
         failed: ConfigError | None = None
         async with trio.open_nursery() as nursery:
-            self._nursery = nursery
+            self._calls.open(nursery)
             try:
                 failed = await self._serve(nursery, task_status)
             finally:
-                self._nursery = None
+                self._calls.close()
                 nursery.cancel_scope.cancel()
         if failed is not None:  # raised here: out of a nursery it would come in a group
             raise failed
@@ -161,7 +160,8 @@ class LibP2PHost:
             is_mine = dial is None  # who dials already, dials for all, but perhaps with worse addresses
             if dial is None:
                 dial = _Dial(self._candidates(peer, addresses))
-                self._start(partial(self._dial, peer, dial))
+                if not self._calls.start(self._dial, peer, dial):
+                    raise Unavailable("the host does not run")
                 self._dialling[peer] = dial
             await dial.settled.wait()
             if is_mine and peer not in self._peers.connected:
@@ -171,8 +171,6 @@ class LibP2PHost:
         identity = _identity_of(peer)
         store = self._host.get_peerstore()
         given = [maddr for address in addresses if (maddr := _transport_part(address, peer)) is not None]
-        if given:
-            store.add_addrs(identity, given, ADDRESS_TTL_S)
         self._swarm.unblock_peer(identity)
         try:
             known = [_transport_part(str(maddr), peer) for maddr in store.addrs(identity)]
@@ -208,6 +206,7 @@ class LibP2PHost:
     ) -> None:
         try:
             await self._swarm.dial_addr(address, _identity_of(peer))
+            self._host.get_peerstore().add_addrs(_identity_of(peer), [address], ADDRESS_TTL_S)
         except Exception as error:  # a dozen unrelated classes
             dial.errors.append(f"{address}: {error.__cause__ or error}")
             failed.set()
@@ -226,14 +225,14 @@ class LibP2PHost:
 
     def _on_connection(self, connection: Any) -> None:
         """A connection is up; its peer has proved who it is."""
-        if self._nursery is None:
+        if not self._calls.is_open:
             return
         peer = _peer_of(connection)
         if peer is None:  # a key that is not Ed25519: no member can have it
-            self._nursery.start_soon(_sever, connection)
+            self._calls.start(_sever, connection)
             return
-        self._nursery.start_soon(self._directory.met, connection.muxed_conn.peer_id)
-        self._nursery.start_soon(self._watch, peer, connection)
+        self._calls.start(self._directory.met, connection.muxed_conn.peer_id)
+        self._calls.start(self._watch, peer, connection)
         self._peers.gained(peer)
         if (dial := self._dialling.get(peer)) is not None:
             dial.settled.set()
@@ -253,11 +252,10 @@ class LibP2PHost:
     def handle(self, protocol: str, handler: Handler) -> None:
         async def accept(stream: Any) -> None:
             peer = _peer_of(stream)
-            if peer is None or self._nursery is None:
+            ended = trio.Event()
+            if peer is None or not self._calls.start(self._converse, handler, self._wrap(peer, stream), ended):
                 await stream.reset()
                 return
-            ended = trio.Event()
-            self._nursery.start_soon(self._converse, handler, self._wrap(peer, stream), ended)
             await ended.wait()
 
         self._host.set_stream_handler(protocol, accept)
@@ -278,70 +276,18 @@ class LibP2PHost:
             ended.set()
 
     def _wrap(self, peer: PeerId, stream: Any) -> LibP2PStream:
-        return LibP2PStream(
-            peer, stream, sever=partial(self._later, partial(_sever, stream.swarm_conn)), later=self._later
-        )
+        return LibP2PStream(peer, stream, self._calls, partial(self._calls.start, _sever, stream.swarm_conn))
 
     async def open_stream(self, peer: PeerId, protocol: str) -> Stream:
         if peer not in self._peers.connected:
             raise Unavailable(f"{peer} is not connected")
         try:
-            stream = await self._call(
+            stream = await self._calls.call(
                 partial(self._host.new_stream, _identity_of(peer), [protocol]), _OPEN_S, abandoned=_reset
             )
         except trio.TooSlowError as error:
             raise Unavailable(f"{peer} did not accept a stream within {_OPEN_S:.0f} s") from error
         return self._wrap(peer, stream)
-
-    # -- library code
-
-    async def _call(
-        self,
-        operation: Callable[[], Awaitable[T]],
-        deadline_s: float,
-        abandoned: Callable[[T], Awaitable[object]] | None = None,
-    ) -> T:
-        """Runs library code in a task of the host's: cancelling the caller in a write would break the connection for
-        everybody on it. A result that nobody waits for goes to `abandoned`.
-
-        Raises TooSlowError after `deadline_s`, Unavailable for whatever the library raises.
-        """
-        outcome = _Outcome[T]()
-
-        async def task() -> None:
-            try:
-                with trio.fail_after(deadline_s):
-                    outcome.value = await operation()
-                outcome.error = None
-            except trio.TooSlowError as error:
-                outcome.error = error
-            except Exception as error:
-                outcome.error = Unavailable(f"{error or type(error).__name__}")
-                outcome.error.__cause__ = error
-            finally:
-                outcome.ready.set()
-            if outcome.is_abandoned and outcome.error is None and abandoned is not None:
-                await abandoned(outcome.value)
-
-        self._start(task)
-        try:
-            await outcome.ready.wait()
-        except trio.Cancelled:
-            outcome.is_abandoned = True
-            raise
-        if outcome.error is not None:
-            raise outcome.error
-        return outcome.value
-
-    def _later(self, task: Callable[[], Awaitable[object]]) -> None:
-        """A task that a stopping host may leave out."""
-        if self._nursery is not None:
-            self._nursery.start_soon(task)
-
-    def _start(self, task: Callable[[], Awaitable[object]]) -> None:
-        if self._nursery is None:
-            raise Unavailable("the host is not running")
-        self._nursery.start_soon(task)
 
 
 class _Dial:
@@ -351,17 +297,6 @@ class _Dial:
         self.addresses = addresses
         self.errors: list[str] = []
         self.settled = trio.Event()
-
-
-class _Outcome(Generic[T]):
-    """What a task of the host's own has made for its caller."""
-
-    value: T
-
-    def __init__(self) -> None:
-        self.error: Exception | None = Unavailable("the host has stopped")
-        self.ready = trio.Event()
-        self.is_abandoned = False
 
 
 class _Notifee(INotifee):

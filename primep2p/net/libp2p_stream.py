@@ -1,14 +1,15 @@
 """One libp2p stream behind the seam: it can be cancelled, it waits for a slow reader, and its loss never looks like
 its end.
 
-py-libp2p 0.8.1 has none of the three. A write or a window update that is cancelled leaves half a Noise message on the
-wire, and with it every stream of that connection is gone; a writer gives up after 5 s in which its reader took
-nothing; and a stream whose connection broke reads as if it had been closed. So here every wait is done outside, where
-it may be cancelled, on the state that Yamux shows, and what touches the wire is short and shielded.
+py-libp2p 0.8.1 has none of the three. A write or a window update that is cancelled breaks the connection; a writer
+gives up after 5 s in which its reader took nothing; and a stream whose connection broke reads as if it had been closed.
+So here every wait is done outside, on the state that Yamux shows, and what touches the wire is short and runs in a task
+of the host's own (see `Calls`).
 """
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import trio
@@ -16,17 +17,15 @@ from libp2p.stream_muxer.yamux.yamux import HEADER_SIZE, MAX_MESSAGE_SIZE
 
 from primep2p.model.errors import Unavailable
 from primep2p.model.ids import PeerId
+from primep2p.net.libp2p_calls import Calls, Outcome
 
 __all__ = ["LibP2PStream"]
 
 _MAX_WRITE_BYTES = MAX_MESSAGE_SIZE - HEADER_SIZE
-"""One Yamux frame: the fastest write there is, and the unit that cannot be cancelled."""
+"""One Yamux frame: the fastest write there is."""
 
 _STALL_S = 30.0
 """A connection that has not taken one frame for this long is dead: 64 KiB at 2 KiB/s."""
-
-_GOODBYE_S = 2.0
-"""For a FIN or RST: 12 bytes that wait for the frame before them."""
 
 _LINGER_S = 30.0
 """How long a closed stream waits for the other side to close too, so that it can still read what was sent."""
@@ -37,27 +36,19 @@ _LAST_POLL_S = 0.016
 
 
 class LibP2PStream:
-    """See `Stream`. One task reads at a time; writers queue.
+    """See `Stream`."""
 
-    A write that is cancelled half-way leaves a stream that can only be closed or reset; a cancelled read loses
-    nothing.
-    """
-
-    def __init__(
-        self,
-        peer: PeerId,
-        stream: Any,
-        sever: Callable[[], object],
-        later: Callable[[Callable[[], Awaitable[object]]], object],
-    ) -> None:
-        """`stream` is libp2p's NetStream; `sever` cuts its connection at once; `later` runs a task in its own time."""
+    def __init__(self, peer: PeerId, stream: Any, calls: Calls, sever: Callable[[], object]) -> None:
+        """`stream` is libp2p's NetStream; `sever` cuts its connection at once."""
         self._peer = peer
         self._stream = stream
         self._muxed = stream.muxed_stream
         self._connection = stream.muxed_stream.conn
+        self._calls = calls
         self._sever = sever
-        self._later = later
         self._writing = trio.Lock()
+        self._fetching: Outcome[bytes] | None = None  # outlives a read that was cancelled
+        self._fetched = b""
         self._torn = False
         self._closed = False
 
@@ -66,32 +57,51 @@ class LibP2PStream:
         return self._peer
 
     async def read(self, max_bytes: int) -> bytes:
-        if not await self._arrived():
-            return b""
-        return bytes(await self._act(self._stream.read, max_bytes))
+        if self._gone or self._closed:
+            raise self._lost()
+        if not self._fetched:
+            if self._fetching is None:
+                if not await self._arrived():
+                    return b""
+                self._fetching = self._calls.begin(partial(self._stream.read, max_bytes), _STALL_S)
+            await self._fetching.ready.wait()
+            outcome, self._fetching = self._fetching, None
+            self._fetched = bytes(self._result(outcome))
+        piece, self._fetched = self._fetched[:max_bytes], self._fetched[max_bytes:]
+        return piece
 
     async def write(self, data: bytes) -> None:
         async with self._writing:
             if self._torn:
                 raise Unavailable(f"an earlier write to {self._peer} was cancelled half-way")
             self._torn = True
-            for piece in _pieces(data):
-                await self._write_piece(piece)
+            view = memoryview(data)
+            at = 0
+            while at < len(view):
+                piece = bytes(view[at : at + min(await self._room(), _MAX_WRITE_BYTES)])
+                outcome = self._calls.begin(partial(self._stream.write, piece), _STALL_S)
+                await outcome.ready.wait()
+                self._result(outcome)
+                at += len(piece)
             self._torn = False
 
     async def close(self) -> None:
         if self._closed:
             return
         self._closed = True
-        with trio.CancelScope(shield=True), trio.move_on_after(_GOODBYE_S):
-            await _quietly(self._stream.close)
+        await self._farewell(self._stream.close)
         if not self._muxed.closed:
-            self._later(self._linger)
+            self._calls.start(self._linger)
 
     async def reset(self) -> None:
         self._closed = True
-        with trio.CancelScope(shield=True), trio.move_on_after(_GOODBYE_S):
-            await _quietly(self._stream.reset)
+        await self._farewell(self._stream.reset)
+
+    async def _farewell(self, operation: Callable[[], Awaitable[object]]) -> None:
+        """Never raises: a stream that is gone already is all that was wanted."""
+        with suppress(Unavailable):
+            outcome = self._calls.begin(operation, _STALL_S)
+            await outcome.ready.wait()
 
     async def _linger(self) -> None:
         """After `close`: until the other side has closed too, or for some time; nothing of the stream is left then."""
@@ -127,14 +137,6 @@ class LibP2PStream:
         if events.get(key) is event:
             events[key] = trio.Event()  # as Yamux's own reader does
 
-    async def _write_piece(self, piece: memoryview) -> None:
-        at = 0
-        while at < len(piece):
-            room = await self._room()
-            part = bytes(piece[at : at + room])
-            await self._act(self._stream.write, part)
-            at += len(part)
-
     async def _room(self) -> int:
         """How many bytes the other side has room for, at least one: so the write itself never waits for its reader."""
         pause = _FIRST_POLL_S
@@ -147,28 +149,14 @@ class LibP2PStream:
             await trio.sleep(pause)
             pause = min(2 * pause, _LAST_POLL_S)
 
-    async def _act(self, operation: Callable[[Any], Any], argument: object) -> Any:
-        """What touches the wire: not to be cancelled, and not to hang."""
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + _STALL_S) as scope:
-            try:
-                return await operation(argument)
-            except Exception as error:  # a dozen unrelated classes, none of which says more
-                raise self._lost() from error
-        assert scope.cancelled_caught
-        self._sever()
-        raise Unavailable(f"the connection to {self._peer} stalled")
+    def _result(self, outcome: Outcome[Any]) -> Any:
+        try:
+            return outcome.get()
+        except trio.TooSlowError as error:
+            self._sever()
+            raise Unavailable(f"the connection to {self._peer} stalled") from error
+        except Unavailable as error:
+            raise self._lost() from error
 
     def _lost(self) -> Unavailable:
         return Unavailable(f"the stream to {self._peer} was reset or lost")
-
-
-def _pieces(data: bytes) -> list[memoryview]:
-    view = memoryview(data)
-    return [view[at : at + _MAX_WRITE_BYTES] for at in range(0, len(view), _MAX_WRITE_BYTES)]
-
-
-async def _quietly(operation: Callable[[], Any]) -> None:
-    try:
-        await operation()
-    except Exception:  # the stream was gone already, which is all that was wanted
-        return
