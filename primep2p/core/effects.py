@@ -13,6 +13,7 @@ __all__ = [
     "Accuse",
     "Aggregate",
     "Aggregated",
+    "AskRecords",
     "Broadcast",
     "CatchUp",
     "Commit",
@@ -29,9 +30,12 @@ __all__ = [
     "Obtained",
     "ParamsHeld",
     "Received",
+    "RecordsHeard",
+    "RecordsUnheard",
     "Refused",
     "Send",
     "StartTimer",
+    "StepEnd",
     "Stepped",
     "Synced",
     "Timer",
@@ -157,6 +161,21 @@ class Expired:
     timer: Timer
 
 
+@dataclass(frozen=True, slots=True)
+class RecordsHeard:
+    """A member answered which records of this node's own it holds, of its round or later."""
+
+    member: PeerId
+    items: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsUnheard:
+    """A member did not answer that."""
+
+    member: PeerId
+
+
 Event = (
     Received
     | Connected
@@ -170,6 +189,8 @@ Event = (
     | ParamsHeld
     | Synced
     | Expired
+    | RecordsHeard
+    | RecordsUnheard
 )
 
 # ---- effects: what to do, in order
@@ -236,10 +257,12 @@ class Aggregate:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Store the certified checkpoint, durably; the round is over. `view` is the one that certified it."""
+    """Store the certified checkpoint, durably; the round is over. `view` is the one that certified it, -1 where this
+    node was shown the certificate. With `publish`, tell those who are not in the committee: one member does."""
 
     head: Head
     view: int
+    publish: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +279,13 @@ class CatchUp:
 
     peer: PeerId
     first: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskRecords:
+    """Ask a member for this node's own records: RecordsHeard or RecordsUnheard."""
+
+    member: PeerId
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +324,7 @@ Effect = (
     | Commit
     | HoldParams
     | CatchUp
+    | AskRecords
     | Accuse
     | Stepped
     | Finished

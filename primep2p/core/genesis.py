@@ -138,6 +138,16 @@ class Gathering:
                 self._out.append(fx.Accuse(event.sender, error.sentence))
         return self._drain()
 
+    @property
+    def audience(self) -> frozenset[PeerId]:
+        """Who should hear of it: the creator, and all who have joined."""
+        return frozenset((self._spec.record.creator, *self.joins, *self._members))
+
+    @property
+    def addresses(self) -> dict[PeerId, tuple[str, ...]]:
+        """Where those who joined say that they are."""
+        return {peer: join.record.addresses for peer, join in self.joins.items()}
+
     # ---- what arrives
 
     def _on_record(self, raw: bytes) -> None:
@@ -254,7 +264,7 @@ class Gathering:
     def _end(self, head: Head) -> None:
         if self.head is None:
             self.head = head
-            self._out.append(fx.Commit(head, 0))
+            self._out.append(fx.Commit(head, 0, publish=self._spec.record.creator == self._me))
 
     def _resend(self) -> None:
         """Everything again: this node's join, what the creator proposes, this node's vote."""

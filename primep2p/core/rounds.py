@@ -270,6 +270,18 @@ class Round:
         self._act(self.consensus.on_timeout(timeout))
         self._settle()
 
+    @property
+    def awaited(self) -> frozenset[PeerId]:
+        """Whom the round waits for: trainers without an update, then members without a list, then without a vote."""
+        consensus, members = self.consensus, frozenset(self.head.committee.members)
+        if not self._listed:
+            return self._cohort - self._settled
+        if len(self.lists) < self.head.committee.q:
+            return members - self.lists.keys()
+        if consensus.step == "propose":
+            return frozenset((self.head.committee.proposer(consensus.view),))
+        return members - consensus.tally.voters(consensus.view, consensus.step)
+
     def digest(self) -> Digest:
         """What this node holds of the round."""
         have = [*self.records.hashes(), *self._notices]

@@ -30,6 +30,9 @@ HELP_EVERY_S = 0.2
 CATCH_UP_EVERY_S = 1.0
 MAX_NOTICES = 64
 
+SHOWN = -1
+"""The view of a certificate that this node was shown."""
+
 
 class Run:
     """The machine of one run. `head` is the newest certified checkpoint that this node has."""
@@ -44,6 +47,7 @@ class Run:
         self._me = envelopes.peer_id
         self._ahead: dict[PeerId, list[OverlayMessage]] = defaultdict(list)
         self._helped: dict[PeerId, float] = {}
+        self._foreign: list[Opened[msgspec.Struct]] = []
         self._asked_at = float("-inf")
         self._out: list[fx.Effect] = []
 
@@ -51,8 +55,9 @@ class Run:
         self, now: float, *, entries: list[JournalEntry] | None = None, foreign: list[bytes] | None = None
     ) -> list[fx.Effect]:
         """Start or restart. `entries` is the journal of the round after the head; `foreign` are records of this node's
-        own of that round which other members hold."""
-        self._enter_round(now, entries or [], foreign or [])
+        own, of that round or later ones, which other members hold."""
+        self._foreign = [self._envelopes.verify(self._envelopes.peek(raw)) for raw in foreign or []]
+        self._enter_round(now, entries or [])
         return self._drain()
 
     def handle(self, event: fx.Event, now: float) -> list[fx.Effect]:
@@ -151,7 +156,7 @@ class Run:
         if ahead > 0:
             self._catch_up(sender, now)
         elif ahead == 0:
-            self._adopt(follow(self.head, checkpoint, self._open), view=-1, now=now)
+            self._adopt(follow(self.head, checkpoint, self._open), now=now)
 
     def _on_synced(self, sender: PeerId, checkpoints: tuple[Checkpoint, ...], now: float) -> None:
         """A stretch of chain: only its end begins a round."""
@@ -159,11 +164,11 @@ class Run:
         try:
             for checkpoint in checkpoints:
                 if checkpoint.certificate.round == self.head.round + 1:
-                    self._replace_head(follow(self.head, checkpoint, self._open), view=-1)
+                    self._replace_head(follow(self.head, checkpoint, self._open))
         except PeerError as error:
             self._out.append(fx.Accuse(sender, error.sentence))
         if self.round is None or self.round.head is not self.head:
-            self._enter_round(now, [], [])
+            self._enter_round(now, [])
 
     def _on_notice(self, join: Opened[Join]) -> None:
         """Somebody wants to become a member."""
@@ -223,22 +228,23 @@ class Run:
             if self.round.decision is None:
                 return
             checkpoint, view = self.round.decision
-            self._adopt(follow(self.head, checkpoint, self._open), view=view, now=now)
+            publish = self.head.committee.proposer(view) == self._me
+            self._adopt(follow(self.head, checkpoint, self._open), view=view, publish=publish, now=now)
 
-    def _adopt(self, head: Head, *, view: int, now: float) -> None:
+    def _adopt(self, head: Head, *, now: float, view: int = SHOWN, publish: bool = False) -> None:
         if self.round is not None:
             self._out += self.round.drain()
-        self._replace_head(head, view=view)
-        self._enter_round(now, [], [])
+        self._replace_head(head, view=view, publish=publish)
+        self._enter_round(now, [])
 
-    def _replace_head(self, head: Head, *, view: int) -> None:
+    def _replace_head(self, head: Head, *, view: int = SHOWN, publish: bool = False) -> None:
         self.head = head
         for hash_, notice in list(self.notices.items()):
             if not admits(head.spec, head.state, notice.signer, notice.record, round=head.round + 1):
                 del self.notices[hash_]
-        self._out.append(fx.Commit(head, view))
+        self._out.append(fx.Commit(head, view, publish))
 
-    def _enter_round(self, now: float, entries: list[JournalEntry], foreign: list[bytes]) -> None:
+    def _enter_round(self, now: float, entries: list[JournalEntry]) -> None:
         head, rounds = self.head, self.head.spec.policy.rounds
         self.round = None
         if rounds and head.round >= rounds:
@@ -250,8 +256,9 @@ class Run:
             self._ahead.clear()
             return
         self.round = Round(head, self._envelopes, self.notices, self.connected, now)
+        foreign = [opened for opened in self._foreign if getattr(opened.record, "round", 0) == head.round + 1]
         if entries or foreign:
-            self.round.restore(entries, [self._envelopes.verify(self._envelopes.peek(raw)) for raw in foreign])
+            self.round.restore(entries, foreign)
         self.round.begin()
         self.round.on_peers_changed(now)
         self._out += self.round.drain()

@@ -50,6 +50,7 @@ class LibP2PHost:
         """`listen` and `bootstrap` are multiaddrs, the latter with a peer id at the end. Raises ConfigError."""
         keep_logs_quiet()
         self._identity = identity
+        self._network = network
         self._listen = parse_listen(listen)
         self._bootstrap = tuple(_parse_bootstrap(address) for address in bootstrap)
         self._host = build_host(identity, self._listen)
@@ -258,7 +259,7 @@ class LibP2PHost:
                 return
             await ended.wait()
 
-        self._host.set_stream_handler(protocol, accept)
+        self._host.set_stream_handler(self._wire_name(protocol), accept)
 
     async def _converse(self, handler: Handler, stream: LibP2PStream, ended: trio.Event) -> None:
         """One conversation that a peer began: whatever its handler does ends here."""
@@ -275,6 +276,10 @@ class LibP2PHost:
         finally:
             ended.set()
 
+    def _wire_name(self, protocol: str) -> str:
+        """Peers of another network speak other protocols."""
+        return f"/{self._network}{protocol}"
+
     def _wrap(self, peer: PeerId, stream: Any) -> LibP2PStream:
         return LibP2PStream(peer, stream, self._calls, partial(self._calls.start, _sever, stream.swarm_conn))
 
@@ -283,7 +288,9 @@ class LibP2PHost:
             raise Unavailable(f"{peer} is not connected")
         try:
             stream = await self._calls.call(
-                partial(self._host.new_stream, _identity_of(peer), [protocol]), _OPEN_S, abandoned=_reset
+                partial(self._host.new_stream, _identity_of(peer), [self._wire_name(protocol)]),
+                _OPEN_S,
+                abandoned=_reset,
             )
         except trio.TooSlowError as error:
             raise Unavailable(f"{peer} did not accept a stream within {_OPEN_S:.0f} s") from error

@@ -11,6 +11,9 @@ from libp2p import new_host
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
 from libp2p.network.config import ConnectionConfig, RetryConfig
+from libp2p.rcmgr.connection_limits import ConnectionLimits
+from libp2p.rcmgr.manager import ResourceLimits, new_resource_manager
+from libp2p.rcmgr.memory_limits import MemoryConnectionLimits
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as Noise
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
@@ -24,6 +27,8 @@ from primep2p.model.errors import ConfigError
 __all__ = ["build_host", "keep_logs_quiet", "parse_listen", "require_free_port", "resolved"]
 
 _MAX_CONNECTIONS = 1024
+_MAX_CONNECTIONS_PER_PEER = 8  # two dials that cross make two, and one may not have noticed yet that another is dead
+_MAX_STREAMS = 10_000
 _UPGRADE_S = 10.0
 
 _log = logging.getLogger("primep2p.net.libp2p")
@@ -48,11 +53,26 @@ def build_host(identity: Identity, listen: tuple[Multiaddr, ...]) -> Any:
             inbound_upgrade_timeout=_UPGRADE_S,
             outbound_upgrade_timeout=_UPGRADE_S,
         ),
+        resource_manager=_limits(),
         addrs_factory=resolved,
         disable_identify_address_discovery=True,  # what others say about our address is only their word
     )
     host.get_network().retry_config = RetryConfig(max_retries=0)  # who dials knows when to try again
     return host
+
+
+def _limits() -> Any:
+    """What peers may take. The library's default also shuts everybody out for a minute after five refusals."""
+    return new_resource_manager(
+        limits=ResourceLimits(max_connections=_MAX_CONNECTIONS, max_streams=_MAX_STREAMS),
+        connection_limits=ConnectionLimits(
+            max_established_total=_MAX_CONNECTIONS, max_established_per_peer=_MAX_CONNECTIONS_PER_PEER
+        ),
+        memory_limits=MemoryConnectionLimits(),  # none: training fills the memory, and that is no peer's doing
+        enable_circuit_breaker=False,
+        enable_graceful_degradation=False,
+        enable_metrics=False,
+    )
 
 
 class _Listening(TCP):  # type: ignore[misc]
@@ -152,7 +172,8 @@ class _Demote(logging.Handler):
     """The library warns about every peer that goes away: to us that is an event, and its lines are for debugging."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        _log.debug("%s: %s", record.name, record.getMessage())
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("%s: %s", record.name, record.getMessage())
 
 
 def _is_ours(record: logging.LogRecord) -> bool:

@@ -5,9 +5,9 @@ what is sent is the same: every pair of hosts has a generator of its own, so tha
 """
 
 import logging
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -26,15 +26,13 @@ from primep2p.net.host import (
     check_payload,
     check_value,
 )
+from primep2p.net.memory_stream import MemoryStream, stream_pair
 from primep2p.net.peers import Mailbox, PeerTable
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus  # the stubs that libp2p brings hide trio's own types
 
 __all__ = ["MemoryHost", "MemoryNetwork"]
-
-_WINDOW_BYTES = 256 * 1024
-"""What a stream holds before its writer waits: Yamux's window."""
 
 _JITTER = 0.1  # of the latency; also what makes deadlines differ, for trio shuffles tasks whose deadlines are equal
 
@@ -111,7 +109,7 @@ class _Link:
     def drop(self) -> None:
         del self._network._links[self.ends]
         for stream in list(self.streams):
-            stream._break()
+            stream.sever()
         one, other = sorted(self.ends)
         self._network._hosts[one]._table.lost(other)
         self._network._hosts[other]._table.lost(one)
@@ -193,9 +191,9 @@ class MemoryHost:
         handler = other._handlers.get(protocol)
         if handler is None or other._nursery is None:
             raise Unavailable(f"{peer} does not speak {protocol}")
-        near = MemoryStream(self._network, link, self._peer, peer)
-        far = MemoryStream(self._network, link, peer, self._peer)
-        near._other, far._other = far, near
+        there = partial(self._network.delay_s, self._peer, peer)
+        back = partial(self._network.delay_s, peer, self._peer)
+        near, far = stream_pair((self._peer, peer), (there, back), link.streams)
         other._nursery.start_soon(other._converse, handler, far)
         return near
 
@@ -261,122 +259,18 @@ class MemoryHost:
         if not self._network._is_reachable(self._peer, peer):
             raise Unavailable(f"cannot reach {peer}")
 
-    async def _converse(self, handler: Handler, stream: "MemoryStream") -> None:
+    async def _converse(self, handler: Handler, stream: MemoryStream) -> None:
         """One conversation that a peer began: whatever its handler does ends here."""
         try:
             await handler(stream)
         except Exception:
             _log.warning("a stream from %s ended in an error of its handler", stream.peer, exc_info=True)
-            stream._break()
+            stream.sever()
         except BaseException:
-            stream._break()
+            stream.sever()
             raise
         else:
             await stream.close()
-
-
-class MemoryStream:
-    """See `Stream`: bytes arrive in order, a latency after they were written, until the link or the stream breaks."""
-
-    def __init__(self, network: MemoryNetwork, link: _Link, own: PeerId, peer: PeerId) -> None:
-        self._network = network
-        self._link = link
-        self._own = own
-        self._peer = peer
-        self._other: MemoryStream = self
-        self._incoming: deque[tuple[float, bytes]] = deque()  # when it arrives, and what; b"" is the end
-        self._held = 0
-        self._last_arrival_s = 0.0
-        self._is_broken = False
-        self._is_closed = False
-        self._is_torn = False
-        self._changed = trio.lowlevel.ParkingLot()
-        self._writing = trio.Lock()
-        link.streams.add(self)
-
-    @property
-    def peer(self) -> PeerId:
-        return self._peer
-
-    async def read(self, max_bytes: int) -> bytes:
-        await trio.lowlevel.checkpoint()
-        while True:
-            if self._is_broken or self._is_closed:
-                raise self._lost()
-            if not self._incoming:
-                await self._changed.park()
-                continue
-            wait_s = self._incoming[0][0] - trio.current_time()
-            if wait_s <= 0:
-                return self._take(max_bytes)
-            with trio.move_on_after(wait_s):
-                await self._changed.park()
-
-    def _take(self, max_bytes: int) -> bytes:
-        arrival_s, piece = self._incoming[0]
-        if not piece:
-            return b""  # and again b"" for who reads on
-        self._incoming.popleft()
-        if len(piece) > max_bytes:
-            self._incoming.appendleft((arrival_s, piece[max_bytes:]))
-            piece = piece[:max_bytes]
-        self._held -= len(piece)
-        self._other._changed.unpark_all()
-        return piece
-
-    async def write(self, data: bytes) -> None:
-        async with self._writing:
-            if self._is_torn:
-                raise Unavailable(f"an earlier write to {self._peer} was cancelled half-way")
-            self._is_torn = True
-            at = 0
-            while at < len(data):
-                room = await self._room()
-                self._other._put(data[at : at + room])
-                at += room
-            self._is_torn = False
-
-    async def _room(self) -> int:
-        while True:
-            if self._is_broken or self._is_closed or self._other._is_closed:
-                raise self._lost()
-            if (room := _WINDOW_BYTES - self._other._held) > 0:
-                return room
-            await self._changed.park()
-
-    def _put(self, piece: bytes) -> None:
-        arrival_s = trio.current_time() + self._network.delay_s(self._peer, self._own)
-        self._last_arrival_s = max(self._last_arrival_s, arrival_s)  # later bytes do not overtake
-        self._incoming.append((self._last_arrival_s, piece))
-        self._held += len(piece)
-        self._changed.unpark_all()
-
-    async def close(self) -> None:
-        with trio.CancelScope(shield=True):
-            await trio.lowlevel.checkpoint()
-        if self._is_closed or self._is_broken:
-            return
-        self._is_closed = True
-        self._other._put(b"")
-        self._changed.unpark_all()
-        self._other._changed.unpark_all()
-        if self._other._is_closed:
-            self._link.streams -= {self, self._other}
-
-    async def reset(self) -> None:
-        with trio.CancelScope(shield=True):
-            await trio.lowlevel.checkpoint()
-        self._break()
-
-    def _break(self) -> None:
-        for end in (self, self._other):
-            end._is_broken = True
-            end._incoming.clear()
-            end._changed.unpark_all()
-            end._link.streams.discard(end)
-
-    def _lost(self) -> Unavailable:
-        return Unavailable(f"the stream to {self._peer} was reset or lost")
 
 
 class _MemoryDirectory:

@@ -59,7 +59,10 @@ class Scenario:
     train_s: tuple[float, float] = (0.05, 0.5)
     crashes: int = 0
     liars: dict[int, str] = field(default_factory=dict)
+    slow: float = 0.0
+    slow_s: tuple[float, float] = (0.2, 3.0)
     partitions: int = 0
+    partition_s: tuple[float, float] = (1.0, 8.0)
     forget_journal: bool = False
     limit_s: float = 600.0
     policy: RoundPolicy | None = None
@@ -139,6 +142,8 @@ class SimNode:
                 self.world.later(other, lambda o=other: o.handle(fx.Lost(self.peer)), 0.02)
 
     def handle(self, event: fx.Event) -> None:
+        if self.lie == "agrees with everybody":
+            self._agree(event)
         match self.machine:
             case Gathering() as machine:
                 self.perform(machine.handle(event))
@@ -149,6 +154,19 @@ class SimNode:
                             self.handle(fx.Connected(other.peer))
             case Run() as machine:
                 self.perform(machine.handle(event, self.world.now))
+
+    def _agree(self, event: fx.Event) -> None:
+        """Prevote and precommit whatever is put forward, in every view, to everybody."""
+        match event:
+            case fx.Received(_, Proposed(run=run, proposal=raw)):
+                proposal = self.envelopes.open(Proposal, raw).record
+                for step in ("prevote", "precommit"):
+                    vote = Vote(run, proposal.round, 0, proposal.view, step, proposal.header)
+                    if proposal.round > 0:
+                        for peer in self.world.peers:
+                            self.world.carry(self, peer, Records(run, (self.envelopes.seal(vote).raw,)))
+            case _:
+                pass
 
     # ---- effects
 
@@ -292,7 +310,10 @@ class World:
         if self.chance.random() < self.scenario.loss:
             return
         event = fx.Received(sender.peer, message)  # type: ignore[arg-type]
-        self.later(receiver, lambda: receiver.handle(event), self.chance.uniform(*self.scenario.latency_s))
+        latency_s = self.chance.uniform(*self.scenario.latency_s)
+        if self.chance.random() < self.scenario.slow:
+            latency_s += self.chance.uniform(*self.scenario.slow_s)
+        self.later(receiver, lambda: receiver.handle(event), latency_s)
 
     def run(self) -> None:
         """Until every honest node has finished, or time is up."""
@@ -319,7 +340,7 @@ class World:
             at = self.chance.uniform(0.3, 4.0)
             some = set(self.chance.sample(range(len(self.nodes)), len(self.nodes) // 2))
             self._at(at, lambda s=some: self._partition(s))
-            self._at(at + self.chance.uniform(1.0, 8.0), lambda: self._partition(set()))
+            self._at(at + self.chance.uniform(*self.scenario.partition_s), lambda: self._partition(set()))
 
     def _at(self, when: float, what: Callable[[], None]) -> None:
         """Whatever happens to nodes happens through a clock that none of them owns."""
@@ -415,7 +436,7 @@ def lie(node: SimNode, peer: PeerId, message: object) -> list[object]:
             return [_without_an_inclusion(node, message)]
         case "splits proposals", Proposed():
             return [message] if _side(node, peer) else [_without_an_inclusion(node, message)]
-        case "silent", _:
+        case ("silent", _) | ("agrees with everybody", Records()):
             return []
         case _:
             return [message]

@@ -1,0 +1,53 @@
+"""After a start, before signing anything: members are asked for this node's own newest records.
+
+A home that was copied or restored from a backup has an old journal: what it signed since is known only to others. Once
+min(k, q - 1) members have answered, some honest one among them has told what could matter, and no run waits for more
+members than its rounds need [J2].
+"""
+
+from primep2p.core import effects as fx
+from primep2p.core.checkpoints import Head
+from primep2p.core.roster import peers_of
+from primep2p.model.ids import PeerId
+from primep2p.model.journal import JournalEntry
+
+__all__ = ["Waking"]
+
+
+class Waking:
+    """The machine of a run between a node's start and its first step. Ends when it is `ready`."""
+
+    def __init__(self, head: Head, entries: list[JournalEntry], me: PeerId) -> None:
+        self.head = head
+        self.entries = entries
+        self.foreign: list[bytes] = []
+        committee = head.committee
+        self._members = peers_of(head.state) - {me}
+        self._needed = min(committee.k, committee.q - 1) if me in committee else 0
+        self._answered: set[PeerId] = set()
+        self._asked: set[PeerId] = set()
+
+    @property
+    def ready(self) -> bool:
+        """Enough have answered."""
+        return len(self._answered) >= self._needed
+
+    @property
+    def awaited(self) -> frozenset[PeerId]:
+        """Members that have not answered."""
+        return self._members - self._answered
+
+    def handle(self, event: fx.Event) -> list[fx.Effect]:
+        """What `event` calls for."""
+        match event:
+            case fx.Connected(peer) if peer in self._members - self._asked:
+                self._asked.add(peer)
+                return [fx.AskRecords(peer)]
+            case fx.Lost(peer) | fx.RecordsUnheard(peer):
+                self._asked.discard(peer)
+            case fx.RecordsHeard(member, items) if member in self._members:
+                self._answered.add(member)
+                self.foreign += items
+            case _:
+                pass
+        return []

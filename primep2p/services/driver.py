@@ -1,0 +1,65 @@
+"""The pump of a machine: events in, effects out, timers as sleeping tasks."""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import trio
+
+from primep2p.core.effects import Effect, Event, Expired, Timer
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
+__all__ = ["Driver"]
+
+INBOX = 1024
+"""Events waiting; whoever sends one more waits, so that a flood from one peer slows that peer's stream down."""
+
+BATCH = 128
+"""Events handled before their effects are performed: one write to the journal serves them all."""
+
+
+class Driver:
+    """Feeds `handle` with events, one at a time, and gives what it wants done to `perform`, in order."""
+
+    def __init__(
+        self, handle: Callable[[Event], list[Effect]], perform: Callable[[list[Effect]], Awaitable[None]]
+    ) -> None:
+        self.inbox, self._events = trio.open_memory_channel[Event](INBOX)
+        self._handle = handle
+        self._perform = perform
+        self._nursery: trio.Nursery | None = None
+        self._timers: set[trio.CancelScope] = set()
+
+    async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled. What `perform` raises ends it."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            async for event in self._events:
+                effects = self._handle(event)
+                for _ in range(BATCH):
+                    try:
+                        effects += self._handle(self._events.receive_nowait())
+                    except trio.WouldBlock:
+                        break
+                await self._perform(effects)
+
+    def start_timer(self, timer: Timer, after_s: float) -> None:
+        """Expired(timer) after so long, unless timers are forgotten before."""
+        if self._nursery is not None:
+            scope = trio.CancelScope()
+            self._timers.add(scope)
+            self._nursery.start_soon(self._sleep, timer, after_s, scope)
+
+    def forget_timers(self) -> None:
+        """Those started so far will not fire."""
+        for scope in self._timers:
+            scope.cancel()
+        self._timers.clear()
+
+    async def _sleep(self, timer: Timer, after_s: float, scope: trio.CancelScope) -> None:
+        with scope:
+            await trio.sleep(after_s)
+            self._timers.discard(scope)
+            await self.inbox.send(Expired(timer))

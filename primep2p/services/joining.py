@@ -1,0 +1,235 @@
+"""Becoming a member: find the run's spec, get a head that can be trusted, ask to be let in until a checkpoint does."""
+
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+
+import trio
+
+from primep2p.core.checkpoints import Head, follow, trusted_head
+from primep2p.core.genesis import certified_start
+from primep2p.core.roster import JOIN_LIFETIME, peers_of
+from primep2p.core.runs import Run
+from primep2p.model.errors import CallError, PeerError, Unavailable
+from primep2p.model.ids import Hash, PeerId, RunId
+from primep2p.model.messages import AskChain, AskHead, AskSpec, Chain, Introduce, Nothing, Records, Spec
+from primep2p.model.messages import Head as HeadMessage
+from primep2p.model.records import KERNELS_VERSION, PROTOCOL_VERSION, Join, RunSpec
+from primep2p.net.host import Host
+from primep2p.services.rounds import RunService, Seams
+from primep2p.services.sync import Sync
+from primep2p.wire.codec import encode
+from primep2p.wire.envelope import Envelopes, Opened
+
+__all__ = ["Pin", "Seekers", "find_spec", "learn_head", "run_key", "seek_membership"]
+
+POLL_S = 1.0
+"""How often one who is not (yet) a member asks for the head: certificates reach it by gossip, which may lose them."""
+
+JOIN_AGAIN_ROUNDS = JOIN_LIFETIME // 2
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A certified header that the owner trusts."""
+
+    round: int
+    hash: Hash
+
+
+@dataclass(frozen=True)
+class Seekers:
+    """What looking for a run takes."""
+
+    host: Host
+    sync: Sync
+    envelopes: Envelopes
+
+
+def run_key(run: RunId) -> str:
+    """Under which members of a run are found in the directory."""
+    return f"run:{run.hex()[:40]}"
+
+
+async def find_spec(run: RunId, at: Seekers) -> tuple[Opened[RunSpec], list[PeerId]]:
+    """The spec of `run`, from connected peers, else from those that the directory names; and who had it.
+
+    Raises Unavailable where nobody has it, CallError where this version cannot take part.
+    """
+    holders: list[PeerId] = []
+    found: Opened[RunSpec] | None = None
+    async for peer in _reachable(run, at):
+        try:
+            answer = await at.sync.ask(peer, AskSpec(run), Spec)
+            spec = at.envelopes.open(RunSpec, answer.spec)
+        except (Unavailable, PeerError):
+            continue
+        if spec.hash == run and spec.signer == spec.record.creator:
+            found = spec
+            holders.append(peer)
+    if found is None:
+        raise Unavailable(
+            f"nobody that this node can reach knows the run {run.hex()}",
+            hint="check the id, and that p2p.bootstrap in node.toml names a node that is in the run",
+        )
+    if found.record.protocol > PROTOCOL_VERSION or found.record.kernels > KERNELS_VERSION:
+        raise CallError("the run needs a newer version of primep2p than this one", hint="upgrade primep2p")
+    return found, holders
+
+
+async def _reachable(run: RunId, at: Seekers) -> AsyncIterator[PeerId]:
+    """Connected peers, then providers of the run that were not."""
+    tried = set(at.host.connected)
+    for peer in sorted(tried):
+        yield peer
+    try:
+        providers = await at.host.directory.providers(run_key(run))
+    except Unavailable:
+        return
+    for peer in providers:
+        if peer in tried:
+            continue
+        try:
+            await at.host.connect(peer)
+        except Unavailable:
+            continue
+        yield peer
+
+
+async def learn_head(
+    spec: Opened[RunSpec], holders: Iterable[PeerId], at: Seekers, pin: Pin | None
+) -> tuple[Head, bytes] | None:
+    """A head to start from, with its encoded state; None where the run has not begun.
+
+    With a pin, the pinned header. Without one, the newest head of a chain that is checked from checkpoint 0 on, which
+    k members of its own roster must confirm: a group of departed members could certify a chain of its own, so else a
+    human is to be asked [K3]. Raises Unavailable.
+    """
+    begun = False
+    for peer in holders:
+        try:
+            if pin is not None:
+                return await _pinned(spec, peer, at, pin)
+            head, state = await _proved(spec, peer, at)
+        except Unavailable as error:
+            begun = begun or not error.sentence.endswith(NOT_BEGUN)
+            continue
+        except PeerError:
+            begun = True
+            continue
+        begun = True
+        if await _confirmed(head, at):
+            return head, state
+    if not begun and pin is None:
+        return None
+    if pin is not None:
+        raise Unavailable(f"nobody that this node can reach has checkpoint {pin.round} with that hash")
+    raise Unavailable(
+        "too few members confirm where the run is",
+        hint="ask a member for the pin that `primep2p run show` prints, and join with ID@round:hash",
+    )
+
+
+NOT_BEGUN = "the run has not begun"
+
+
+async def _pinned(spec: Opened[RunSpec], peer: PeerId, at: Seekers, pin: Pin) -> tuple[Head, bytes]:
+    chain = await at.sync.ask(peer, AskChain(spec.hash, pin.round), Chain)
+    if not chain.checkpoints:
+        raise Unavailable(f"{peer} has no checkpoint {pin.round}")
+    head = trusted_head(spec, chain.checkpoints[0], chain.state)
+    if (head.round, head.hash) != (pin.round, pin.hash):
+        raise Unavailable(f"{peer} has another checkpoint {pin.round}")
+    return head, chain.state
+
+
+async def _proved(spec: Opened[RunSpec], peer: PeerId, at: Seekers) -> tuple[Head, bytes]:
+    """The head of `peer`'s chain, every certificate and roster change of it checked."""
+    head: Head | None = None
+    while True:
+        first = 0 if head is None else head.round + 1
+        try:
+            chain = await at.sync.ask(peer, AskChain(spec.hash, first), Chain)
+        except Unavailable:
+            if head is None:
+                raise
+            break
+        for checkpoint in chain.checkpoints:
+            if head is None:
+                head = certified_start(spec, checkpoint, at.envelopes)
+            else:
+                head = follow(head, checkpoint, lambda raw: at.envelopes.verify(at.envelopes.peek(raw)))
+            await trio.lowlevel.checkpoint()
+        if not chain.checkpoints:
+            break
+    if head is None:
+        raise Unavailable(NOT_BEGUN)
+    return head, encode(head.state)
+
+
+async def _confirmed(head: Head, at: Seekers) -> bool:
+    """Whether k members of the roster, or all of a smaller one, are at this head or at most a few rounds around it."""
+    members = peers_of(head.state) - {at.envelopes.peer_id}
+    confirmed = 0
+    for peer in sorted(members):
+        try:
+            if peer not in at.host.connected:
+                await at.host.connect(peer)
+            answer = await at.sync.ask(peer, AskChain(head.run, head.round), Chain)
+            confirmed += (
+                bool(answer.checkpoints)
+                and trusted_head(
+                    Opened(head.spec, head.spec.creator, head.run, b""), answer.checkpoints[0], answer.state
+                ).hash
+                == head.hash
+            )
+        except (Unavailable, PeerError):
+            continue
+        if confirmed >= min(head.committee.k, len(members)):
+            return True
+    return not members
+
+
+async def seek_membership(service: RunService, seams: Seams, kernels: Hash) -> None:
+    """While this node is not in the roster of a run that has begun: ask to be let in, and follow the head."""
+    me, asked_at = seams.envelopes.peer_id, -JOIN_AGAIN_ROUNDS - 1
+    while True:
+        machine, head = service.machine, service.head
+        outside = isinstance(machine, Run) and not machine.finished and me not in peers_of(machine.head.state)
+        if not outside or head is None:
+            await service.head_changed()
+            asked_at = -JOIN_AGAIN_ROUNDS - 1
+            continue
+        if head.round - asked_at > JOIN_AGAIN_ROUNDS:
+            asked_at = head.round
+            await _introduce(service, seams, head, kernels)
+        with trio.move_on_after(POLL_S):
+            await service.head_changed()
+            continue
+        await _poll(service, seams, head)
+
+
+async def _introduce(service: RunService, seams: Seams, head: Head, kernels: Hash) -> None:
+    """A new Join, to every member that can be reached and to everybody by gossip."""
+    join = seams.envelopes.seal(Join(head.run, head.round, seams.host.addresses[:16], kernels))
+    await service.keep_join(join)
+    await service.publish(Records(head.run, (join.raw,)))
+    for peer in sorted(peers_of(head.state) & seams.host.connected):
+        try:
+            await seams.sync.ask(peer, Introduce(head.run, join.raw), Nothing)
+        except Unavailable:
+            continue
+
+
+async def _poll(service: RunService, seams: Seams, head: Head) -> None:
+    """Ask one member after the other until one is further."""
+    for peer in sorted(peers_of(head.state) & seams.host.connected):
+        try:
+            answer = await seams.sync.ask(peer, AskHead(head.run), HeadMessage)
+        except Unavailable:
+            continue
+        if answer.checkpoint.certificate.round > head.round:
+            seams.overlay.want(
+                (hint.peer for hint in answer.members), {hint.peer: hint.addresses for hint in answer.members}
+            )
+            await service.catch_up(peer, head.round + 1)
+            return

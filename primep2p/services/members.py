@@ -1,0 +1,191 @@
+"""The overlay: one long-lived stream each way to every member, over `/primep2p/votes/1`.
+
+Messages go out in order and in batches; what cannot be sent now is dropped, since digests repair. Connections to
+members are sought again when they are lost.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import trio
+
+from primep2p.core.effects import Connected, Event, Lost, Received
+from primep2p.model.errors import PeerError, Unavailable
+from primep2p.model.ids import PeerId, RunId
+from primep2p.model.messages import OverlayMessage
+from primep2p.net.frames import Frames
+from primep2p.net.host import Host, PeerConnected, Stream
+from primep2p.wire.codec import MAX_RECORD_BYTES, decode, encode
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
+__all__ = ["PROTOCOL", "Inbox", "Overlay"]
+
+PROTOCOL = "/primep2p/votes/1"
+
+MAX_FRAME_BYTES = MAX_RECORD_BYTES + 2**20
+"""A proposal with its header and the largest bundle."""
+
+OUTBOX = 256
+"""Messages waiting for one peer: several rounds' worth; a peer slower than that is repaired by digests."""
+
+BATCH = 32
+SEND_S = 20.0
+"""No batch of small messages takes so long over a link that is any good; a stuck stream is opened anew."""
+
+FIRST_RETRY_S = 0.5
+LAST_RETRY_S = 30.0
+POLITE_S = 1.0
+"""Of two members the one with the smaller id dials at once, the other after so long: else both would dial at once."""
+
+Inbox = trio.MemorySendChannel[Event]
+
+
+class Overlay:
+    """Messages of all runs, to and from peers. `blame(peer, reason)` hears of broken rules."""
+
+    def __init__(self, host: Host, blame: Callable[[PeerId, str], None]) -> None:
+        self._host = host
+        self._blame = blame
+        self._inboxes: dict[RunId, Inbox] = {}
+        self._outboxes: dict[PeerId, trio.MemorySendChannel[bytes]] = {}
+        self._wanted: dict[PeerId, tuple[str, ...]] = {}
+        self._lost: dict[PeerId, trio.Event] = {}
+        self._nursery: trio.Nursery | None = None
+        host.handle(PROTOCOL, self._listen)
+
+    async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as nursery, self._host.peer_events() as events:
+            self._nursery = nursery
+            task_status.started()
+            async for event in events:
+                if isinstance(event, PeerConnected):
+                    self._outbox(event.peer)
+                    await self._tell(Connected(event.peer))
+                else:
+                    self._drop(event.peer)
+                    await self._tell(Lost(event.peer))
+
+    # ---- verbs
+
+    def attach(self, run: RunId, inbox: Inbox) -> None:
+        """Events of `run` go to `inbox` from now on. Whoever is connected already is told about first."""
+        self._inboxes[run] = inbox
+        for peer in self._host.connected:
+            inbox.send_nowait(Connected(peer))
+
+    def send(self, peers: Iterable[PeerId], message: OverlayMessage) -> None:
+        """To each peer that is connected; never waits."""
+        payload = encode(message)
+        for peer in peers:
+            if peer in self._host.connected and peer != self._host.peer_id:
+                try:
+                    self._outbox(peer).send_nowait(payload)
+                except trio.WouldBlock:
+                    continue  # digests repair
+
+    def want(self, peers: Iterable[PeerId], addresses: dict[PeerId, tuple[str, ...]]) -> None:
+        """Stay connected to these peers; addresses are hints, added to those known."""
+        for peer in peers:
+            if peer == self._host.peer_id or self._nursery is None:
+                continue
+            known = self._wanted.get(peer)
+            self._wanted[peer] = tuple(dict.fromkeys((*addresses.get(peer, ()), *(known or ()))))[:16]
+            if known is None:
+                self._nursery.start_soon(self._stay_connected, peer)
+
+    def addresses_of(self, peer: PeerId) -> tuple[str, ...]:
+        """Where a wanted peer was heard of."""
+        return self._wanted.get(peer, ())
+
+    # ---- in
+
+    async def _listen(self, stream: Stream) -> None:
+        frames = Frames(stream, MAX_FRAME_BYTES)
+        try:
+            while (payload := await frames.receive()) is not None:
+                message: OverlayMessage = decode(OverlayMessage, payload, limit=MAX_FRAME_BYTES)  # type: ignore[arg-type]
+                inbox = self._inboxes.get(message.run)
+                if inbox is not None:
+                    await inbox.send(Received(stream.peer, message))
+        except PeerError as error:
+            self._blame(stream.peer, error.sentence)
+            await stream.reset()
+        except (Unavailable, trio.BrokenResourceError, trio.ClosedResourceError):
+            return
+
+    async def _tell(self, event: Event) -> None:
+        for inbox in list(self._inboxes.values()):
+            try:
+                await inbox.send(event)
+            except trio.BrokenResourceError:
+                continue
+
+    # ---- out
+
+    def _outbox(self, peer: PeerId) -> trio.MemorySendChannel[bytes]:
+        outbox = self._outboxes.get(peer)
+        if outbox is None:
+            outbox, receive = trio.open_memory_channel[bytes](OUTBOX)
+            self._outboxes[peer] = outbox
+            if self._nursery is not None:
+                self._nursery.start_soon(self._deliver, peer, receive)
+        return outbox
+
+    def _drop(self, peer: PeerId) -> None:
+        if (outbox := self._outboxes.pop(peer, None)) is not None:
+            outbox.close()
+        self._lost.pop(peer, trio.Event()).set()
+
+    async def _deliver(self, peer: PeerId, outbox: trio.MemoryReceiveChannel[bytes]) -> None:
+        """Batches in order over one stream, which is opened again when it breaks."""
+        frames: Frames | None = None
+        stream: Stream | None = None
+        try:
+            async for first in outbox:
+                batch = [first]
+                while len(batch) < BATCH:
+                    try:
+                        batch.append(outbox.receive_nowait())
+                    except (trio.WouldBlock, trio.EndOfChannel):
+                        break
+                try:
+                    if frames is None:
+                        stream = await self._host.open_stream(peer, PROTOCOL)
+                        frames = Frames(stream, MAX_FRAME_BYTES)
+                    with trio.fail_after(SEND_S):
+                        await frames.send_many(batch)
+                except (Unavailable, trio.TooSlowError):
+                    if stream is not None:
+                        await stream.reset()
+                    frames = stream = None
+        finally:
+            outbox.close()
+            if stream is not None:
+                await stream.reset()
+
+    # ---- staying connected
+
+    async def _stay_connected(self, peer: PeerId) -> None:
+        retry_s = FIRST_RETRY_S
+        while True:
+            if peer in self._host.connected:
+                retry_s = FIRST_RETRY_S
+                await self._lost.setdefault(peer, trio.Event()).wait()
+                continue
+            if self._host.peer_id > peer and retry_s == FIRST_RETRY_S:
+                await trio.sleep(POLITE_S)
+            try:
+                await self._host.connect(peer, self._wanted[peer])
+            except Unavailable:
+                await trio.sleep(retry_s)
+                retry_s = min(2 * retry_s, LAST_RETRY_S)
+                await self._look_up(peer)
+
+    async def _look_up(self, peer: PeerId) -> None:
+        try:
+            await self._host.directory.find_peer(peer)
+        except Unavailable:
+            return

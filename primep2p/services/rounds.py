@@ -1,0 +1,510 @@
+"""One run on this node: drives its machine with the real network, disk, trainer and kernels."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+import trio
+
+from primep2p.core import effects as fx
+from primep2p.core.checkpoints import Head, trusted_head
+from primep2p.core.genesis import Gathering
+from primep2p.core.roster import peers_of
+from primep2p.core.runs import Run
+from primep2p.core.waking import Waking
+from primep2p.model.errors import PeerError, PluginError, PrimeError, StoreError, Unavailable
+from primep2p.model.ids import Cid, PeerId, RunId
+from primep2p.model.journal import JournalEntry
+from primep2p.model.messages import AskChain, AskVotes, Certified, Chain, OverlayMessage, Records, Votes
+from primep2p.model.records import Join, Metric, RunSpec
+from primep2p.model.views import Accused, AnyEvent, Evaluated, PluginFailed, RoundCertified, RunFinished, StepChanged
+from primep2p.net.host import Host
+from primep2p.plugin.process import Trained
+from primep2p.services.aggregation import aggregate, check_delta
+from primep2p.services.driver import Driver
+from primep2p.services.members import Overlay
+from primep2p.services.sync import Sync
+from primep2p.services.training import TrainingEvent
+from primep2p.store.seam import BlobStore, RunRow, RunStore, StoredCheckpoint
+from primep2p.wire.codec import decode, encode
+from primep2p.wire.envelope import Envelopes, Opened
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
+__all__ = ["RunService", "Seams", "TrainingVerbs", "Transfers"]
+
+RETRY_S = 1.0
+"""Between two tries to have the head's params: without them this node can neither train nor vote."""
+
+WORTH_KILLING_S = 5.0
+"""Training that outlived its round is stopped if it has cost more than starting the trainer anew does."""
+
+OVERHEAD_BYTES = 1 << 20
+"""What a file of tensors may be larger than its tensors: names and shapes."""
+
+PROVIDE_EVERY_S = 10.0
+"""A provider record costs its holders 0.1 to 0.3 s of work: rounds may come faster than that."""
+
+KEPT_ROUNDS = 50
+"""Certified rounds that `run show` lists."""
+
+
+class TrainingVerbs(Protocol):
+    """What a run needs of its trainer."""
+
+    async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None: ...
+    async def train(self, round: int, params: Path) -> Trained: ...
+    async def evaluate(self, round: int, params: Path) -> dict[str, float]: ...
+
+
+class Transfers(Protocol):
+    """What a run needs of blob transfer."""
+
+    async def fetch(self, cid: Cid, providers: Sequence[PeerId], *, max_bytes: int, durable: bool = False) -> None: ...
+    async def provide(self, cid: Cid) -> None: ...
+
+
+@dataclass(frozen=True)
+class Seams:
+    """What a run is given: shared by all runs of a node."""
+
+    envelopes: Envelopes
+    host: Host
+    blobs: BlobStore
+    runs: RunStore
+    overlay: Overlay
+    sync: Sync
+    transfer: Transfers
+    tell: Callable[[AnyEvent], None]
+    scratch: Path
+    keep_updates: int
+
+
+class RunService:
+    """Owns one run's machine, from gathering to the end. `failed` hears of a disk that cannot be trusted."""
+
+    def __init__(
+        self,
+        row: RunRow,
+        spec: Opened[RunSpec],
+        seams: Seams,
+        make_training: Callable[[Callable[[TrainingEvent], None]], TrainingVerbs],
+    ) -> None:
+        self.run_id: RunId = row.run
+        self.spec = spec
+        self.row = row
+        self.machine: Gathering | Run | Waking | None = None
+        self.rounds: list[RoundCertified] = []
+        self.step = StepChanged(run=row.run.hex(), round=0, view=0, step="gathering")
+        self.progress_at = 0.0
+        self.plugin_error = ""
+        self._seams = seams
+        self._training = make_training(self._report)
+        self._connected: set[PeerId] = set()
+        self._driver = Driver(self._handle, self._perform)
+        self._nursery: trio.Nursery | None = None
+        self._training_scope: tuple[float, trio.CancelScope] | None = None
+        self._evaluating = False
+        self._deltas: dict[int, set[Cid]] = {}
+        self._head_changed = trio.Event()
+        self._tensor_bytes = sum(4 * _product(tensor.shape) for tensor in spec.record.tensors) + OVERHEAD_BYTES
+
+    # ---- life
+
+    async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled. Raises StoreError where the disk fails."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            self.progress_at = trio.current_time()
+            await nursery.start(self._training.run)
+            await nursery.start(self._driver.run)
+            await nursery.start(self._listen)
+            nursery.start_soon(self._provide)
+            await self._perform(await self._wake())
+            self._seams.overlay.attach(self.run_id, self._driver.inbox)
+            task_status.started()
+
+    async def receive(self, sender: PeerId, message: OverlayMessage) -> None:
+        """A message that came another way than over the overlay."""
+        await self._driver.inbox.send(fx.Received(sender, message))
+
+    @property
+    def head(self) -> Head | None:
+        """The newest certified checkpoint."""
+        match self.machine:
+            case Run() as run:
+                return run.head
+            case Waking() as waking:
+                return waking.head
+            case Gathering() as gathering:
+                return gathering.head
+            case None:
+                return None
+
+    async def keep_join(self, join: Opened[Join]) -> None:
+        """This node's newest Join, for the next start."""
+        self.row = msgspec.structs.replace(self.row, join=join.raw)
+        await trio.to_thread.run_sync(self._seams.runs.save_run, self.row)
+
+    async def head_changed(self) -> None:
+        """Returns at the next change of the head."""
+        await self._head_changed.wait()
+
+    async def _wake(self) -> list[fx.Effect]:
+        """From the store to a machine."""
+        stored = await trio.to_thread.run_sync(self._seams.runs.head, self.run_id)
+        if stored is None:
+            entries = await self._journal_of(0)
+            gathering = Gathering(self.spec, self._own_join(), self._seams.envelopes)
+            self.machine = gathering
+            return gathering.begin(entries)
+        head = trusted_head(self.spec, stored[1].checkpoint, stored[1].state)
+        entries = await self._journal_of(head.round + 1)
+        self.machine = Waking(head, entries, self._seams.envelopes.peer_id)
+        self._want_members(head)
+        return self._try_begin()
+
+    def _own_join(self) -> Opened[Join]:
+        return self._seams.envelopes.open(Join, self.row.join)
+
+    def _report(self, event: TrainingEvent) -> None:
+        if isinstance(event, PluginFailed):
+            self.plugin_error = f"{event.sentence}\n{event.stderr}".rstrip()
+        self._seams.tell(event)
+
+    async def _journal_of(self, round: int) -> list[JournalEntry]:
+        raws = await trio.to_thread.run_sync(self._seams.runs.entries, self.run_id, round)
+        try:
+            return [decode(JournalEntry, raw) for raw in raws]  # type: ignore[arg-type]
+        except PeerError as error:
+            raise StoreError(
+                f"the journal of run {self.run_id.hex()}, round {round}, is damaged",
+                hint="restore the home from a backup, or start with a new one",
+            ) from error
+
+    # ---- events
+
+    def _handle(self, event: fx.Event) -> list[fx.Effect]:
+        match event:
+            case fx.Connected(peer):
+                self._connected.add(peer)
+            case fx.Lost(peer):
+                self._connected.discard(peer)
+        match self.machine:
+            case Gathering() as gathering:
+                effects = gathering.handle(event)
+                return effects + self._begun(gathering)
+            case Run() as run:
+                return run.handle(event, trio.current_time())
+            case Waking() as waking:
+                return waking.handle(event) + self._try_begin()
+            case None:
+                return []
+
+    def _begun(self, gathering: Gathering) -> list[fx.Effect]:
+        """Checkpoint 0 is certified: rounds begin."""
+        if gathering.head is None:
+            return []
+        return self._begin(Run(gathering.head, self._seams.envelopes), [], [])
+
+    def _try_begin(self) -> list[fx.Effect]:
+        """Enough members said what they hold of this node's own records."""
+        waking = self.machine
+        if not isinstance(waking, Waking) or not waking.ready:
+            return []
+        return self._begin(Run(waking.head, self._seams.envelopes), waking.entries, waking.foreign)
+
+    def _begin(self, run: Run, entries: list[JournalEntry], foreign: list[bytes]) -> list[fx.Effect]:
+        self.machine = run
+        now = trio.current_time()
+        run.connected.update(self._connected)
+        effects = run.begin(now, entries=entries, foreign=foreign)
+        for peer in self._connected:
+            effects += run.handle(fx.Connected(peer), now)
+        return effects
+
+    # ---- effects
+
+    async def _perform(self, effects: list[fx.Effect]) -> None:
+        """In order; journal entries that stand together are written together, and before what stands after them."""
+        entries: dict[int, list[bytes]] = {}
+        waiting: list[fx.Effect] = []
+        for effect in effects:
+            match effect:
+                case fx.Journal(round, entry):
+                    entries.setdefault(round, []).append(encode(entry))
+                case fx.Commit():
+                    await self._flush(entries, waiting)
+                    await self._commit(effect)
+                case _:
+                    waiting.append(effect)
+        await self._flush(entries, waiting)
+
+    async def _flush(self, entries: dict[int, list[bytes]], waiting: list[fx.Effect]) -> None:
+        """Writing entries earlier than their turn is safe: they say what was signed, whether or not it was sent."""
+        for round, raws in entries.items():
+            await trio.to_thread.run_sync(self._seams.runs.append, self.run_id, round, raws)
+        entries.clear()
+        for effect in waiting:
+            await self._do(effect)
+        waiting.clear()
+
+    async def _do(self, effect: fx.Effect) -> None:
+        seams = self._seams
+        match effect:
+            case fx.Broadcast(message):
+                seams.overlay.send(self._audience(), message)
+            case fx.Send(peer, message):
+                seams.overlay.send((peer,), message)
+            case fx.StartTimer(timer, after_s):
+                self._driver.start_timer(timer, after_s)
+            case fx.Obtain():
+                self._spawn(self._obtain, effect)
+            case fx.HoldParams():
+                self._spawn(self._hold_params, effect)
+            case fx.Aggregate():
+                self._spawn(self._aggregate, effect)
+            case fx.Train(round, params):
+                self._spawn(self._train, round, params)
+            case fx.CatchUp(peer, first):
+                self._spawn(self.catch_up, peer, first)
+            case fx.AskRecords(member):
+                self._spawn(self._ask_records, member)
+            case fx.Accuse(peer, reason, evidence):
+                raw = encode(evidence) if evidence is not None else None
+                await trio.to_thread.run_sync(self._accuse, peer, reason, raw)
+                seams.tell(Accused(run=self.run_id.hex(), peer=peer, reason=reason))
+            case fx.Stepped(round, view, step):
+                self._stepped(round, view, step)
+            case fx.Finished(round):
+                self._finished(round)
+
+    def _accuse(self, peer: PeerId, reason: str, raw: bytes | None) -> None:
+        self._seams.runs.accuse(peer, reason, raw, run=self.run_id)
+
+    def _spawn(self, task: Callable[..., object], *arguments: object) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(task, *arguments)  # type: ignore[arg-type]
+
+    def _audience(self) -> frozenset[PeerId]:
+        match self.machine:
+            case Run() as run:
+                return peers_of(run.head.state)
+            case Gathering() as gathering:
+                self._seams.overlay.want(gathering.audience, gathering.addresses)
+                return gathering.audience
+            case _:
+                return frozenset()
+
+    # ---- a round's work
+
+    async def _obtain(self, effect: fx.Obtain) -> None:
+        """Fetch a delta and check it: what a member lists, it has seen to be right."""
+        seams = self._seams
+        self._deltas.setdefault(self.step.round, set()).add(effect.delta)
+        try:
+            await seams.transfer.fetch(effect.delta, effect.providers, max_bytes=self._tensor_bytes)
+            path = seams.blobs.path(effect.delta)
+            await trio.to_thread.run_sync(check_delta, path, self.spec.record.tensors)
+        except Unavailable:
+            await self._driver.inbox.send(fx.Unobtained(effect.update))
+        except PeerError as error:
+            await self._driver.inbox.send(fx.Refused(effect.update, error.sentence))
+        else:
+            await self._driver.inbox.send(fx.Obtained(effect.update))
+
+    async def _hold_params(self, effect: fx.HoldParams) -> None:
+        """The head's params, however long it takes: nothing can go on without them."""
+        seams = self._seams
+        while self._is_wanted(effect.cid):
+            try:
+                if not seams.blobs.has(effect.cid):
+                    await seams.transfer.fetch(effect.cid, effect.providers, max_bytes=self._tensor_bytes, durable=True)
+                await self._driver.inbox.send(fx.ParamsHeld(effect.cid))
+                break
+            except Unavailable:
+                await trio.sleep(RETRY_S)
+        head = self.head
+        if head is not None and isinstance(self.machine, Run) and self.machine.finished:
+            self._evaluate(head.round, effect.cid)
+
+    def _is_wanted(self, cid: Cid) -> bool:
+        return self.head is None or self.head.header.params == cid
+
+    async def _aggregate(self, effect: fx.Aggregate) -> None:
+        """The next params, durably: a precommit rests on them."""
+        seams, pipeline = self._seams, self.spec.record.pipeline
+        out = seams.scratch / f"{self.run_id.hex()[:16]}-{effect.key.hex()[:16]}.safetensors"
+
+        def work() -> tuple[Cid | None, str]:
+            base, deltas = seams.blobs.path(effect.base), [seams.blobs.path(delta) for delta in effect.deltas]
+            reason = aggregate(base, deltas, effect.weights, pipeline.weighting, self.spec.record.tensors, out)
+            if reason:
+                return None, reason
+            return seams.blobs.add(out, durable=True), ""
+
+        params, reason = await trio.to_thread.run_sync(work)
+        await self._driver.inbox.send(fx.Aggregated(effect.round, effect.key, params, reason))
+
+    async def _train(self, round: int, params: Cid) -> None:
+        seams = self._seams
+        self._end_training()
+        scope = trio.CancelScope()
+        mine = (trio.current_time(), scope)
+        self._training_scope = mine
+        with scope:
+            try:
+                trained = await self._training.train(round, seams.blobs.path(params))
+                delta = await trio.to_thread.run_sync(lambda: seams.blobs.add(trained.delta, durable=True))
+            except (PluginError, Unavailable):
+                await self._driver.inbox.send(fx.TrainingFailed(round))
+            else:
+                self._deltas.setdefault(round, set()).add(delta)
+                metrics = tuple(Metric(name, value) for name, value in sorted(trained.metrics.items()))
+                await self._driver.inbox.send(fx.Trained(round, delta, trained.examples, metrics))
+        if self._training_scope is mine:
+            self._training_scope = None
+        if not scope.cancelled_caught:
+            self._evaluate(round - 1, params)
+
+    def _end_training(self) -> None:
+        """Of a round that is over, if stopping it costs less than letting it finish."""
+        if self._training_scope is None:
+            return
+        started_at, scope = self._training_scope
+        if trio.current_time() - started_at > WORTH_KILLING_S:
+            scope.cancel()
+
+    def _evaluate(self, round: int, params: Cid) -> None:
+        """In the trainer's spare time: while others still train, or at the run's end."""
+        if not self._evaluating:
+            self._evaluating = True
+            self._spawn(self._evaluation, round, params)
+
+    async def _evaluation(self, round: int, params: Cid) -> None:
+        try:
+            metrics = await self._training.evaluate(round, self._seams.blobs.path(params))
+        except (PluginError, Unavailable):
+            return  # the owner has heard of it
+        finally:
+            self._evaluating = False
+        if metrics:
+            self._seams.tell(Evaluated(run=self.run_id.hex(), round=round, metrics=metrics))
+
+    async def catch_up(self, peer: PeerId, first: int) -> None:
+        """Ask `peer` for the chain from round `first` on, and follow it."""
+        try:
+            chain = await self._seams.sync.ask(peer, AskChain(self.run_id, first), Chain)
+        except Unavailable:
+            return  # asked again when somebody else shows that it is ahead
+        await self._driver.inbox.send(fx.Synced(peer, chain.checkpoints))
+
+    async def _ask_records(self, member: PeerId) -> None:
+        try:
+            held = await self._seams.sync.ask(member, AskVotes(self.run_id), Votes)
+        except Unavailable:
+            await self._driver.inbox.send(fx.RecordsUnheard(member))
+            await trio.sleep(RETRY_S)
+            if member in self._connected:
+                await self._driver.inbox.send(fx.Connected(member))
+        else:
+            await self._driver.inbox.send(fx.RecordsHeard(member, held.items))
+
+    # ---- from round to round
+
+    async def _commit(self, effect: fx.Commit) -> None:
+        head, seams = effect.head, self._seams
+        stored = StoredCheckpoint(head.checkpoint, encode(head.state))
+        await trio.to_thread.run_sync(seams.runs.commit, self.run_id, head.round, stored)
+        self._driver.forget_timers()
+        now = trio.current_time()
+        certified = self._certified(effect, now - self.progress_at)
+        self.rounds = [*self.rounds[1 - KEPT_ROUNDS :], certified]
+        self.progress_at = now
+        seams.tell(certified)
+        self._want_members(head)
+        changed, self._head_changed = self._head_changed, trio.Event()
+        changed.set()
+        if effect.publish:
+            self._spawn(self.publish, Certified(self.run_id, head.checkpoint))
+        await trio.to_thread.run_sync(self._clean, head.round - seams.keep_updates)
+
+    def _certified(self, effect: fx.Commit, seconds: float) -> RoundCertified:
+        header, peek = effect.head.header, self._seams.envelopes.peek
+        return RoundCertified(
+            run=self.run_id.hex(),
+            round=header.round,
+            header=effect.head.hash.hex(),
+            params=header.params,
+            participants=[inclusion.trainer for inclusion in header.inclusions],
+            signers=[peek(raw).signer for raw in effect.head.checkpoint.certificate.votes],
+            roster=sorted(peers_of(effect.head.state)),
+            metrics={metric.name: metric.value for metric in header.metrics},
+            void=header.void,
+            view=max(effect.view, 0),
+            seconds=seconds,
+        )
+
+    def _clean(self, last: int) -> None:
+        """Deltas of rounds long certified."""
+        for round in [round for round in self._deltas if round <= last]:
+            for cid in self._deltas.pop(round):
+                self._seams.blobs.remove(cid)
+
+    def _want_members(self, head: Head) -> None:
+        self._seams.overlay.want(peers_of(head.state), {})
+
+    def _stepped(self, round: int, view: int, step: str) -> None:
+        stepped = StepChanged(run=self.run_id.hex(), round=round, view=view, step=step)
+        if stepped != self.step:
+            self.step = stepped
+            self._seams.tell(stepped)
+
+    def _finished(self, round: int) -> None:
+        self._seams.tell(RunFinished(run=self.run_id.hex(), round=round))
+
+    # ---- to and from everybody
+
+    @property
+    def topic(self) -> str:
+        """Where certificates, joins and evidence of the run go."""
+        return f"primep2p/{self._seams.envelopes.network}/run/{self.run_id.hex()}"
+
+    async def publish(self, message: OverlayMessage) -> None:
+        """By gossip, to members and to those who would be."""
+        try:
+            await self._seams.host.publish(self.topic, encode(message))
+        except PrimeError:
+            return  # nothing relies on one message
+
+    async def _listen(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+        async with self._seams.host.subscribe(self.topic) as heard:
+            task_status.started()
+            async for message in heard:
+                try:
+                    inner: OverlayMessage = decode(OverlayMessage, message.payload)  # type: ignore[arg-type]
+                except PeerError as error:
+                    await trio.to_thread.run_sync(self._accuse, message.origin, error.sentence, None)
+                    continue
+                if isinstance(inner, Certified | Records):
+                    await self._driver.inbox.send(fx.Received(message.origin, inner))
+
+    async def _provide(self) -> None:
+        """Tell the directory that this node is in the run and has the head's params: the newest only, now and then, and
+        never on the round's path."""
+        while True:
+            changed = self._head_changed
+            if self.head is not None:
+                await self._seams.transfer.provide(self.head.header.params)
+            await trio.sleep(PROVIDE_EVERY_S)
+            await changed.wait()
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total
