@@ -106,11 +106,30 @@ async def test_a_frame_that_is_too_large_ends_the_conversation_only(world: World
         assert ada.connected == {bob.peer_id}
 
 
+async def test_networks_do_not_speak_to_each_other(world: World) -> None:
+    async def never(stream: Stream) -> None:
+        raise AssertionError
+
+    other = LibP2PHost(identity("other"), LOOPBACK, (), "another")
+    async with world.hosts("ada") as (ada,), trio.open_nursery() as nursery:
+        await nursery.start(other.run)
+        other.handle("/test/echo/1", never)
+        await ada.connect(other.peer_id, other.addresses)
+        with pytest.raises(Unavailable):
+            await ada.open_stream(other.peer_id, "/test/echo/1")
+        await ada.directory.put("k", b"v")
+        await ada.directory.provide("k")
+        await until_connected(other, ada)
+        assert await other.directory.get(ada.peer_id, "k") is None
+        assert await other.directory.providers("k") == ()
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("protocol", [PROTOCOL_ID_V11, KAD, IDENTIFY, "/ipfs/ping/1.0.0", "/ipfs/id/push/1.0.0"])
 async def test_garbage_on_a_protocol_of_the_library_stops_nothing(world: World, protocol: str) -> None:
     async with world.pair() as (ada, bob), bob.subscribe("news"):
         for turn in range(20):
-            stream = await ada.open_stream(bob.peer_id, protocol)
+            stream = await open_library_stream(ada, bob, protocol)
             with suppress(Unavailable):
                 await stream.write(bytes([turn * 10 + 5]) + os.urandom(turn * 50))
             await stream.close()
@@ -126,11 +145,15 @@ async def test_a_message_that_makes_the_library_raise_stops_nothing(world: World
             data=b"x", topicIDs=["news"], from_id=ID.from_base58(ada.peer_id).to_bytes(), seqno=b"2"
         )
         large = rpc_pb2.Message(data=bytes(600_000), topicIDs=["news"], seqno=b"3")
-        stream = await ada.open_stream(bob.peer_id, PROTOCOL_ID_V11)
+        stream = await open_library_stream(ada, bob, PROTOCOL_ID_V11)
         for message in (unspeakable, unsigned, large):
             raw = rpc_pb2.RPC(publish=[message]).SerializeToString()
             await stream.write(varint(len(raw)) + raw)
         await assert_lives(ada, bob)
+
+
+async def open_library_stream(near: LibP2PHost, far: Host, protocol: str) -> Stream:
+    return near._wrap(far.peer_id, await near._host.new_stream(ID.from_base58(far.peer_id), [protocol]))
 
 
 async def assert_lives(ada: Host, bob: Host) -> None:
