@@ -13,21 +13,21 @@ from typing import TypeVar
 
 import msgspec
 
-from primep2p.core.roster import admits, advance, committee_of, peers_of, state_hash
-from primep2p.core.sortition import cohort_of, next_beacon
-from primep2p.core.votes import Committee, Open, open_certificate, open_votes
+from primep2p.core.chain import Head
+from primep2p.core.checks import check_list, check_update
+from primep2p.core.roster import admits, advance, peers_of, state_hash
+from primep2p.core.sortition import next_beacon
+from primep2p.core.votes import Open, open_votes
 from primep2p.model.errors import PeerError
-from primep2p.model.ids import Cid, Hash, PeerId, RunId
+from primep2p.model.ids import Cid, Hash, PeerId
 from primep2p.model.records import (
     Bundle,
-    Checkpoint,
     Collected,
     Header,
     Inclusion,
     Join,
     Metric,
     RosterChange,
-    RunSpec,
     RunState,
     Update,
     Vote,
@@ -35,51 +35,10 @@ from primep2p.model.records import (
 from primep2p.wire.codec import decode, digest, encode
 from primep2p.wire.envelope import Opened
 
-__all__ = [
-    "Derivation",
-    "Head",
-    "OpenedBundle",
-    "Promised",
-    "bundle_of",
-    "check_update",
-    "derive",
-    "follow",
-    "header_hash",
-    "header_of",
-    "named_by_k",
-    "open_bundle",
-    "trusted_head",
-]
+__all__ = ["Derivation", "OpenedBundle", "Promised", "bundle_of", "derive", "header_of", "named_by_k", "open_bundle"]
 
 
 R = TypeVar("R", bound=msgspec.Struct)
-
-
-@dataclass(frozen=True)
-class Head:
-    """The newest certified checkpoint, and all that the next round needs of it."""
-
-    run: RunId
-    spec: RunSpec
-    header: Header
-    hash: Hash
-    state: RunState
-    checkpoint: Checkpoint
-
-    @property
-    def round(self) -> int:
-        """Of the checkpoint; the round under way is the next."""
-        return self.header.round
-
-    @property
-    def committee(self) -> Committee:
-        """Who votes in the round under way."""
-        return committee_of(self.state, self.header.beacon, self.spec.policy)
-
-    @property
-    def cohort(self) -> frozenset[PeerId]:
-        """Who trains in the round under way."""
-        return cohort_of(self.state)
 
 
 @dataclass(frozen=True)
@@ -121,11 +80,6 @@ class Derivation:
         return digest("inclusions", b"".join(encode(inclusion) for inclusion in self.inclusions))
 
 
-def header_hash(raw: bytes) -> Hash:
-    """What members vote for."""
-    return digest("header", raw)
-
-
 def named_by_k(lists: Iterable[Collected], k: int) -> Promised:
     """Updates and notices named in at least k lists; a trainer with two hashes anywhere is left out [P3]."""
     updates: dict[tuple[PeerId, Hash], int] = {}
@@ -160,14 +114,12 @@ def bundle_of(
 
 def open_bundle(raw: bytes, head: Head, open_: Open) -> OpenedBundle:
     """The bundle in `raw`, as a header after `head` may rest on it. Raises PeerError [P1, P3]."""
-    bundle, round = decode(Bundle, raw), head.round + 1
+    bundle = decode(Bundle, raw)
     lists = _opened(bundle.lists, Collected, open_)
     committee = head.committee
     _strictly_sorted([entry.signer for entry in lists], "lists")
-    if any(entry.signer not in committee for entry in lists):
-        raise PeerError("a list of somebody who has no vote")
-    if any((entry.record.run, entry.record.round) != (head.run, round) for entry in lists):
-        raise PeerError("a list of another round")
+    for entry in lists:
+        check_list(entry, head)
     if len(lists) < committee.q:
         raise PeerError(f"{len(lists)} lists, not the quorum of {committee.q}")
     promised = named_by_k((entry.record for entry in lists), committee.k)
@@ -186,17 +138,6 @@ def open_bundle(raw: bytes, head: Head, open_: Open) -> OpenedBundle:
     if any(vote.signer not in peers_of(head.state) for vote in votes):
         raise PeerError("a vote of somebody who is no member")
     return OpenedBundle(digest("bundle", raw), tuple(lists), tuple(updates), tuple(notices), tuple(votes))
-
-
-def check_update(update: Opened[Update], head: Head) -> None:
-    """Whether an update may enter the round after `head`. Raises PeerError."""
-    record = update.record
-    if (record.run, record.round, record.base) != (head.run, head.round + 1, head.hash):
-        raise PeerError("an update of another round or base")
-    if update.signer not in head.cohort:
-        raise PeerError("an update of somebody who does not train in this round")
-    if not all(isfinite(metric.value) for metric in record.metrics):
-        raise PeerError("an update with a metric that is no number")
 
 
 def derive(bundle: OpenedBundle, head: Head) -> Derivation:
@@ -249,33 +190,6 @@ def header_of(head: Head, derivation: Derivation, params: Cid | None, reason: st
         metrics=() if void else derivation.metrics,
         void=void,
     )
-
-
-def follow(head: Head, checkpoint: Checkpoint, open_: Open) -> Head:
-    """The head after `head`, once the certificate and the roster changes hold. Raises PeerError [K1]."""
-    header, hash_ = decode(Header, checkpoint.header), header_hash(checkpoint.header)
-    if (header.run, header.round, header.parent) != (head.run, head.round + 1, head.hash):
-        raise PeerError("a checkpoint that does not follow the head")
-    committee = head.committee
-    open_certificate(
-        checkpoint.certificate, committee, open_, run=head.run, round=header.round, header=hash_, q=committee.q
-    )
-    joined = [change for change in header.changes if change.change == "joined"]
-    state, changes = advance(head.state, seen=frozenset(header.seen), joined=joined, policy=head.spec.policy)
-    if changes != header.changes or state_hash(state) != header.state:
-        raise PeerError("a certified header whose roster changes do not follow from it")
-    return Head(head.run, head.spec, header, hash_, state, checkpoint)
-
-
-def trusted_head(spec: Opened[RunSpec], checkpoint: Checkpoint, state: bytes) -> Head:
-    """A head that is taken on trust: from this node's own store, or because its hash is pinned. Raises PeerError where
-    the parts do not belong together [K2]."""
-    header, members = decode(Header, checkpoint.header), decode(RunState, state)
-    if digest("state", state) != header.state or (header.run, members.run) != (spec.hash, spec.hash):
-        raise PeerError("a state that is not the one that the header names")
-    if members.round != header.round:
-        raise PeerError("a state of another round than its header")
-    return Head(spec.hash, spec.record, header, header_hash(checkpoint.header), members, checkpoint)
 
 
 def _opened(raws: Iterable[bytes], type_: type[R], open_: Open) -> list[Opened[R]]:

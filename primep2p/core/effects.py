@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from primep2p.core.checkpoints import Head
+from primep2p.core.chain import Head
 from primep2p.core.consensus import Timeout
 from primep2p.model.ids import Cid, Hash, PeerId
 from primep2p.model.journal import JournalEntry

@@ -5,7 +5,7 @@ until the certificate is there.
 """
 
 from primep2p.core import effects as fx
-from primep2p.core.checkpoints import Head, header_hash
+from primep2p.core.chain import Head, header_hash
 from primep2p.core.roster import admits, first_state, state_hash
 from primep2p.core.sortition import first_beacon
 from primep2p.core.votes import Committee, open_certificate

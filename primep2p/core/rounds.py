@@ -5,45 +5,24 @@ here is when to collect, what to ask for, and that nothing is signed twice in on
 """
 
 from collections import deque
-from dataclasses import dataclass
 
 import msgspec
 
 from primep2p.core import effects as fx
-from primep2p.core.checkpoints import (
-    Derivation,
-    Head,
-    OpenedBundle,
-    bundle_of,
-    check_update,
-    derive,
-    header_hash,
-    header_of,
-    named_by_k,
-    open_bundle,
-)
+from primep2p.core.candidates import Candidate, Candidates
+from primep2p.core.chain import Head, header_hash
+from primep2p.core.checkpoints import Derivation
+from primep2p.core.checks import check
+from primep2p.core.collection import Collection, Draft
 from primep2p.core.consensus import Action, Await, Cast, Consensus, Decide, Entered, Move, Propose, Timeout
 from primep2p.core.gossip import Records, short
-from primep2p.core.roster import admits
 from primep2p.core.votes import open_votes, slot_of
 from primep2p.model.errors import PeerError
 from primep2p.model.ids import Hash, PeerId
 from primep2p.model.journal import JournalEntry, Moved, Signed
 from primep2p.model.messages import Digest, Proposed
 from primep2p.model.messages import Records as RecordsMessage
-from primep2p.model.records import (
-    Certificate,
-    Checkpoint,
-    Collected,
-    Evidence,
-    Header,
-    Join,
-    Proposal,
-    Update,
-    UpdateRef,
-    Vote,
-)
-from primep2p.wire.codec import decode, digest, encode
+from primep2p.model.records import Certificate, Checkpoint, Collected, Evidence, Join, Proposal, Update, Vote
 from primep2p.wire.envelope import Envelopes, Opened
 
 __all__ = ["Round"]
@@ -53,16 +32,6 @@ REPAIR_S = 1.0
 
 TRAINING_REPAIR_S = 5.0
 REPAIR_FANOUT = 2
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A header that was put forward, with its proof; without a derivation its bundle was wrong."""
-
-    proposer: PeerId
-    raw: bytes
-    bundle_raw: bytes
-    derivation: Derivation | None
 
 
 class Round:
@@ -80,29 +49,22 @@ class Round:
         """Signs nothing: this node may have signed things in this round that it does not remember."""
         self.have_params = False
         self.decision: tuple[Checkpoint, int] | None = None
-        self.updates: dict[Hash, Opened[Update]] = {}
-        self.held: set[Hash] = set()
-        self.lists: dict[PeerId, Opened[Collected]] = {}
+        self.collection = Collection(head, notices)
+        self.candidates = Candidates(head)
         self._envelopes = envelopes
         self._notices = notices
         self._connected = connected
         self._policy = head.spec.policy
-        self._cohort = head.cohort
         self._started_at = now
         self._now = now
         self._out: list[fx.Effect] = []
         self._actions: deque[Action] = deque()
         self._acting = False
-        self._settled: set[PeerId] = set()
-        self._equivocators: set[PeerId] = set()
-        self._obtaining: set[Hash] = set()
         self._training = False
         self._listed = False
         self._lists_due = False
         self._turn: Propose | None = None
-        self._draft: tuple[bytes, Derivation] | None = None
-        self._candidates: dict[Hash, Candidate] = {}
-        self._aggregations: dict[Hash, fx.Aggregated | None] = {}
+        self._draft: Draft | None = None
         self._timers: set[str] = set()
         self._quiet = False
         self._next_to_ask = 0
@@ -149,7 +111,7 @@ class Round:
                 self._act(self.consensus.on_vote(opened.of(Vote)))
             return
         try:
-            self._check(opened)
+            check(opened, self.head)
         except PeerError as error:
             self._accuse(opened.signer, error.sentence)
             return
@@ -161,18 +123,21 @@ class Round:
         self._now = now
         proposal = opened.record
         try:
-            self._check(opened)
+            check(opened, self.head)
             if header_hash(message.header) != proposal.header:
                 self._accuse(sender, "a proposal with another header than it names")
                 return
             if self.consensus.is_far(proposal.view):
                 self._act(self.consensus.on_proposal(proposal))
                 return
-            self._consider(sender, opened.signer, message.header, message.bundle)
+            if not self.candidates.consider(opened.signer, message.header, message.bundle, self.records.open):
+                self._accuse(sender, "a header with another bundle than it names")
+                return
         except PeerError as error:
             self._accuse(opened.signer, error.sentence)
-            return
-        if proposal.header not in self._candidates:
+            if proposal.header in self.candidates:
+                self._act(self.consensus.on_verdict(proposal.header, False))
+                self._keep(opened)
             return
         self._prove(sender, proposal, message.prevotes)
         self._keep(opened)
@@ -204,43 +169,40 @@ class Round:
         self._now = now
         update = Update(self.head.run, self.round, self.head.hash, event.delta, event.examples, event.metrics)
         if (opened := self._sign(update)) is not None:
-            self.held.add(opened.hash)
+            self.collection.updates[opened.hash] = opened.of(Update)
+            self.collection.hold(opened.hash)
             self._publish(opened)
-        self._settled.add(self.me)
+        self.collection.settled.add(self.me)
         self._settle()
 
     def on_training_failed(self, now: float) -> None:
         """This node has no delta in this round."""
         self._now = now
-        self._settled.add(self.me)
+        self.collection.settled.add(self.me)
         self._settle()
 
     def on_obtained(self, update: Hash, now: float) -> None:
         """An update's bytes are here, and right."""
         self._now = now
-        self._obtaining.discard(update)
-        if opened := self.updates.get(update):
-            self.held.add(update)
-            self._settled.add(opened.signer)
+        self.collection.hold(update)
         self._settle()
 
     def on_refused(self, update: Hash, reason: str, now: float) -> None:
         """An update's bytes are wrong."""
         self._now = now
-        if opened := self.updates.get(update):
-            self._settled.add(opened.signer)
-            self._accuse(opened.signer, reason)
+        if (trainer := self.collection.refuse(update)) is not None:
+            self._accuse(trainer, reason)
         self._settle()
 
     def on_unobtained(self, update: Hash) -> None:
-        """An update's bytes were not to be had; asked for again when somebody else names it, or at the next repair."""
-        self._obtaining.discard(update)
+        """An update's bytes were not to be had; asked for again when somebody needs it, or at the next repair."""
+        self.collection.miss(update)
 
     def on_params_held(self, now: float) -> None:
         """The head's params are here: training and aggregating can begin."""
         self._now = now
         self.have_params = True
-        if self.me in self._cohort and not self._training:
+        if self.me in self.head.cohort and not self._training:
             self._training = True
             if self.records.in_slot(self.me, ("update", self.round)) is None and not self.muted:
                 self._out.append(fx.Train(self.round, self.head.header.params))
@@ -249,7 +211,7 @@ class Round:
     def on_aggregated(self, event: fx.Aggregated, now: float) -> None:
         """The result for a set of inclusions is known."""
         self._now = now
-        self._aggregations[event.key] = event
+        self.candidates.on_aggregated(event)
         self._settle()
 
     def on_moment(self, kind: str, now: float) -> None:
@@ -275,9 +237,9 @@ class Round:
         """Whom the round waits for: trainers without an update, then members without a list, then without a vote."""
         consensus, members = self.consensus, frozenset(self.head.committee.members)
         if not self._listed:
-            return self._cohort - self._settled
-        if len(self.lists) < self.head.committee.q:
-            return members - self.lists.keys()
+            return self.head.cohort - self.collection.settled
+        if len(self.collection.lists) < self.head.committee.q:
+            return members - self.collection.lists.keys()
         if consensus.step == "propose":
             return frozenset((self.head.committee.proposer(consensus.view),))
         return members - consensus.tally.voters(consensus.view, consensus.step)
@@ -289,65 +251,26 @@ class Round:
 
     # ---- records
 
-    def _check(self, opened: Opened[msgspec.Struct]) -> None:
-        """What a record of this round must be, whoever relays it. Raises PeerError."""
-        record, signer, committee = opened.record, opened.signer, self.head.committee
-        match record:
-            case Update():
-                check_update(opened.of(Update), self.head)
-            case Collected():
-                if signer not in committee:
-                    raise PeerError("a list of somebody who has no vote")
-                trainers = [ref.trainer for ref in record.updates]
-                if trainers != sorted(set(trainers)) or not self._cohort.issuperset(trainers):
-                    raise PeerError("a list out of order, or of trainers that are not in the cohort")
-                if list(record.notices) != sorted(set(record.notices)):
-                    raise PeerError("a list with notices out of order")
-            case Vote():
-                if signer not in committee or record.phase != 0 or len(record.header) not in (0, 32):
-                    raise PeerError("a vote of somebody who has none, or of no known phase")
-            case Proposal():
-                if signer != committee.proposer(record.view) or record.phase != 0:
-                    raise PeerError("a proposal out of turn")
-                if record.valid_view >= record.view:
-                    raise PeerError("a proposal whose valid view is not before its own")
-
     def _keep(self, opened: Opened[msgspec.Struct]) -> None:
         match self.records.accept(opened):
             case False:
                 return
             case Evidence() as evidence:
-                self._equivocators.add(opened.signer)
-                self._settled.add(opened.signer)
+                self.collection.convict(opened.signer)
                 self._out.append(fx.Accuse(opened.signer, "equivocation", evidence))
         self._quiet = False
         self._dispatch(opened)
 
     def _dispatch(self, opened: Opened[msgspec.Struct]) -> None:
-        signer, record = opened.signer, opened.record
-        match record:
+        match opened.record:
             case Update():
-                self.updates[opened.hash] = opened.of(Update)
-                self._want(opened.hash)
+                self._out += self.collection.add_update(opened.of(Update))
             case Collected():
-                self.lists.setdefault(signer, opened.of(Collected))
-                if all(ref.trainer != signer for ref in record.updates):
-                    self._settled.add(signer)
+                self.collection.add_list(opened.of(Collected))
             case Vote():
                 self._act(self.consensus.on_vote(opened.of(Vote)))
-            case Proposal():
-                self._act(self.consensus.on_proposal(record))
-
-    def _want(self, update: Hash) -> None:
-        """Have the bytes fetched, from the trainer or whoever lists it."""
-        if update in self.held or update in self._obtaining or update not in self.updates:
-            return
-        opened = self.updates[update]
-        listers = [
-            peer for peer, entry in self.lists.items() if any(ref.update == update for ref in entry.record.updates)
-        ]
-        self._obtaining.add(update)
-        self._out.append(fx.Obtain(update, opened.record.delta, (opened.signer, *listers)))
+            case Proposal() as proposal:
+                self._act(self.consensus.on_proposal(proposal))
 
     # ---- signing
 
@@ -385,33 +308,20 @@ class Round:
         self._judge()
 
     def _collect(self) -> None:
-        if len(self.held) < self._policy.min_updates:
+        if not self.collection.is_enough:
             return
-        pending = {peer for peer in self._cohort - self._settled if peer == self.me or peer in self._connected}
-        if not pending:
+        if not self.collection.pending(self._connected | {self.me}):
             self._list()
             return
         self._timer("grace", max(self._policy.grace_s, (self._now - self._started_at) / 2))
 
     def _list(self) -> None:
-        """The end of collecting [C1]."""
+        """The end of collecting."""
         if self._listed:
             return
         self._listed = True
-        if self.me in self.head.committee:
-            refs = sorted(
-                (UpdateRef(self.updates[hash_].signer, hash_) for hash_ in self.held if hash_ in self.updates),
-                key=lambda ref: ref.trainer,
-            )
-            refs = [ref for ref in refs if ref.trainer not in self._equivocators]
-            notices = sorted(
-                hash_
-                for hash_, notice in self._notices.items()
-                if admits(self.head.spec, self.head.state, notice.signer, notice.record, round=self.round)
-            )
-            opened = self._sign(Collected(self.head.run, self.round, tuple(refs), tuple(notices[:256])))
-            if opened is not None:
-                self._publish(opened)
+        if self.me in self.head.committee and (opened := self._sign(self.collection.listing())) is not None:
+            self._publish(opened)
         self._act(self.consensus.start())
 
     # ---- proposing
@@ -419,60 +329,29 @@ class Round:
     def _wait_for_lists(self) -> None:
         """With a quorum of lists, stragglers have a short while; then what will be proposed can be foreseen, and every
         member aggregates at once instead of one after the other."""
-        if self._draft is not None or len(self.lists) < self.head.committee.q:
+        lists = self.collection.lists
+        if self._draft is not None or len(lists) < self.head.committee.q:
             return
-        pending = {peer for peer in self.head.committee.members if peer not in self.lists} & self._connected
-        if pending and not self._lists_due:
+        if not self._lists_due and any(p in self._connected and p not in lists for p in self.head.committee.members):
             self._timer("lists", self._policy.grace_s)
             return
-        self._draft = self._drafted()
+        self._draft = self.collection.draft(self.records.open)
         if self._draft is not None:
             self._aggregate(self._draft[1])
             for trainer in self._draft[1].overweight:
                 self._accuse(trainer, "it claims more examples than the run's max_weight_ratio allows")
-
-    def _drafted(self) -> tuple[bytes, Derivation] | None:
-        """The bundle that the lists oblige to; None while a record that they name is missing here."""
-        promised = named_by_k((entry.record for entry in self.lists.values()), self.head.committee.k)
-        hashes = {hash_ for _, hash_ in promised.updates}
-        if not hashes <= self.updates.keys() or not promised.notices <= self._notices.keys():
-            return None
-        votes = open_votes(
-            self.head.checkpoint.certificate.votes,
-            self.records.open,
-            run=self.head.run,
-            round=self.head.round,
-            step="precommit",
-            header=self.head.hash,
-        )
-        members = {member.peer for member in self.head.state.members}
-        votes = sorted((vote for vote in votes if vote.signer in members), key=lambda vote: vote.signer)
-        raw = encode(bundle_of(self.lists.values(), promised, self.updates, self._notices, votes))
-        opened = OpenedBundle(
-            digest("bundle", raw),
-            tuple(self.lists[peer] for peer in sorted(self.lists)),
-            tuple(self.updates[hash_] for _, hash_ in sorted(promised.updates)),
-            tuple(self._notices[hash_] for hash_ in sorted(promised.notices)),
-            tuple(votes),
-        )
-        return raw, derive(opened, self.head)
 
     def _try_propose(self) -> None:
         turn, consensus = self._turn, self.consensus
         if turn is None or consensus.view != turn.view or consensus.step != "propose" or consensus.decided:
             return
         if turn.header is not None:
-            candidate = self._candidates[turn.header]
-            self._put_forward(turn, candidate)
-            return
-        if self._draft is None:
-            return
-        raw, derivation = self._draft
-        if (result := self._aggregate(derivation)) is None:
-            return
-        header = encode(header_of(self.head, derivation, result.params, result.reason))
-        self._candidates[header_hash(header)] = Candidate(self.me, header, raw, derivation)
-        self._put_forward(turn, self._candidates[header_hash(header)])
+            self._put_forward(turn, self.candidates[turn.header])
+        elif self._draft is not None:
+            raw, derivation = self._draft
+            if (result := self._aggregate(derivation)) is not None:
+                hash_ = self.candidates.add(self.me, self.candidates.header(derivation, result), raw, derivation)
+                self._put_forward(turn, self.candidates[hash_])
 
     def _put_forward(self, turn: Propose, candidate: Candidate) -> None:
         self._turn = None
@@ -486,38 +365,15 @@ class Round:
     def _proposed(self, opened: Opened[msgspec.Struct]) -> Proposed | None:
         """The message that carries a proposal with all it takes to check it."""
         proposal = opened.record
-        if not isinstance(proposal, Proposal) or proposal.header not in self._candidates:
+        if not isinstance(proposal, Proposal) or proposal.header not in self.candidates:
             return None
-        candidate = self._candidates[proposal.header]
+        candidate = self.candidates[proposal.header]
         prevotes: tuple[bytes, ...] = ()
         if proposal.valid_view >= 0:
             prevotes = self.consensus.tally.quorum(proposal.valid_view, "prevote", proposal.header)
         return Proposed(self.head.run, opened.raw, candidate.raw, candidate.bundle_raw, prevotes)
 
     # ---- judging
-
-    def _consider(self, sender: PeerId, proposer: PeerId, raw: bytes, bundle_raw: bytes) -> None:
-        """Register a header that was put forward. Raises PeerError for what its proposer did wrong, once the verdict on
-        it is in the books."""
-        hash_ = header_hash(raw)
-        if hash_ in self._candidates:
-            return
-        try:
-            header = decode(Header, raw)
-            if header.bundle != digest("bundle", bundle_raw):
-                self._accuse(sender, "a header with another bundle than it names")
-                return
-            opened = open_bundle(bundle_raw, self.head, self.records.open)
-        except PeerError as error:
-            self._candidates[hash_] = Candidate(proposer, raw, bundle_raw, None)
-            self._accuse(proposer, error.sentence)
-            self._act(self.consensus.on_verdict(hash_, False))
-            return
-        for update in opened.updates:
-            self._keep(update)
-        for entry in opened.lists:
-            self._keep(entry)
-        self._candidates[hash_] = Candidate(proposer, raw, bundle_raw, derive(opened, self.head))
 
     def _prove(self, sender: PeerId, proposal: Proposal, prevotes: tuple[bytes, ...]) -> None:
         """A proposal put forward again brings the prevotes that vouch for it."""
@@ -541,38 +397,19 @@ class Round:
 
     def _judge(self) -> None:
         """Compare every candidate with the header that this node would have written [P2]."""
-        for hash_, candidate in list(self._candidates.items()):
-            if candidate.derivation is None or self.consensus.judged(hash_):
+        for hash_, candidate, derivation in self.candidates.judgeable():
+            if self.consensus.judged(hash_) or (result := self._aggregate(derivation)) is None:
                 continue
-            if (result := self._aggregate(candidate.derivation)) is None:
-                continue
-            mine = encode(header_of(self.head, candidate.derivation, result.params, result.reason))
-            if mine != candidate.raw:
+            follows = self.candidates.header(derivation, result) == candidate.raw
+            if not follows:
                 self._accuse(candidate.proposer, "a header that does not follow from its bundle")
-            self._act(self.consensus.on_verdict(hash_, mine == candidate.raw))
+            self._act(self.consensus.on_verdict(hash_, follows))
 
     def _aggregate(self, derivation: Derivation) -> fx.Aggregated | None:
         """The result for these inclusions, if it is known; else whatever is missing is under way."""
-        if derivation.void:
-            return fx.Aggregated(self.round, derivation.key, None, "")
-        if derivation.key in self._aggregations:
-            return self._aggregations[derivation.key]
-        missing = [inclusion.update for inclusion in derivation.inclusions if inclusion.update not in self.held]
-        for update in missing:
-            self._want(update)
-        if missing or not self.have_params:
-            return None
-        self._aggregations[derivation.key] = None
-        self._out.append(
-            fx.Aggregate(
-                self.round,
-                derivation.key,
-                self.head.header.params,
-                tuple(inclusion.delta for inclusion in derivation.inclusions),
-                tuple(inclusion.weight for inclusion in derivation.inclusions),
-            )
-        )
-        return None
+        result, effects = self.candidates.result(derivation, self.collection, have_params=self.have_params)
+        self._out += effects
+        return result
 
     # ---- acting on what consensus wants
 
@@ -614,19 +451,19 @@ class Round:
         self._report()
 
     def _journal_move(self, view: int, header: Hash, locked: bool) -> None:
-        candidate = self._candidates[header]
+        candidate = self.candidates[header]
         prevotes = self.consensus.tally.quorum(view, "prevote", header)
         entry = Moved(view, locked, candidate.raw, candidate.bundle_raw, prevotes)
         self._out.append(fx.Journal(self.round, entry))
 
     def _decide(self, view: int, header: Hash) -> None:
         """The certificate is there; the header may still have to come."""
-        if header not in self._candidates:
+        if header not in self.candidates:
             self.consensus.decided = False
             return
         votes = self.consensus.tally.quorum(view, "precommit", header)
         certificate = Certificate(self.head.run, self.round, header, votes)
-        self.decision = Checkpoint(self._candidates[header].raw, certificate), view
+        self.decision = Checkpoint(self.candidates[header].raw, certificate), view
 
     # ---- restoring
 
@@ -637,9 +474,8 @@ class Round:
 
     def _restore_candidate(self, header: bytes, bundle: bytes) -> None:
         """What this node put forward or locked was right when it did."""
-        derivation = derive(open_bundle(bundle, self.head, self.records.open), self.head)
-        self._candidates[header_hash(header)] = Candidate(self.me, header, bundle, derivation)
-        self._act(self.consensus.on_verdict(header_hash(header), True))
+        hash_ = self.candidates.restore(self.me, header, bundle, self.records.open)
+        self._act(self.consensus.on_verdict(hash_, True))
 
     def _restore_moved(self, entry: Moved) -> None:
         self._restore_candidate(entry.header, entry.bundle)
@@ -676,8 +512,7 @@ class Round:
         if not self._quiet:
             self._quiet = True
             return
-        for update in self.updates:
-            self._want(update)
+        self._out += self.collection.want_all()
         peers = sorted(peer for peer in self.head.committee.members if peer in self._connected)
         for _ in range(min(REPAIR_FANOUT, len(peers))):
             self._out.append(fx.Send(peers[self._next_to_ask % len(peers)], self.digest()))
@@ -699,5 +534,5 @@ class Round:
 
     def _report(self) -> None:
         consensus = self.consensus
-        step = consensus.step if consensus.started else ("collect" if self._settled else "train")
+        step = consensus.step if consensus.started else ("collect" if self.me in self.collection.settled else "train")
         self._out.append(fx.Stepped(self.round, consensus.view, step))

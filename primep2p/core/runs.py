@@ -9,7 +9,7 @@ from collections import defaultdict
 import msgspec
 
 from primep2p.core import effects as fx
-from primep2p.core.checkpoints import Head, follow
+from primep2p.core.chain import Head, follow
 from primep2p.core.roster import admits, peers_of
 from primep2p.core.rounds import Round
 from primep2p.model.errors import PeerError

@@ -6,7 +6,7 @@ members than its rounds need [J2].
 """
 
 from primep2p.core import effects as fx
-from primep2p.core.checkpoints import Head
+from primep2p.core.chain import Head
 from primep2p.core.roster import peers_of
 from primep2p.model.ids import PeerId
 from primep2p.model.journal import JournalEntry

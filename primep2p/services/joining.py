@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import trio
 
-from primep2p.core.checkpoints import Head, follow, trusted_head
+from primep2p.core.chain import Head, follow, trusted_head
 from primep2p.core.genesis import certified_start
 from primep2p.core.roster import JOIN_LIFETIME, peers_of
 from primep2p.core.runs import Run

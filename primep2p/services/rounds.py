@@ -9,7 +9,7 @@ import msgspec
 import trio
 
 from primep2p.core import effects as fx
-from primep2p.core.checkpoints import Head, trusted_head
+from primep2p.core.chain import Head, trusted_head
 from primep2p.core.genesis import Gathering
 from primep2p.core.roster import peers_of
 from primep2p.core.runs import Run

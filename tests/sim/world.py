@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from primep2p.core import effects as fx
-from primep2p.core.checkpoints import Head, header_hash
+from primep2p.core.chain import Head, header_hash
 from primep2p.core.genesis import Gathering
 from primep2p.core.runs import Run
 from primep2p.core.votes import slot_of
@@ -454,7 +454,7 @@ def _other_vote(node: SimNode, peer: PeerId, raw: bytes) -> bytes:
     if not isinstance(vote, Vote) or vote.round == 0 or _side(node, peer):
         return raw
     machine = node.machine
-    known = list(machine.round._candidates) if isinstance(machine, Run) and machine.round else []
+    known = [h for h, _, _ in machine.round.candidates.judgeable()] if isinstance(machine, Run) and machine.round else []
     others = [h for h in (*known, b"") if h != vote.header]
     header = node.adversary.choice(others) if others else b""
     return node.envelopes.seal(Vote(vote.run, vote.round, 0, vote.view, vote.step, header)).raw

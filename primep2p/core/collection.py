@@ -1,0 +1,135 @@
+"""What a member has collected in a round: updates, whether their bytes are here, and the committee's lists."""
+
+from collections.abc import Mapping
+
+from primep2p.core import effects as fx
+from primep2p.core.chain import Head
+from primep2p.core.checkpoints import Derivation, OpenedBundle, bundle_of, derive, named_by_k
+from primep2p.core.roster import admits, peers_of
+from primep2p.core.votes import Open, open_votes
+from primep2p.model.ids import Hash, PeerId
+from primep2p.model.records import Collected, Join, Update, UpdateRef
+from primep2p.wire.codec import digest, encode
+from primep2p.wire.envelope import Opened
+
+__all__ = ["Collection", "Draft"]
+
+Draft = tuple[bytes, Derivation]
+"""A bundle's bytes and what follows from it."""
+
+MAX_NOTICES = 256
+
+
+class Collection:
+    """Books only: when to list and when to propose is the round's decision."""
+
+    def __init__(self, head: Head, notices: Mapping[Hash, Opened[Join]]) -> None:
+        self.updates: dict[Hash, Opened[Update]] = {}
+        self.held: set[Hash] = set()
+        """Updates whose bytes are here, and right."""
+        self.lists: dict[PeerId, Opened[Collected]] = {}
+        self.settled: set[PeerId] = set()
+        """Trainers that nothing more is expected of."""
+        self.equivocators: set[PeerId] = set()
+        self._head = head
+        self._notices = notices
+        self._obtaining: set[Hash] = set()
+
+    # ---- what comes in
+
+    def add_update(self, update: Opened[Update]) -> list[fx.Effect]:
+        """An update was announced: have its bytes fetched."""
+        self.updates[update.hash] = update
+        return self.want(update.hash)
+
+    def add_list(self, entry: Opened[Collected]) -> None:
+        """A member has listed; a trainer that does not list its own update will not bring one."""
+        self.lists.setdefault(entry.signer, entry)
+        if all(ref.trainer != entry.signer for ref in entry.record.updates):
+            self.settled.add(entry.signer)
+
+    def hold(self, update: Hash) -> None:
+        """The bytes of an update are here, and right."""
+        self._obtaining.discard(update)
+        if opened := self.updates.get(update):
+            self.held.add(update)
+            self.settled.add(opened.signer)
+
+    def refuse(self, update: Hash) -> PeerId | None:
+        """The bytes of an update are wrong, and will not be asked for again; gives its trainer."""
+        opened = self.updates.get(update)
+        if opened is None:
+            return None
+        self.settled.add(opened.signer)
+        return opened.signer
+
+    def miss(self, update: Hash) -> None:
+        """The bytes of an update were not to be had; whoever wants it asks again."""
+        self._obtaining.discard(update)
+
+    def convict(self, peer: PeerId) -> None:
+        """It signed two records in one slot."""
+        self.equivocators.add(peer)
+        self.settled.add(peer)
+
+    # ---- what is still due
+
+    def want(self, update: Hash) -> list[fx.Effect]:
+        """Have the bytes of an update fetched, from its trainer or whoever lists it."""
+        opened = self.updates.get(update)
+        if opened is None or update in self.held or update in self._obtaining:
+            return []
+        listers = [
+            peer for peer, entry in self.lists.items() if any(ref.update == update for ref in entry.record.updates)
+        ]
+        self._obtaining.add(update)
+        return [fx.Obtain(update, opened.record.delta, (opened.signer, *listers))]
+
+    def want_all(self) -> list[fx.Effect]:
+        """Everything announced that is not here."""
+        return [effect for update in self.updates for effect in self.want(update)]
+
+    def pending(self, present: set[PeerId]) -> set[PeerId]:
+        """Trainers among those present that may still bring an update."""
+        return {peer for peer in self._head.cohort - self.settled if peer in present}
+
+    @property
+    def is_enough(self) -> bool:
+        """A checkpoint could be made of what is here."""
+        return len(self.held) >= self._head.spec.policy.min_updates
+
+    # ---- what follows
+
+    def listing(self) -> Collected:
+        """This node's list [C1]."""
+        refs = (UpdateRef(self.updates[hash_].signer, hash_) for hash_ in self.held)
+        honest = sorted((ref for ref in refs if ref.trainer not in self.equivocators), key=lambda ref: ref.trainer)
+        head = self._head
+        notices = sorted(
+            hash_
+            for hash_, notice in self._notices.items()
+            if admits(head.spec, head.state, notice.signer, notice.record, round=head.round + 1)
+        )
+        return Collected(head.run, head.round + 1, tuple(honest), tuple(notices[:MAX_NOTICES]))
+
+    def draft(self, open_: Open) -> Draft | None:
+        """The bundle that the lists oblige to; None while a record that they name is missing here."""
+        head = self._head
+        promised = named_by_k((entry.record for entry in self.lists.values()), head.committee.k)
+        if not {hash_ for _, hash_ in promised.updates} <= self.updates.keys():
+            return None
+        if not promised.notices <= self._notices.keys():
+            return None
+        votes = open_votes(
+            head.checkpoint.certificate.votes, open_, run=head.run, round=head.round, step="precommit", header=head.hash
+        )
+        votes = sorted((vote for vote in votes if vote.signer in peers_of(head.state)), key=lambda vote: vote.signer)
+        raw = encode(bundle_of(self.lists.values(), promised, self.updates, self._notices, votes))
+        opened = OpenedBundle(
+            digest("bundle", raw),
+            tuple(self.lists[peer] for peer in sorted(self.lists)),
+            tuple(self.updates[hash_] for _, hash_ in sorted(promised.updates)),
+            tuple(self._notices[hash_] for hash_ in sorted(promised.notices)),
+            tuple(votes),
+        )
+        return raw, derive(opened, head)
