@@ -1,33 +1,25 @@
 """`primep2p daemon`: start, stop, status, logs."""
 
-import json as json_module
 import os
-import select
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
-from pathlib import Path
-from typing import IO, Annotated
+from typing import Annotated
 
-import msgspec
 from cyclopts import App, Parameter
 
 from primep2p.cli.at import HERE, At, Json, flag
-from primep2p.cli.logtail import follow, tail
+from primep2p.cli.logtail import follow, readable, tail
 from primep2p.cli.render import print_json, show_status
+from primep2p.cli.spawn import Starting, tell_failure, tell_ready
 from primep2p.control.calls import DaemonStatus, DaemonStop
-from primep2p.control.jsonrpc import ErrorObject, InternalError, blamed, failure, failure_error
-from primep2p.model.errors import PrimeError, StoreError, Unavailable
+from primep2p.control.jsonrpc import blamed
+from primep2p.model.errors import PrimeError, Unavailable
 from primep2p.model.views import NodeStatus
 
 __all__ = ["app", "logs", "start", "status", "stop"]
-
-START_S = 15.0
-"""Until a detached daemon must answer: libp2p and its dependencies take 2 s to import on a slow machine."""
 
 STOP_S = 15.0
 
@@ -50,9 +42,9 @@ def start(
         return
     with os.fdopen(ready_fd, "wb", buffering=0) as parent:
         try:
-            _serve(at, lambda ready: _tell(parent, {"peer_id": ready.peer_id, "pid": ready.pid}), console=False)
+            _serve(at, lambda status: tell_ready(parent, status), console=False)
         except PrimeError as error:
-            _tell(parent, {"error": failure(error)})
+            tell_failure(parent, error)
             raise
 
 
@@ -86,7 +78,7 @@ def logs(
     if not path.exists():
         raise Unavailable(f"there is no log yet at {path}")
     for line in follow(path, lines) if follow_ else tail(path, lines):
-        print(line if json else _readable(line), flush=True)
+        print(line if json else readable(line), flush=True)
 
 
 def _serve(at: At, ready: Callable[[NodeStatus], None], *, console: bool) -> None:
@@ -105,57 +97,9 @@ def _serve(at: At, ready: Callable[[NodeStatus], None], *, console: bool) -> Non
         raise known from error
 
 
-def _tell(parent: IO[bytes], message: object) -> None:
-    with suppress(BrokenPipeError):  # nobody waits any more
-        parent.write(msgspec.json.encode(message) + b"\n")
-
-
-class _Word(msgspec.Struct):
-    """What a detached daemon says on its pipe, once."""
-
-    peer_id: str = ""
-    pid: int = 0
-    error: ErrorObject | None = None
-
-
 def _detach(at: At) -> None:
-    config = at.load()
-    home = config.home
-    try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        last_words = (home / "daemon.err").open("wb")
-    except OSError as error:
-        raise StoreError(f"cannot write to the home {home}: {error.strerror}") from error
-    reading, writing = os.pipe()
-    command = [sys.executable, "-m", "primep2p.cli.main", "daemon", "start", "--ready-fd", str(writing)]
-    command += ["--home", str(home)] + (["--config", str(at.config.absolute())] if at.config else [])
-    with last_words, os.fdopen(reading, "rb", buffering=0) as pipe:
-        child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=last_words, stderr=last_words, pass_fds=[writing],
-            start_new_session=True,
-        )  # fmt: skip
-        os.close(writing)
-        word = _word(pipe, child, home)
-    if word.error is not None:
-        raise failure_error(word.error)
-    print(f"peer {word.peer_id}, pid {word.pid}")
-
-
-def _word(pipe: IO[bytes], child: "subprocess.Popen[bytes]", home: Path) -> _Word:
-    """What the child says at last; a child that says nothing is over or stopped when this raises."""
-    received, deadline = b"", time.monotonic() + START_S
-    while not received.endswith(b"\n"):
-        if not select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            child.kill()
-            child.wait()
-            raise Unavailable(f"the daemon did not start within {START_S:g} s", hint="see primep2p daemon logs")
-        more = pipe.read(65_536)
-        if not more:
-            code = child.wait()
-            tail_ = (home / "daemon.err").read_text(errors="replace").strip().splitlines()[-1:]
-            raise InternalError(f"the daemon died at its start with exit code {code}", hint="".join(tail_))
-        received += more
-    return msgspec.json.decode(received, type=_Word)
+    ready = Starting(at.load().home, at.config).ready()
+    print(f"peer {ready.peer_id}, pid {ready.pid}")
 
 
 def _gone(pid: int, deadline_s: float) -> bool:
@@ -170,15 +114,3 @@ def _gone(pid: int, deadline_s: float) -> bool:
                 return False
             time.sleep(0.02)
     return True
-
-
-def _readable(line: str) -> str:
-    try:
-        fields = json_module.loads(line)
-        head = f"{fields.pop('timestamp')[:19].replace('T', ' ')} {fields.pop('level'):7} {fields.pop('event')}"
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return line
-    fields.pop("logger", None)
-    traceback = fields.pop("exception", "")
-    rest = "".join(f" {key}={value}" for key, value in fields.items())
-    return head + rest + (f"\n{traceback}" if traceback else "")

@@ -1,11 +1,12 @@
 """The end of a log file, and what is added to it."""
 
+import json
 import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["follow", "tail"]
+__all__ = ["follow", "readable", "tail"]
 
 POLL_S = 0.2
 """Files tell nobody portably that they grew; five looks a second cost nothing."""
@@ -33,6 +34,19 @@ def follow(path: Path, lines: int) -> Iterator[str]:
             file = path.open(encoding="utf-8", errors="replace")
         else:
             time.sleep(POLL_S)
+
+
+def readable(line: str) -> str:
+    """A line of the log for people; what is no such line stays as it is."""
+    try:
+        fields = json.loads(line)
+        head = f"{fields.pop('timestamp')[:19].replace('T', ' ')} {fields.pop('level'):7} {fields.pop('event')}"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return line
+    fields.pop("logger", None)
+    traceback = fields.pop("exception", "")
+    rest = "".join(f" {key}={value}" for key, value in fields.items())
+    return head + rest + (f"\n{traceback}" if traceback else "")
 
 
 def _rotated(path: Path, descriptor: int) -> bool:
