@@ -107,7 +107,7 @@ class Node:
                 task_status.started()
 
     async def _start(self, nursery: trio.Nursery, store: Store) -> None:
-        overlay = Overlay(self._host, self._blame)
+        overlay = Overlay(self._host, self._blame, store.runs.remember)
         answers = Answers(self._services, store.runs, overlay)
 
         async def answer(peer: PeerId, question: SyncQuestion) -> SyncAnswer:
@@ -129,11 +129,14 @@ class Node:
             tell=self._tell,
             scratch=scratch,
             keep_updates=self._config.store.keep_updates,
+            addresses=self._addresses,
         )
         await nursery.start(self._host.run)
         await nursery.start(transfer.run)
         await nursery.start(overlay.run)
         nursery.start_soon(self._watch_peers)
+        remembered = await trio.to_thread.run_sync(store.runs.addresses)
+        overlay.know(remembered)
         for row in await trio.to_thread.run_sync(store.runs.runs):
             await self._open_run(row)
 

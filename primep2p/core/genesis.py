@@ -14,6 +14,7 @@ from primep2p.model.ids import Hash, PeerId
 from primep2p.model.journal import JournalEntry, Signed
 from primep2p.model.messages import Certified, Proposed, Records
 from primep2p.model.records import (
+    MAX_MEMBERS,
     Bundle,
     Certificate,
     Checkpoint,
@@ -230,7 +231,8 @@ class Gathering:
         """Name all who have joined, once they are enough."""
         if not self._have_params or len(self.joins) < self._spec.record.policy.first_members:
             return
-        joins = {peer: self.joins[peer] for peer in sorted(self.joins)}
+        first = [self._me, *(peer for peer in self.joins if peer != self._me)][:MAX_MEMBERS]
+        joins = {peer: self.joins[peer] for peer in sorted(first)}
         state, changes = first_state(self._spec.hash, self._spec.record, {p: j.record for p, j in joins.items()})
         bundle = encode(Bundle((), (), tuple(joins[m.peer].raw for m in state.members)))
         header = _first_header(self._spec, digest("bundle", bundle), state, changes)

@@ -24,6 +24,9 @@ __all__ = ["Run"]
 HELD_PER_MEMBER = 8
 """An update, a list, a proposal and the votes of two views: all that an honest member can be ahead with."""
 
+HELD_BYTES_PER_MEMBER = 2**20
+"""Of all held messages of one member: far more than a bundle of 16 lists needs."""
+
 HELP_EVERY_S = 0.2
 """Digests answered for one peer: enough to repair, too few to make this node work for nothing."""
 
@@ -43,6 +46,8 @@ class Run:
         self.finished = False
         self.connected: set[PeerId] = set()
         self.notices: dict[Hash, Opened[Join]] = {}
+        self.addresses: dict[PeerId, tuple[str, ...]] = {}
+        """Where those who want to become members say that they are."""
         self._envelopes = envelopes
         self._me = envelopes.peer_id
         self._ahead: dict[PeerId, list[OverlayMessage]] = defaultdict(list)
@@ -123,13 +128,19 @@ class Run:
         if getattr(opened.record, "run", None) != self.head.run:
             raise PeerError("a record of another run")
         ahead = int(getattr(opened.record, "round", 0)) - (self.head.round + 1)
-        if ahead == 1 and len(self._ahead[opened.signer]) < HELD_PER_MEMBER:
-            self._ahead[opened.signer].append(message)
+        if ahead == 1:
+            self._hold(opened.signer, message)
         elif ahead > 1:
             self._catch_up(sender, now)
         elif ahead == -self.head.round - 1:
             self._help(sender, now)  # it still waits for checkpoint 0
         return ahead == 0
+
+    def _hold(self, signer: PeerId, message: OverlayMessage) -> None:
+        held = self._ahead[signer]
+        held_bytes = sum(_size(other) for other in held) + _size(message)
+        if len(held) < HELD_PER_MEMBER and held_bytes <= HELD_BYTES_PER_MEMBER:
+            held.append(message)
 
     def _on_digest(self, sender: PeerId, message: Digest, now: float) -> None:
         due = self.head.round + 1
@@ -179,6 +190,7 @@ class Run:
             return  # the first is as good, until it is too old
         if admits(self.head.spec, self.head.state, join.signer, join.record, round=self.head.round + 1):
             self.notices[join.hash] = join
+            self.addresses[join.signer] = join.record.addresses
             self._out.append(fx.Broadcast(Records(self.head.run, (join.raw,))))
 
     def _on_connected(self, peer: PeerId, now: float) -> None:
@@ -242,6 +254,8 @@ class Run:
         for hash_, notice in list(self.notices.items()):
             if not admits(head.spec, head.state, notice.signer, notice.record, round=head.round + 1):
                 del self.notices[hash_]
+        for peer in self.addresses.keys() - peers_of(head.state) - {n.signer for n in self.notices.values()}:
+            del self.addresses[peer]
         self._out.append(fx.Commit(head, view, publish))
 
     def _enter_round(self, now: float, entries: list[JournalEntry]) -> None:
@@ -281,3 +295,13 @@ class Run:
     def _drain(self) -> list[fx.Effect]:
         out, self._out = self._out, []
         return out
+
+
+def _size(message: OverlayMessage) -> int:
+    match message:
+        case Records(items=items):
+            return sum(len(item) for item in items)
+        case Proposed(proposal=proposal, header=header, bundle=bundle, prevotes=prevotes):
+            return len(proposal) + len(header) + len(bundle) + sum(len(vote) for vote in prevotes)
+        case _:
+            return 0

@@ -210,7 +210,7 @@ async def seek_membership(service: RunService, seams: Seams, kernels: Hash) -> N
 
 async def _introduce(service: RunService, seams: Seams, head: Head, kernels: Hash) -> None:
     """A new Join, to every member that can be reached and to everybody by gossip."""
-    join = seams.envelopes.seal(Join(head.run, head.round, seams.host.addresses[:16], kernels))
+    join = seams.envelopes.seal(Join(head.run, head.round, seams.addresses(), kernels))
     await service.keep_join(join)
     await service.publish(Records(head.run, (join.raw,)))
     for peer in sorted(peers_of(head.state) & seams.host.connected):

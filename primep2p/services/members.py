@@ -4,7 +4,8 @@ Messages go out in order and in batches; what cannot be sent now is dropped, sin
 members are sought again when they are lost.
 """
 
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import trio
@@ -31,6 +32,7 @@ OUTBOX = 256
 """Messages waiting for one peer: several rounds' worth; a peer slower than that is repaired by digests."""
 
 BATCH = 32
+MAX_ADDRESSES = 16
 SEND_S = 20.0
 """No batch of small messages takes so long over a link that is any good; a stuck stream is opened anew."""
 
@@ -45,12 +47,17 @@ Inbox = trio.MemorySendChannel[Event]
 class Overlay:
     """Messages of all runs, to and from peers. `blame(peer, reason)` hears of broken rules."""
 
-    def __init__(self, host: Host, blame: Callable[[PeerId, str], None]) -> None:
+    def __init__(
+        self, host: Host, blame: Callable[[PeerId, str], None], remember: Callable[[PeerId, tuple[str, ...]], None]
+    ) -> None:
         self._host = host
         self._blame = blame
+        self._remember = remember
+        self._conversations: dict[PeerId, set[Stream]] = defaultdict(set)
         self._inboxes: dict[RunId, Inbox] = {}
         self._outboxes: dict[PeerId, trio.MemorySendChannel[bytes]] = {}
         self._wanted: dict[PeerId, tuple[str, ...]] = {}
+        self._known: dict[PeerId, tuple[str, ...]] = {}
         self._lost: dict[PeerId, trio.Event] = {}
         self._nursery: trio.Nursery | None = None
         host.handle(PROTOCOL, self._listen)
@@ -86,15 +93,28 @@ class Overlay:
                 except trio.WouldBlock:
                     continue  # digests repair
 
-    def want(self, peers: Iterable[PeerId], addresses: dict[PeerId, tuple[str, ...]]) -> None:
+    def want(self, peers: Iterable[PeerId], addresses: Mapping[PeerId, tuple[str, ...]]) -> None:
         """Stay connected to these peers; addresses are hints, added to those known."""
         for peer in peers:
             if peer == self._host.peer_id or self._nursery is None:
                 continue
             known = self._wanted.get(peer)
-            self._wanted[peer] = tuple(dict.fromkeys((*addresses.get(peer, ()), *(known or ()))))[:16]
+            before = known if known is not None else self._known.get(peer, ())
+            now = tuple(dict.fromkeys((*addresses.get(peer, ()), *before)))[:MAX_ADDRESSES]
+            self._wanted[peer] = now
+            if now != known and addresses.get(peer):
+                self._remember(peer, now)
             if known is None:
                 self._nursery.start_soon(self._stay_connected, peer)
+
+    def know(self, addresses: Mapping[PeerId, tuple[str, ...]]) -> None:
+        """Where peers were last heard of, for when they are wanted."""
+        self._known.update(addresses)
+
+    async def end_conversation(self, peer: PeerId) -> None:
+        """What `peer` is sending is of no use: its streams are reset. It may open others."""
+        for stream in list(self._conversations.get(peer, ())):
+            await stream.reset()
 
     def addresses_of(self, peer: PeerId) -> tuple[str, ...]:
         """Where a wanted peer was heard of."""
@@ -104,6 +124,7 @@ class Overlay:
 
     async def _listen(self, stream: Stream) -> None:
         frames = Frames(stream, MAX_FRAME_BYTES)
+        self._conversations[stream.peer].add(stream)
         try:
             while (payload := await frames.receive()) is not None:
                 message: OverlayMessage = decode(OverlayMessage, payload, limit=MAX_FRAME_BYTES)  # type: ignore[arg-type]
@@ -115,6 +136,10 @@ class Overlay:
             await stream.reset()
         except (Unavailable, trio.BrokenResourceError, trio.ClosedResourceError):
             return
+        finally:
+            self._conversations[stream.peer].discard(stream)
+            if not self._conversations[stream.peer]:
+                del self._conversations[stream.peer]
 
     async def _tell(self, event: Event) -> None:
         for inbox in list(self._inboxes.values()):

@@ -81,6 +81,8 @@ class Seams:
     tell: Callable[[AnyEvent], None]
     scratch: Path
     keep_updates: int
+    addresses: Callable[[], tuple[str, ...]]
+    """Where this node can be dialled."""
 
 
 class RunService:
@@ -277,6 +279,7 @@ class RunService:
                 raw = encode(evidence) if evidence is not None else None
                 await trio.to_thread.run_sync(self._accuse, peer, reason, raw)
                 seams.tell(Accused(run=self.run_id.hex(), peer=peer, reason=reason))
+                await seams.overlay.end_conversation(peer)
             case fx.Stepped(round, view, step):
                 self._stepped(round, view, step)
             case fx.Finished(round):
@@ -307,14 +310,16 @@ class RunService:
         self._deltas.setdefault(self.step.round, set()).add(effect.delta)
         try:
             await seams.transfer.fetch(effect.delta, effect.providers, max_bytes=self._tensor_bytes)
-            path = seams.blobs.path(effect.delta)
-            await trio.to_thread.run_sync(check_delta, path, self.spec.record.tensors)
+            await trio.to_thread.run_sync(self._check_delta, effect.delta)
         except Unavailable:
             await self._driver.inbox.send(fx.Unobtained(effect.update))
         except PeerError as error:
             await self._driver.inbox.send(fx.Refused(effect.update, error.sentence))
         else:
             await self._driver.inbox.send(fx.Obtained(effect.update))
+
+    def _check_delta(self, delta: Cid) -> None:
+        check_delta(self._seams.blobs.path(delta), self.spec.record.tensors)
 
     async def _hold_params(self, effect: fx.HoldParams) -> None:
         """The head's params, however long it takes: nothing can go on without them."""
@@ -357,7 +362,8 @@ class RunService:
         self._training_scope = mine
         with scope:
             try:
-                trained = await self._training.train(round, seams.blobs.path(params))
+                path = await trio.to_thread.run_sync(seams.blobs.path, params)
+                trained = await self._training.train(round, path)
                 delta = await trio.to_thread.run_sync(lambda: seams.blobs.add(trained.delta, durable=True))
             except (PluginError, Unavailable):
                 await self._driver.inbox.send(fx.TrainingFailed(round))
@@ -386,7 +392,8 @@ class RunService:
 
     async def _evaluation(self, round: int, params: Cid) -> None:
         try:
-            metrics = await self._training.evaluate(round, self._seams.blobs.path(params))
+            path = await trio.to_thread.run_sync(self._seams.blobs.path, params)
+            metrics = await self._training.evaluate(round, path)
         except (PluginError, Unavailable):
             return  # the owner has heard of it
         finally:
@@ -455,7 +462,8 @@ class RunService:
                 self._seams.blobs.remove(cid)
 
     def _want_members(self, head: Head) -> None:
-        self._seams.overlay.want(peers_of(head.state), {})
+        run = self.machine
+        self._seams.overlay.want(peers_of(head.state), run.addresses if isinstance(run, Run) else {})
 
     def _stepped(self, round: int, view: int, step: str) -> None:
         stepped = StepChanged(run=self.run_id.hex(), round=round, view=view, step=step)

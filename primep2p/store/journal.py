@@ -117,6 +117,16 @@ class SqliteRuns:
                     (of, peer, sha256(evidence).digest(), evidence, of, peer, _MAX_EVIDENCE),
                 )
 
+    def remember(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
+        """Where a member was last heard of: a hint for the next start."""
+        with self._database.write(durable=False) as connection:
+            connection.execute("INSERT OR REPLACE INTO addresses VALUES (?, ?)", (peer, "\n".join(addresses)))
+
+    def addresses(self) -> dict[PeerId, tuple[str, ...]]:
+        """All that is remembered of members' addresses."""
+        rows = self._database.read("SELECT peer, addresses FROM addresses")
+        return {peer: tuple(addresses.split("\n")) for peer, addresses in rows}
+
     def accusations(self, run: RunId | None = None) -> list[tuple[PeerId, str, int]]:
         """Peer, reason, how often: of one run, or of all there is."""
         rows = self._database.read(

@@ -117,6 +117,14 @@ class RunStore(Protocol):
         """Up to `count` checkpoints in a row from round `first`."""
         ...
 
+    def remember(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
+        """Where a member was last heard of: a hint for the next start."""
+        ...
+
+    def addresses(self) -> dict[PeerId, tuple[str, ...]]:
+        """All that is remembered of members' addresses."""
+        ...
+
     def accuse(self, peer: PeerId, reason: str, evidence: bytes | None, *, run: RunId | None) -> None:
         """Count a fault; keep evidence."""
         ...

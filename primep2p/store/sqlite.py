@@ -28,6 +28,7 @@ CREATE TABLE checkpoints (
     run BLOB NOT NULL, round INTEGER NOT NULL, checkpoint BLOB NOT NULL, state BLOB NOT NULL,
     PRIMARY KEY (run, round)
 ) STRICT;
+CREATE TABLE addresses (peer TEXT PRIMARY KEY, addresses TEXT NOT NULL) STRICT;
 CREATE TABLE accusations (
     run BLOB NOT NULL, peer TEXT NOT NULL, reason TEXT NOT NULL, times INTEGER NOT NULL,
     PRIMARY KEY (run, peer, reason)
