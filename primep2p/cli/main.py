@@ -40,13 +40,13 @@ def peers(*, json: Json = False, at: At = HERE) -> None:
 def demo(
     *,
     n: Annotated[int, Parameter(name=["--nodes", "-n"], help="How many nodes.")] = 4,
-    rounds: Annotated[int, Parameter(help="How many rounds.")] = 10,
-    model_size: Annotated[str, Parameter(help="How large a model: small, medium or large.")] = "small",
+    rounds: Annotated[int, Parameter(help="How many rounds, before a node is killed and two more follow.")] = 10,
+    model_size: Annotated[int, Parameter(help="How many units the model's hidden layer has.")] = 256,
     verbose: Verbose = False,
     keep: Annotated[bool, flag("--keep", help="Leave the nodes' homes where they are.")] = False,
     json: Json = False,
 ) -> int | None:
-    """Train one model with several daemons on this machine, and compare it with training on all data in one place."""
+    """Train one model with several daemons on this machine, kill one on the way, and compare with training alone."""
     # By name: what the demo imports is heavy, and no other command shall wait for it.
     run = import_module("primep2p.cli.demo").demo
     code: int | None = run(n=n, rounds=rounds, model_size=model_size, verbose=verbose, keep=keep, json=json)
