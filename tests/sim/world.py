@@ -59,8 +59,8 @@ class Scenario:
     train_s: tuple[float, float] = (0.05, 0.5)
     crashes: int = 0
     liars: dict[int, str] = field(default_factory=dict)
-    slow: float = 0.0
-    slow_s: tuple[float, float] = (0.2, 3.0)
+    hostile: bool = False
+    """The network itself is against agreement: see `World.malice_s`."""
     partitions: int = 0
     partition_s: tuple[float, float] = (1.0, 8.0)
     forget_journal: bool = False
@@ -142,8 +142,8 @@ class SimNode:
                 self.world.later(other, lambda o=other: o.handle(fx.Lost(self.peer)), 0.02)
 
     def handle(self, event: fx.Event) -> None:
-        if self.lie == "agrees with everybody":
-            self._agree(event)
+        if self.lie == "tells two stories":
+            self._tell_two_stories(event)
         match self.machine:
             case Gathering() as machine:
                 self.perform(machine.handle(event))
@@ -155,16 +155,19 @@ class SimNode:
             case Run() as machine:
                 self.perform(machine.handle(event, self.world.now))
 
-    def _agree(self, event: fx.Event) -> None:
-        """Prevote and precommit whatever is put forward, in every view, to everybody."""
+    def _tell_two_stories(self, event: fx.Event) -> None:
+        """In the first view, vote for the header to the favourite and for nil to all others; later for everything."""
         match event:
             case fx.Received(_, Proposed(run=run, proposal=raw)):
                 proposal = self.envelopes.open(Proposal, raw).record
-                for step in ("prevote", "precommit"):
-                    vote = Vote(run, proposal.round, 0, proposal.view, step, proposal.header)
-                    if proposal.round > 0:
-                        for peer in self.world.peers:
-                            self.world.carry(self, peer, Records(run, (self.envelopes.seal(vote).raw,)))
+                if proposal.round == 0:
+                    return
+                favourite = self.world.favourite(proposal.round).peer
+                for peer in self.world.peers:
+                    header = proposal.header if proposal.view > 0 or peer == favourite else b""
+                    for step in ("prevote", "precommit"):
+                        vote = Vote(run, proposal.round, 0, proposal.view, step, header)
+                        self.world.carry(self, peer, Records(run, (self.envelopes.seal(vote).raw,)))
             case _:
                 pass
 
@@ -311,9 +314,28 @@ class World:
             return
         event = fx.Received(sender.peer, message)  # type: ignore[arg-type]
         latency_s = self.chance.uniform(*self.scenario.latency_s)
-        if self.chance.random() < self.scenario.slow:
-            latency_s += self.chance.uniform(*self.scenario.slow_s)
+        if self.scenario.hostile:
+            latency_s += self.malice_s(sender, receiver, message)
         self.later(receiver, lambda: receiver.handle(event), latency_s)
+
+    def favourite(self, round: int) -> SimNode:
+        """The honest member that a hostile network lets decide first."""
+        return random.Random(f"malice/{self.scenario.seed}/{round}").choice(self.honest)
+
+    def malice_s(self, sender: SimNode, receiver: SimNode, message: object) -> float:
+        """What the favourite votes in the first view comes late: its precommit to all, so that it decides alone, and its
+        prevote to one other, who then knows of no valid header."""
+        if not isinstance(message, Records):
+            return 0.0
+        peeked = sender.envelopes.peek(message.items[0])
+        if peeked.kind != "vote":
+            return 0.0
+        vote = decode(Vote, peeked.envelope.payload)
+        if vote.view > 0 or vote.round == 0 or sender is not self.favourite(vote.round):
+            return 0.0
+        others = [node for node in self.honest if node is not sender]
+        deaf = random.Random(f"deaf/{self.scenario.seed}/{vote.round}").choice(others)
+        return self.chance.uniform(0.5, 2.0) if vote.step == "precommit" or receiver is deaf else 0.0
 
     def run(self) -> None:
         """Until every honest node has finished, or time is up."""
@@ -436,7 +458,9 @@ def lie(node: SimNode, peer: PeerId, message: object) -> list[object]:
             return [_without_an_inclusion(node, message)]
         case "splits proposals", Proposed():
             return [message] if _side(node, peer) else [_without_an_inclusion(node, message)]
-        case ("silent", _) | ("agrees with everybody", Records()):
+        case "silent", _:
+            return []
+        case "tells two stories", Records(items=items) if node.envelopes.peek(items[0]).kind == "vote":
             return []
         case _:
             return [message]
@@ -454,7 +478,9 @@ def _other_vote(node: SimNode, peer: PeerId, raw: bytes) -> bytes:
     if not isinstance(vote, Vote) or vote.round == 0 or _side(node, peer):
         return raw
     machine = node.machine
-    known = [h for h, _, _ in machine.round.candidates.judgeable()] if isinstance(machine, Run) and machine.round else []
+    known = (
+        [h for h, _, _ in machine.round.candidates.judgeable()] if isinstance(machine, Run) and machine.round else []
+    )
     others = [h for h in (*known, b"") if h != vote.header]
     header = node.adversary.choice(others) if others else b""
     return node.envelopes.seal(Vote(vote.run, vote.round, 0, vote.view, vote.step, header)).raw
