@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from primep2p.core import rounds, votes
+from primep2p.core import rounds
 from primep2p.core.consensus import Consensus
 from primep2p.core.votes import Committee
-from primep2p.model.ids import Hash
+from primep2p.model.ids import Hash, PeerId
 from tests.sim.scenarios import hostile, mixed, run
 from tests.sim.world import Broken, Scenario, World
 
@@ -82,11 +82,11 @@ def test_members_without_a_lock_are_caught(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_quorum_that_is_one_too_small_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     right = Committee.of
-    monkeypatch.setattr(
-        votes.Committee,
-        "of",
-        classmethod(lambda cls, members, threshold: cls(members, right(members, threshold).q - 1)),
-    )
+
+    def wrong(members: tuple[PeerId, ...], threshold: str) -> Committee:
+        return Committee(members, right(members, threshold).q - 1)
+
+    monkeypatch.setattr(Committee, "of", wrong)
     assert caught(hostile)
 
 

@@ -121,9 +121,10 @@ class SimNode:
         found = []
         for other in self.world.nodes:
             run = other.machine
-            if other is not self and isinstance(run, Run) and run.round and self.head is not None:
-                if run.round.round == self.head.round + 1:
-                    found += [opened.raw for opened in run.round.records.by(self.peer)]
+            if other is self or not isinstance(run, Run) or run.round is None or self.head is None:
+                continue
+            if run.round.round == self.head.round + 1:
+                found += [opened.raw for opened in run.round.records.by(self.peer)]
         return found
 
     def _run(self, entries: list[JournalEntry], foreign: list[bytes]) -> None:
@@ -323,8 +324,8 @@ class World:
         return random.Random(f"malice/{self.scenario.seed}/{round}").choice(self.honest)
 
     def malice_s(self, sender: SimNode, receiver: SimNode, message: object) -> float:
-        """What the favourite votes in the first view comes late: its precommit to all, so that it decides alone, and its
-        prevote to one other, who then knows of no valid header."""
+        """What the favourite votes in the first view comes late: its precommit to all, so that it decides alone, and
+        its prevote to one other, who then knows of no valid header."""
         if not isinstance(message, Records):
             return 0.0
         peeked = sender.envelopes.peek(message.items[0])
