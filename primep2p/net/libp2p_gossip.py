@@ -36,9 +36,10 @@ _log = logging.getLogger(__name__)
 
 
 class _Pubsub(Pubsub):  # type: ignore[misc]
-    """The library's pubsub without three faults of its 0.8.1, of which the first lets a peer end the program: what a
+    """The library's pubsub without four faults of its 0.8.1, of which the first lets a peer end the program: what a
     message raises is not caught; two tasks write to one stream at once, so that a message of more than one Yamux frame
-    arrives in pieces; and a stream that breaks takes with it what its peer has subscribed to.
+    arrives in pieces; a stream that breaks takes with it what its peer has subscribed to; and it dials peers that were
+    disconnected on purpose.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -59,6 +60,10 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
         except Exception:
             _log.debug("a stream from %s made pubsub fail", stream.muxed_conn.peer_id, exc_info=True)
             await stream.reset()
+
+    async def _handle_new_peer(self, peer_id: ID) -> None:
+        if self._peer_is_connected(peer_id):
+            await super()._handle_new_peer(peer_id)
 
     async def write_msg(self, stream: Any, rpc_msg: Any) -> Any:
         async with self._writing.setdefault(stream, trio.Lock()):

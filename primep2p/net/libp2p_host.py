@@ -165,6 +165,9 @@ class LibP2PHost:
                     raise Unavailable("the host does not run")
                 self._dialling[peer] = dial
             await dial.settled.wait()
+            if peer in self._peers.connected:
+                return
+            await dial.ended.wait()
             if is_mine and peer not in self._peers.connected:
                 raise Unavailable(f"cannot reach {peer}: {'; '.join(dial.errors) or 'the connection was lost at once'}")
 
@@ -191,7 +194,7 @@ class LibP2PHost:
         their own for the other's, there would be none.
         """
         try:
-            with trio.move_on_after(_CONNECT_S):
+            with dial.scope, trio.move_on_after(_CONNECT_S):
                 async with trio.open_nursery() as nursery:
                     for address in dial.addresses:
                         failed = trio.Event()
@@ -201,6 +204,7 @@ class LibP2PHost:
         finally:
             del self._dialling[peer]
             dial.settled.set()
+            dial.ended.set()
 
     async def _attempt(
         self, peer: PeerId, address: Multiaddr, dial: "_Dial", failed: trio.Event, others: trio.CancelScope
@@ -216,6 +220,9 @@ class LibP2PHost:
 
     async def disconnect(self, peer: PeerId) -> None:
         with trio.CancelScope(shield=True):
+            if (dial := self._dialling.get(peer)) is not None:
+                dial.scope.cancel()
+                await dial.ended.wait()
             connections = self._swarm.get_connections(_identity_of(peer))
             with trio.move_on_after(_STOP_S):
                 async with trio.open_nursery() as nursery:
@@ -304,6 +311,8 @@ class _Dial:
         self.addresses = addresses
         self.errors: list[str] = []
         self.settled = trio.Event()
+        self.ended = trio.Event()
+        self.scope = trio.CancelScope()
 
 
 class _Notifee(INotifee):
