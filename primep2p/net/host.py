@@ -127,7 +127,7 @@ class Host(Protocol):
         ...
 
     async def disconnect(self, peer: PeerId) -> None:
-        """Closes every connection to `peer`; never raises."""
+        """Closes every connection to `peer`, and gives up a dial to it; never raises. A bootstrap peer is dialled again."""
         ...
 
     async def open_stream(self, peer: PeerId, protocol: str) -> Stream:
@@ -140,7 +140,8 @@ class Host(Protocol):
         ...
 
     async def publish(self, topic: str, payload: bytes) -> None:
-        """To every subscriber of a topic that this node has subscribed to; at most 512 KiB."""
+        """To every subscriber of a topic that this node has subscribed to; at most 512 KiB. Raises ValueError for more
+        and for another topic, Unavailable when the host does not run."""
         ...
 
     def subscribe(self, topic: str) -> AbstractAsyncContextManager[AsyncIterator[Heard]]:
@@ -153,7 +154,11 @@ class Host(Protocol):
 
 
 class Directory(Protocol):
-    """Pointers: who provides what. `key` is a short printable string of at most 50 bytes."""
+    """Pointers: who provides what. `key` is a short printable string of at most 50 bytes.
+
+    Everything but `find_peer` asks connected peers, and is Unavailable without one. A larger key or value is a
+    ValueError. What is published may take a moment until others find it.
+    """
 
     async def provide(self, key: str) -> None:
         """Publish "I hold this". Raises Unavailable."""
