@@ -127,7 +127,10 @@ class Host(Protocol):
         ...
 
     async def disconnect(self, peer: PeerId) -> None:
-        """Closes every connection to `peer`, and gives up a dial to it; never raises. A bootstrap peer is dialled again."""
+        """Closes every connection to `peer`, and gives up a dial to it; never raises.
+
+        A bootstrap peer is dialled again.
+        """
         ...
 
     async def open_stream(self, peer: PeerId, protocol: str) -> Stream:
