@@ -44,7 +44,8 @@ from primep2p.services.hub import Hub
 from primep2p.services.joining import Pin, Seekers, find_spec, learn_head, run_key, seek_membership
 from primep2p.services.members import Overlay
 from primep2p.services.reporting import detail, peer_views, summary
-from primep2p.services.rounds import RunService, Seams
+from primep2p.services.rounds import RunService
+from primep2p.services.seams import Seams
 from primep2p.services.sync import Sync
 from primep2p.services.training import Training, TrainingEvent
 from primep2p.services.transfer import Transfer

@@ -83,7 +83,7 @@ class Collection:
             peer for peer, entry in self.lists.items() if any(ref.update == update for ref in entry.record.updates)
         ]
         self._obtaining.add(update)
-        return [fx.Obtain(update, opened.record.delta, (opened.signer, *listers))]
+        return [fx.Obtain(opened.record.round, update, opened.record.delta, (opened.signer, *listers))]
 
     def want_all(self) -> list[fx.Effect]:
         """Everything announced that is not here."""

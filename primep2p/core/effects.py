@@ -231,6 +231,7 @@ class StartTimer:
 class Obtain:
     """Fetch the delta of an update and check it: Obtained, Refused or Unobtained."""
 
+    round: int
     update: Hash
     delta: Cid
     providers: tuple[PeerId, ...]

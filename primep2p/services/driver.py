@@ -31,11 +31,12 @@ class Driver:
         self._nursery: trio.Nursery | None = None
         self._timers: set[trio.CancelScope] = set()
 
-    async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
-        """Until cancelled. What `perform` raises ends it."""
+    async def run(self, first: list[Effect], *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+        """Perform `first`, then pump until cancelled. What `perform` raises ends it."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             task_status.started()
+            await self._perform(first)
             async for event in self._events:
                 effects = self._handle(event)
                 for _ in range(BATCH):

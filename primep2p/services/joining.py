@@ -15,7 +15,8 @@ from primep2p.model.messages import AskChain, AskHead, AskSpec, Chain, Introduce
 from primep2p.model.messages import Head as HeadMessage
 from primep2p.model.records import KERNELS_VERSION, PROTOCOL_VERSION, Join, RunSpec
 from primep2p.net.host import Host
-from primep2p.services.rounds import RunService, Seams
+from primep2p.services.rounds import RunService
+from primep2p.services.seams import Seams
 from primep2p.services.sync import Sync
 from primep2p.wire.codec import encode
 from primep2p.wire.envelope import Envelopes, Opened

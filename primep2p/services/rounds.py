@@ -1,9 +1,7 @@
 """One run on this node: drives its machine with the real network, disk, trainer and kernels."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
@@ -14,75 +12,33 @@ from primep2p.core.genesis import Gathering
 from primep2p.core.roster import peers_of
 from primep2p.core.runs import Run
 from primep2p.core.waking import Waking
-from primep2p.model.errors import PeerError, PluginError, PrimeError, StoreError, Unavailable
-from primep2p.model.ids import Cid, PeerId, RunId
+from primep2p.model.errors import PeerError, PrimeError, StoreError, Unavailable
+from primep2p.model.ids import PeerId, RunId
 from primep2p.model.journal import JournalEntry
 from primep2p.model.messages import AskChain, AskVotes, Certified, Chain, OverlayMessage, Records, Votes
-from primep2p.model.records import Join, Metric, RunSpec
-from primep2p.model.views import Accused, AnyEvent, Evaluated, PluginFailed, RoundCertified, RunFinished, StepChanged
-from primep2p.net.host import Host
-from primep2p.plugin.process import Trained
-from primep2p.services.aggregation import aggregate, check_delta
+from primep2p.model.records import Join, RunSpec
+from primep2p.model.views import Accused, PluginFailed, RoundCertified, RunFinished, StepChanged
 from primep2p.services.driver import Driver
-from primep2p.services.members import Overlay
-from primep2p.services.sync import Sync
+from primep2p.services.seams import Seams, TrainingVerbs
 from primep2p.services.training import TrainingEvent
-from primep2p.store.seam import BlobStore, RunRow, RunStore, StoredCheckpoint
+from primep2p.services.work import Work
+from primep2p.store.seam import RunRow, StoredCheckpoint
 from primep2p.wire.codec import decode, encode
-from primep2p.wire.envelope import Envelopes, Opened
+from primep2p.wire.envelope import Opened
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
-__all__ = ["RunService", "Seams", "TrainingVerbs", "Transfers"]
+__all__ = ["RunService"]
 
 RETRY_S = 1.0
-"""Between two tries to have the head's params: without them this node can neither train nor vote."""
-
-WORTH_KILLING_S = 5.0
-"""Training that outlived its round is stopped if it has cost more than starting the trainer anew does."""
-
-OVERHEAD_BYTES = 1 << 20
-"""What a file of tensors may be larger than its tensors: names and shapes."""
+"""Before a member that did not answer is asked again."""
 
 PROVIDE_EVERY_S = 10.0
 """A provider record costs its holders 0.1 to 0.3 s of work: rounds may come faster than that."""
 
 KEPT_ROUNDS = 50
 """Certified rounds that `run show` lists."""
-
-
-class TrainingVerbs(Protocol):
-    """What a run needs of its trainer."""
-
-    async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None: ...
-    async def train(self, round: int, params: Path) -> Trained: ...
-    async def evaluate(self, round: int, params: Path) -> dict[str, float]: ...
-
-
-class Transfers(Protocol):
-    """What a run needs of blob transfer."""
-
-    async def fetch(self, cid: Cid, providers: Sequence[PeerId], *, max_bytes: int, durable: bool = False) -> None: ...
-    async def provide(self, cid: Cid) -> None: ...
-
-
-@dataclass(frozen=True)
-class Seams:
-    """What a run is given: shared by all runs of a node."""
-
-    envelopes: Envelopes
-    host: Host
-    blobs: BlobStore
-    runs: RunStore
-    overlay: Overlay
-    sync: Sync
-    transfer: Transfers
-    tell: Callable[[AnyEvent], None]
-    scratch: Path
-    keep_updates: int
-    addresses: Callable[[], tuple[str, ...]]
-    """Where this node can be dialled."""
 
 
 class RunService:
@@ -108,11 +64,8 @@ class RunService:
         self._connected: set[PeerId] = set()
         self._driver = Driver(self._handle, self._perform)
         self._nursery: trio.Nursery | None = None
-        self._training_scope: tuple[float, trio.CancelScope] | None = None
-        self._evaluating = False
-        self._deltas: dict[int, set[Cid]] = {}
         self._head_changed = trio.Event()
-        self._tensor_bytes = sum(4 * _product(tensor.shape) for tensor in spec.record.tensors) + OVERHEAD_BYTES
+        self._work = Work(row.run, spec.record, seams, self._training, self._driver.inbox.send, self._own_nursery)
 
     # ---- life
 
@@ -122,12 +75,16 @@ class RunService:
             self._nursery = nursery
             self.progress_at = trio.current_time()
             await nursery.start(self._training.run)
-            await nursery.start(self._driver.run)
+            await nursery.start(self._driver.run, await self._wake())
             await nursery.start(self._listen)
             nursery.start_soon(self._provide)
-            await self._perform(await self._wake())
             self._seams.overlay.attach(self.run_id, self._driver.inbox)
             task_status.started()
+
+    def _own_nursery(self) -> trio.Nursery:
+        if self._nursery is None:
+            raise Unavailable("the run has not started")
+        return self._nursery
 
     async def receive(self, sender: PeerId, message: OverlayMessage) -> None:
         """A message that came another way than over the overlay."""
@@ -264,13 +221,13 @@ class RunService:
             case fx.StartTimer(timer, after_s):
                 self._driver.start_timer(timer, after_s)
             case fx.Obtain():
-                self._spawn(self._obtain, effect)
+                self._spawn(self._work.obtain, effect)
             case fx.HoldParams():
                 self._spawn(self._hold_params, effect)
             case fx.Aggregate():
-                self._spawn(self._aggregate, effect)
+                self._spawn(self._work.aggregate, effect)
             case fx.Train(round, params):
-                self._spawn(self._train, round, params)
+                self._spawn(self._work.train, round, params)
             case fx.CatchUp(peer, first):
                 self._spawn(self.catch_up, peer, first)
             case fx.AskRecords(member):
@@ -288,9 +245,8 @@ class RunService:
     def _accuse(self, peer: PeerId, reason: str, raw: bytes | None) -> None:
         self._seams.runs.accuse(peer, reason, raw, run=self.run_id)
 
-    def _spawn(self, task: Callable[..., object], *arguments: object) -> None:
-        if self._nursery is not None:
-            self._nursery.start_soon(task, *arguments)  # type: ignore[arg-type]
+    def _spawn(self, task: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        self._own_nursery().start_soon(task, *arguments)
 
     def _audience(self) -> frozenset[PeerId]:
         match self.machine:
@@ -302,104 +258,12 @@ class RunService:
             case _:
                 return frozenset()
 
-    # ---- a round's work
-
-    async def _obtain(self, effect: fx.Obtain) -> None:
-        """Fetch a delta and check it: what a member lists, it has seen to be right."""
-        seams = self._seams
-        self._deltas.setdefault(self.step.round, set()).add(effect.delta)
-        try:
-            await seams.transfer.fetch(effect.delta, effect.providers, max_bytes=self._tensor_bytes)
-            await trio.to_thread.run_sync(self._check_delta, effect.delta)
-        except Unavailable:
-            await self._driver.inbox.send(fx.Unobtained(effect.update))
-        except PeerError as error:
-            await self._driver.inbox.send(fx.Refused(effect.update, error.sentence))
-        else:
-            await self._driver.inbox.send(fx.Obtained(effect.update))
-
-    def _check_delta(self, delta: Cid) -> None:
-        check_delta(self._seams.blobs.path(delta), self.spec.record.tensors)
+    # ---- asking others
 
     async def _hold_params(self, effect: fx.HoldParams) -> None:
-        """The head's params, however long it takes: nothing can go on without them."""
-        seams = self._seams
-        while self._is_wanted(effect.cid):
-            try:
-                if not seams.blobs.has(effect.cid):
-                    await seams.transfer.fetch(effect.cid, effect.providers, max_bytes=self._tensor_bytes, durable=True)
-                await self._driver.inbox.send(fx.ParamsHeld(effect.cid))
-                break
-            except Unavailable:
-                await trio.sleep(RETRY_S)
-        head = self.head
-        if head is not None and isinstance(self.machine, Run) and self.machine.finished:
-            self._evaluate(head.round, effect.cid)
-
-    def _is_wanted(self, cid: Cid) -> bool:
-        return self.head is None or self.head.header.params == cid
-
-    async def _aggregate(self, effect: fx.Aggregate) -> None:
-        """The next params, durably: a precommit rests on them."""
-        seams, pipeline = self._seams, self.spec.record.pipeline
-        out = seams.scratch / f"{self.run_id.hex()[:16]}-{effect.key.hex()[:16]}.safetensors"
-
-        def work() -> tuple[Cid | None, str]:
-            base, deltas = seams.blobs.path(effect.base), [seams.blobs.path(delta) for delta in effect.deltas]
-            reason = aggregate(base, deltas, effect.weights, pipeline.weighting, self.spec.record.tensors, out)
-            if reason:
-                return None, reason
-            return seams.blobs.add(out, durable=True), ""
-
-        params, reason = await trio.to_thread.run_sync(work)
-        await self._driver.inbox.send(fx.Aggregated(effect.round, effect.key, params, reason))
-
-    async def _train(self, round: int, params: Cid) -> None:
-        seams = self._seams
-        self._end_training()
-        scope = trio.CancelScope()
-        mine = (trio.current_time(), scope)
-        self._training_scope = mine
-        with scope:
-            try:
-                path = await trio.to_thread.run_sync(seams.blobs.path, params)
-                trained = await self._training.train(round, path)
-                delta = await trio.to_thread.run_sync(lambda: seams.blobs.add(trained.delta, durable=True))
-            except (PluginError, Unavailable):
-                await self._driver.inbox.send(fx.TrainingFailed(round))
-            else:
-                self._deltas.setdefault(round, set()).add(delta)
-                metrics = tuple(Metric(name, value) for name, value in sorted(trained.metrics.items()))
-                await self._driver.inbox.send(fx.Trained(round, delta, trained.examples, metrics))
-        if self._training_scope is mine:
-            self._training_scope = None
-        if not scope.cancelled_caught:
-            self._evaluate(round - 1, params)
-
-    def _end_training(self) -> None:
-        """Of a round that is over, if stopping it costs less than letting it finish."""
-        if self._training_scope is None:
-            return
-        started_at, scope = self._training_scope
-        if trio.current_time() - started_at > WORTH_KILLING_S:
-            scope.cancel()
-
-    def _evaluate(self, round: int, params: Cid) -> None:
-        """In the trainer's spare time: while others still train, or at the run's end."""
-        if not self._evaluating:
-            self._evaluating = True
-            self._spawn(self._evaluation, round, params)
-
-    async def _evaluation(self, round: int, params: Cid) -> None:
-        try:
-            path = await trio.to_thread.run_sync(self._seams.blobs.path, params)
-            metrics = await self._training.evaluate(round, path)
-        except (PluginError, Unavailable):
-            return  # the owner has heard of it
-        finally:
-            self._evaluating = False
-        if metrics:
-            self._seams.tell(Evaluated(run=self.run_id.hex(), round=round, metrics=metrics))
+        await self._work.hold_params(effect, lambda: self.head is None or self.head.header.params == effect.cid)
+        if self.head is not None and isinstance(self.machine, Run) and self.machine.finished:
+            self._work.evaluate(self.head.round, effect.cid)
 
     async def catch_up(self, peer: PeerId, first: int) -> None:
         """Ask `peer` for the chain from round `first` on, and follow it."""
@@ -437,7 +301,7 @@ class RunService:
         changed.set()
         if effect.publish:
             self._spawn(self.publish, Certified(self.run_id, head.checkpoint))
-        await trio.to_thread.run_sync(self._clean, head.round - seams.keep_updates)
+        self._spawn(self._work.clean, head.round - seams.keep_updates)
 
     def _certified(self, effect: fx.Commit, seconds: float) -> RoundCertified:
         header, peek = effect.head.header, self._seams.envelopes.peek
@@ -454,12 +318,6 @@ class RunService:
             view=max(effect.view, 0),
             seconds=seconds,
         )
-
-    def _clean(self, last: int) -> None:
-        """Deltas of rounds long certified."""
-        for round in [round for round in self._deltas if round <= last]:
-            for cid in self._deltas.pop(round):
-                self._seams.blobs.remove(cid)
 
     def _want_members(self, head: Head) -> None:
         run = self.machine
@@ -509,10 +367,3 @@ class RunService:
                 await self._seams.transfer.provide(self.head.header.params)
             await trio.sleep(PROVIDE_EVERY_S)
             await changed.wait()
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total

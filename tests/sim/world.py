@@ -199,7 +199,7 @@ class SimNode:
                     self.blobs.add(delta)
                     trained = fx.Trained(round, delta, 10 + self.index, (Metric("loss", 1.0 / round),))
                     world.later(self, lambda e=trained: self.handle(e), world.chance.uniform(*world.scenario.train_s))
-                case fx.Obtain(update, delta, providers):
+                case fx.Obtain(_, update, delta, providers):
                     self._fetch(delta, providers, fx.Obtained(update), fx.Unobtained(update))
                 case fx.HoldParams(params, providers):
                     held = fx.ParamsHeld(params)

@@ -1,0 +1,55 @@
+"""What a run is given by its node: the seams through which it trains, fetches, stores and speaks."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from primep2p.model.ids import Cid, PeerId
+from primep2p.model.views import AnyEvent
+from primep2p.net.host import Host
+from primep2p.plugin.process import Trained
+from primep2p.services.members import Overlay
+from primep2p.services.sync import Sync
+from primep2p.store.seam import BlobStore, RunStore
+from primep2p.wire.envelope import Envelopes
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus  # the stubs that libp2p brings hide trio's own types
+
+__all__ = ["Seams", "TrainingVerbs", "Transfers"]
+
+
+class TrainingVerbs(Protocol):
+    """What a run needs of its trainer."""
+
+    async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None: ...
+    async def train(self, round: int, params: Path) -> Trained: ...
+    async def evaluate(self, round: int, params: Path) -> dict[str, float]: ...
+
+
+class Transfers(Protocol):
+    """What a run needs of blob transfer."""
+
+    async def fetch(self, cid: Cid, providers: Sequence[PeerId], *, max_bytes: int, durable: bool = False) -> None: ...
+    async def provide(self, cid: Cid) -> None: ...
+
+
+@dataclass(frozen=True)
+class Seams:
+    """What a run is given: shared by all runs of a node."""
+
+    envelopes: Envelopes
+    host: Host
+    blobs: BlobStore
+    runs: RunStore
+    overlay: Overlay
+    sync: Sync
+    transfer: Transfers
+    tell: Callable[[AnyEvent], None]
+    scratch: Path
+    keep_updates: int
+    addresses: Callable[[], tuple[str, ...]]
+    """Where this node can be dialled."""

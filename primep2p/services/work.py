@@ -1,0 +1,147 @@
+"""A round's work on this node: fetching and checking deltas, training, aggregating, evaluating."""
+
+from collections.abc import Awaitable, Callable
+from math import prod
+
+import trio
+
+from primep2p.core import effects as fx
+from primep2p.model.errors import PeerError, PluginError, Unavailable
+from primep2p.model.ids import Cid, RunId
+from primep2p.model.records import Metric, RunSpec
+from primep2p.model.views import Evaluated
+from primep2p.services.aggregation import aggregate, check_delta
+from primep2p.services.seams import Seams, TrainingVerbs
+
+__all__ = ["Work"]
+
+RETRY_S = 1.0
+"""Between two tries to have the head's params: without them this node can neither train nor vote."""
+
+WORTH_KILLING_S = 5.0
+"""Training that outlived its round is stopped if it has cost more than starting the trainer anew does."""
+
+OVERHEAD_BYTES = 1 << 20
+"""What a file of tensors may be larger than its tensors: names and shapes."""
+
+
+class Work:
+    """Verbs are tasks of the run's nursery; each ends with an event to `send`, or with StoreError."""
+
+    def __init__(
+        self,
+        run: RunId,
+        spec: RunSpec,
+        seams: Seams,
+        training: TrainingVerbs,
+        send: Callable[[fx.Event], Awaitable[None]],
+        nursery: Callable[[], trio.Nursery],
+    ) -> None:
+        self._run = run
+        self._spec = spec
+        self._seams = seams
+        self._training = training
+        self._send = send
+        self._nursery = nursery
+        self._training_scope: tuple[float, trio.CancelScope] | None = None
+        self._evaluating = False
+        self._deltas: dict[int, set[Cid]] = {}
+        self._tensor_bytes = sum(4 * prod(tensor.shape) for tensor in spec.tensors) + OVERHEAD_BYTES
+
+    async def obtain(self, effect: fx.Obtain) -> None:
+        """Fetch a delta and check it: what a member lists, it has seen to be right."""
+        seams = self._seams
+        self._deltas.setdefault(effect.round, set()).add(effect.delta)
+        try:
+            await seams.transfer.fetch(effect.delta, effect.providers, max_bytes=self._tensor_bytes)
+            await trio.to_thread.run_sync(self._check_delta, effect.delta)
+        except Unavailable:
+            await self._send(fx.Unobtained(effect.update))
+        except PeerError as error:
+            await self._send(fx.Refused(effect.update, error.sentence))
+        else:
+            await self._send(fx.Obtained(effect.update))
+
+    def _check_delta(self, delta: Cid) -> None:
+        check_delta(self._seams.blobs.path(delta), self._spec.tensors)
+
+    async def hold_params(self, effect: fx.HoldParams, is_wanted: Callable[[], bool]) -> None:
+        """The head's params, however long it takes: nothing can go on without them."""
+        seams = self._seams
+        while is_wanted():
+            try:
+                if not seams.blobs.has(effect.cid):
+                    await seams.transfer.fetch(effect.cid, effect.providers, max_bytes=self._tensor_bytes, durable=True)
+                await self._send(fx.ParamsHeld(effect.cid))
+                break
+            except Unavailable:
+                await trio.sleep(RETRY_S)
+
+    async def aggregate(self, effect: fx.Aggregate) -> None:
+        """The next params, durably: a precommit rests on them."""
+        seams, pipeline = self._seams, self._spec.pipeline
+        out = seams.scratch / f"{self._run.hex()[:16]}-{effect.key.hex()[:16]}.safetensors"
+
+        def work() -> tuple[Cid | None, str]:
+            base, deltas = seams.blobs.path(effect.base), [seams.blobs.path(delta) for delta in effect.deltas]
+            reason = aggregate(base, deltas, effect.weights, pipeline.weighting, self._spec.tensors, out)
+            if reason:
+                return None, reason
+            return seams.blobs.add(out, durable=True), ""
+
+        params, reason = await trio.to_thread.run_sync(work)
+        await self._send(fx.Aggregated(effect.round, effect.key, params, reason))
+
+    async def train(self, round: int, params: Cid) -> None:
+        seams = self._seams
+        self._end_training()
+        scope = trio.CancelScope()
+        mine = (trio.current_time(), scope)
+        self._training_scope = mine
+        with scope:
+            try:
+                path = await trio.to_thread.run_sync(seams.blobs.path, params)
+                trained = await self._training.train(round, path)
+                delta = await trio.to_thread.run_sync(lambda: seams.blobs.add(trained.delta, durable=True))
+            except (PluginError, Unavailable):
+                await self._send(fx.TrainingFailed(round))
+            else:
+                self._deltas.setdefault(round, set()).add(delta)
+                metrics = tuple(Metric(name, value) for name, value in sorted(trained.metrics.items()))
+                await self._send(fx.Trained(round, delta, trained.examples, metrics))
+        if self._training_scope is mine:
+            self._training_scope = None
+        if not scope.cancelled_caught:
+            self.evaluate(round - 1, params)
+
+    def _end_training(self) -> None:
+        """Of a round that is over, if stopping it costs less than letting it finish."""
+        if self._training_scope is None:
+            return
+        started_at, scope = self._training_scope
+        if trio.current_time() - started_at > WORTH_KILLING_S:
+            scope.cancel()
+
+    def evaluate(self, round: int, params: Cid) -> None:
+        """In the trainer's spare time: while others still train, or at the run's end."""
+        if not self._evaluating:
+            self._evaluating = True
+            self._nursery().start_soon(self._evaluation, round, params)
+
+    async def _evaluation(self, round: int, params: Cid) -> None:
+        try:
+            path = await trio.to_thread.run_sync(self._seams.blobs.path, params)
+            metrics = await self._training.evaluate(round, path)
+        except (PluginError, Unavailable):
+            return  # the owner has heard of it
+        finally:
+            self._evaluating = False
+        if metrics:
+            self._seams.tell(Evaluated(run=self._run.hex(), round=round, metrics=metrics))
+
+    async def clean(self, last: int) -> None:
+        """Remove deltas of rounds up to `last`, but for those that a later round has too."""
+        old = {cid for round in list(self._deltas) if round <= last for cid in self._deltas.pop(round)}
+        old.difference_update(*self._deltas.values())
+        for cid in old:
+            await trio.to_thread.run_sync(self._seams.blobs.remove, cid)
