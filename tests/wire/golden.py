@@ -1,0 +1,107 @@
+"""Records of fixed content, whose bytes golden.json holds.
+
+`python -m tests.wire.golden` writes the file. A change in it breaks every signature made so far: it takes a new
+version of the protocol.
+"""
+
+import json
+from pathlib import Path
+
+from msgspec import Struct
+
+from primep2p.core.sortition import first_beacon, next_beacon
+from primep2p.model import records
+from primep2p.wire.cid import cid_of
+from primep2p.wire.codec import digest, encode
+from primep2p.wire.envelope import Envelopes
+from primep2p.wire.manifest import manifest_of
+from tests.wire.samples import identity
+
+NETWORK = "golden"
+SEED_BYTE = 7
+
+PEERS = tuple(sorted(identity(number).peer_id for number in (1, 2, 3)))
+RUN, HEADER, OTHER = bytes(range(32)), bytes(range(32, 64)), bytes(range(64, 96))
+CID = cid_of(b"golden")
+
+
+def signed() -> dict[str, Struct]:
+    """One of each kind, by name."""
+    return {
+        "spec": records.RunSpec(
+            creator=PEERS[0],
+            name="digits",
+            nonce=bytes(16),
+            tensors=(records.TensorSpec("layer.weight", "float32", (10, 64)), records.TensorSpec("b", "float32", ())),
+            trainer="mlp",
+            trainer_config={"epochs": 2, "rate": 0.1, "shuffle": True, "layers": [64, 32], "name": "é"},
+            params=CID,
+            pipeline=records.Pipeline(),
+            policy=records.RoundPolicy(rounds=20),
+            admission=records.Admission("allowlist", PEERS),
+        ),
+        "join": records.Join(RUN, 0, ("/ip4/192.0.2.7/tcp/4650",), OTHER),
+        "update": records.Update(RUN, 300, HEADER, CID, 2**40, (records.Metric("loss", 0.25),)),
+        "collected": records.Collected(RUN, 1, (records.UpdateRef(PEERS[0], HEADER),), (OTHER,)),
+        "proposal": records.Proposal(RUN, 1, 0, 2, -1, HEADER),
+        "vote": records.Vote(RUN, 1, 0, 2**31, "precommit", HEADER),
+        "nil": records.Vote(RUN, 2**53, 0, 0, "prevote", b""),
+    }
+
+
+def unsigned() -> dict[str, Struct]:
+    """What all nodes compute alike; by the domain of the hash, where there is one."""
+    return {
+        "manifest": manifest_of([b"golden"]),
+        "state": records.RunState(
+            RUN, 5, tuple(records.Member(peer, 0, place, OTHER) for place, peer in enumerate(PEERS)), 3
+        ),
+        "bundle": records.Bundle((b"list",), (b"update",), (b"join",), (b"vote",)),
+        "header": records.Header(
+            run=RUN,
+            round=6,
+            parent=HEADER,
+            bundle=OTHER,
+            inclusions=(records.Inclusion(PEERS[0], HEADER, CID, 1000),),
+            params=CID,
+            optimiser=None,
+            seen=PEERS,
+            changes=(records.RosterChange(PEERS[2], "dropped"),),
+            state=OTHER,
+            beacon=HEADER,
+            metrics=(records.Metric("accuracy", 1 / 3),),
+            void="",
+        ),
+        "evidence": records.Evidence(b"first", b"second"),
+        "checkpoint": records.Checkpoint(b"header", records.Certificate(RUN, 6, HEADER, (b"vote", b"vote"))),
+    }
+
+
+def golden() -> dict[str, object]:
+    """What the file says."""
+    sealer = Envelopes(NETWORK, identity(SEED_BYTE))
+    seals = {name: sealer.seal(record) for name, record in signed().items()}
+    plain = {name: {"bytes": encode(record).hex()} for name, record in unsigned().items()}
+    for domain in ("state", "bundle", "header"):
+        plain[domain]["hash"] = digest(domain, encode(unsigned()[domain])).hex()
+    return {
+        "network": NETWORK,
+        "seed_byte": SEED_BYTE,
+        "peer": sealer.peer_id,
+        "cid_of_manifest": cid_of(encode(unsigned()["manifest"])),
+        "beacons": [first_beacon(RUN).hex(), next_beacon(first_beacon(RUN), RUN, 1).hex()],
+        "signed": {
+            name: {
+                "payload": encode(signed()[name]).hex(),
+                "covered": sealer.peek(sealed.raw).covered.hex(),
+                "hash": sealed.hash.hex(),
+                "envelope": sealed.raw.hex(),
+            }
+            for name, sealed in seals.items()
+        },
+        "unsigned": plain,
+    }
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("golden.json").write_text(json.dumps(golden(), indent=1) + "\n")

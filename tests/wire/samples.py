@@ -1,0 +1,232 @@
+"""What tests of the wire have in common: every type that travels, values of each, and keys of a fixed seed."""
+
+from typing import get_args
+
+from hypothesis import strategies as st
+from msgspec import Struct
+
+from primep2p.keys import Identity
+from primep2p.model import messages, records, transfer
+from primep2p.wire.envelope import Envelopes
+
+RECORDS: tuple[type[Struct], ...] = tuple(
+    value for name in records.__all__ if isinstance(value := getattr(records, name), type) and issubclass(value, Struct)
+)
+MESSAGES: tuple[type[Struct], ...] = (
+    *get_args(messages.OverlayMessage),
+    *get_args(messages.SyncQuestion),
+    *get_args(messages.SyncAnswer),
+    messages.Addresses,
+    transfer.Want,
+    *get_args(transfer.BlobAnswer),
+)
+UNIONS = (messages.OverlayMessage, messages.SyncQuestion, messages.SyncAnswer, transfer.BlobAnswer)
+EVERY_TYPE = (*RECORDS, *MESSAGES, *UNIONS)
+
+
+def identity(number: int) -> Identity:
+    """Always the same one for a number."""
+    return Identity(bytes([number]) * 32)
+
+
+def envelopes(network: str = "test", number: int = 1) -> Envelopes:
+    """Those of the identity of a number."""
+    return Envelopes(network, identity(number))
+
+
+# ---- values of every type, within the bounds that the declarations give
+
+PEERS = st.integers(0, 255).map(lambda number: identity(number).peer_id)
+HASHES = st.binary(min_size=32, max_size=32)
+CIDS = HASHES.map(lambda raw: _cid(raw))
+ENVELOPES = st.lists(st.binary(max_size=80), max_size=3).map(tuple)
+SECONDS = st.floats(min_value=0, max_value=604_800, exclude_min=True)
+NAMES = st.text(min_size=1, max_size=64)
+ROUNDS = st.integers(0, 2**53)
+VIEWS = st.integers(0, 2**31)
+FLOATS = st.floats(allow_nan=False)
+SCALARS = st.booleans() | st.integers(-(2**63), 2**64 - 1) | FLOATS | st.text(max_size=8)
+
+
+def _cid(raw: bytes) -> str:
+    from primep2p.wire.cid import cid_of
+
+    return cid_of(raw)
+
+
+def _tuples(values: st.SearchStrategy, most: int = 3) -> st.SearchStrategy:
+    return st.lists(values, max_size=most).map(tuple)
+
+
+TENSORS = st.builds(
+    records.TensorSpec,
+    name=st.text(min_size=1, max_size=256),
+    dtype=st.just("float32"),
+    shape=st.lists(st.integers(0, 2**40), max_size=8).map(tuple),
+)
+PIPELINES = st.builds(
+    records.Pipeline,
+    rule=st.just("fedavg"),
+    weighting=st.sampled_from(["examples", "uniform"]),
+    max_weight_ratio=st.floats(min_value=1, allow_nan=False),
+)
+POLICIES = st.builds(
+    records.RoundPolicy,
+    rounds=ROUNDS,
+    first_members=st.integers(1, 16),
+    min_members=st.integers(0, 16),
+    min_updates=st.integers(1, 16),
+    drop_after=st.integers(1, 1000),
+    consensus_threshold=st.sampled_from(["0.5", "0.66", "0.999999", "1", "1.0"]),
+    collect_s=SECONDS,
+    grace_s=SECONDS,
+    propose_s=SECONDS,
+    vote_s=SECONDS,
+    step_cap_s=SECONDS,
+)
+ADMISSIONS = st.builds(records.Admission, mode=st.sampled_from(["open", "allowlist"]), peers=_tuples(PEERS))
+METRICS = st.builds(records.Metric, name=NAMES, value=FLOATS)
+MEMBERS = st.builds(records.Member, peer=PEERS, since=ROUNDS, missed=st.integers(0, 2**31), kernels=HASHES)
+REFS = st.builds(records.UpdateRef, trainer=PEERS, update=HASHES)
+INCLUSIONS = st.builds(records.Inclusion, trainer=PEERS, update=HASHES, delta=CIDS, weight=st.integers(1, 2**40))
+CHANGES = st.builds(
+    records.RosterChange,
+    peer=PEERS,
+    change=st.sampled_from(["joined", "dropped", "left", "convicted"]),
+    kernels=st.binary(max_size=32),
+)
+CERTIFICATES = st.builds(records.Certificate, run=HASHES, round=ROUNDS, header=HASHES, votes=ENVELOPES)
+CHECKPOINTS = st.builds(records.Checkpoint, header=st.binary(max_size=200), certificate=CERTIFICATES)
+ADDRESSES = st.builds(messages.Addresses, peer=PEERS, addresses=_tuples(st.text(max_size=40)))
+INDICES = st.integers(0, records.MAX_CHUNKS - 1)
+
+VALUES: dict[type[Struct], st.SearchStrategy] = {
+    records.Envelope: st.builds(
+        records.Envelope,
+        kind=st.text(max_size=32),
+        signer=PEERS,
+        payload=st.binary(max_size=100),
+        signature=st.binary(min_size=64, max_size=64),
+    ),
+    records.Manifest: st.builds(
+        records.Manifest,
+        size_bytes=st.integers(0, 2**36),
+        chunk_bytes=st.integers(1024, 16 * 2**20),
+        chunks=_tuples(HASHES),
+    ),
+    records.TensorSpec: TENSORS,
+    records.Pipeline: PIPELINES,
+    records.RoundPolicy: POLICIES,
+    records.Admission: ADMISSIONS,
+    records.RunSpec: st.builds(
+        records.RunSpec,
+        creator=PEERS,
+        name=NAMES,
+        nonce=st.binary(min_size=16, max_size=16),
+        tensors=st.lists(TENSORS, min_size=1, max_size=3).map(tuple),
+        trainer=NAMES,
+        trainer_config=st.dictionaries(st.text(max_size=8), SCALARS | st.lists(SCALARS, max_size=3), max_size=3),
+        params=CIDS,
+        pipeline=PIPELINES,
+        policy=POLICIES,
+        admission=ADMISSIONS,
+        protocol=st.integers(0, 9),
+        kernels=st.integers(0, 9),
+    ),
+    records.Join: st.builds(
+        records.Join, run=HASHES, round=ROUNDS, addresses=_tuples(st.text(max_size=40)), kernels=HASHES
+    ),
+    records.Member: MEMBERS,
+    records.RunState: st.builds(
+        records.RunState,
+        run=HASHES,
+        round=ROUNDS,
+        members=_tuples(MEMBERS),
+        min_members=st.integers(0, 16),
+        convicted=_tuples(PEERS),
+    ),
+    records.Metric: METRICS,
+    records.Update: st.builds(
+        records.Update,
+        run=HASHES,
+        round=ROUNDS,
+        base=HASHES,
+        delta=CIDS,
+        examples=st.integers(1, 2**40),
+        metrics=_tuples(METRICS),
+    ),
+    records.UpdateRef: REFS,
+    records.Collected: st.builds(
+        records.Collected, run=HASHES, round=ROUNDS, updates=_tuples(REFS), notices=_tuples(HASHES)
+    ),
+    records.Bundle: st.builds(records.Bundle, lists=ENVELOPES, updates=ENVELOPES, notices=ENVELOPES, votes=ENVELOPES),
+    records.Inclusion: INCLUSIONS,
+    records.RosterChange: CHANGES,
+    records.Header: st.builds(
+        records.Header,
+        run=HASHES,
+        round=ROUNDS,
+        parent=HASHES,
+        bundle=HASHES,
+        inclusions=_tuples(INCLUSIONS),
+        params=CIDS,
+        optimiser=st.none() | CIDS,
+        seen=_tuples(PEERS),
+        changes=_tuples(CHANGES),
+        state=HASHES,
+        beacon=HASHES,
+        metrics=_tuples(METRICS),
+        void=st.text(max_size=200),
+    ),
+    records.Proposal: st.builds(
+        records.Proposal,
+        run=HASHES,
+        round=ROUNDS,
+        phase=st.integers(0, 2),
+        view=VIEWS,
+        valid_view=st.integers(-1, 2**31),
+        header=HASHES,
+    ),
+    records.Vote: st.builds(
+        records.Vote,
+        run=HASHES,
+        round=ROUNDS,
+        phase=st.integers(0, 2),
+        view=VIEWS,
+        step=st.sampled_from(["prevote", "precommit"]),
+        header=st.binary(max_size=32),
+    ),
+    records.Certificate: CERTIFICATES,
+    records.Checkpoint: CHECKPOINTS,
+    records.Evidence: st.builds(records.Evidence, first=st.binary(max_size=80), second=st.binary(max_size=80)),
+    messages.Records: st.builds(messages.Records, run=HASHES, items=ENVELOPES),
+    messages.Proposed: st.builds(
+        messages.Proposed,
+        run=HASHES,
+        proposal=st.binary(max_size=80),
+        header=st.binary(max_size=80),
+        bundle=st.binary(max_size=80),
+        prevotes=ENVELOPES,
+    ),
+    messages.Digest: st.builds(
+        messages.Digest, run=HASHES, round=st.integers(-(2**63), 2**64 - 1), have=_tuples(st.binary(max_size=8))
+    ),
+    messages.Certified: st.builds(messages.Certified, run=HASHES, checkpoint=CHECKPOINTS),
+    messages.AskSpec: st.builds(messages.AskSpec, run=HASHES),
+    messages.AskHead: st.builds(messages.AskHead, run=HASHES),
+    messages.AskChain: st.builds(messages.AskChain, run=HASHES, first=st.integers(0, 2**53)),
+    messages.AskVotes: st.builds(messages.AskVotes, run=HASHES),
+    messages.Introduce: st.builds(messages.Introduce, run=HASHES, join=st.binary(max_size=80)),
+    messages.Spec: st.builds(messages.Spec, spec=st.binary(max_size=80)),
+    messages.Addresses: ADDRESSES,
+    messages.Head: st.builds(
+        messages.Head, checkpoint=CHECKPOINTS, state=st.binary(max_size=80), members=_tuples(ADDRESSES)
+    ),
+    messages.Chain: st.builds(messages.Chain, checkpoints=_tuples(CHECKPOINTS), state=st.binary(max_size=80)),
+    messages.Votes: st.builds(messages.Votes, round=st.integers(0, 2**53), items=ENVELOPES),
+    messages.Nothing: st.builds(messages.Nothing, reason=st.text(max_size=20)),
+    transfer.Want: st.builds(transfer.Want, cid=CIDS, first=INDICES, count=st.integers(0, 16), manifest=st.booleans()),
+    transfer.Has: st.builds(transfer.Has, manifest=st.binary(max_size=80)),
+    transfer.Chunk: st.builds(transfer.Chunk, index=INDICES, content=st.binary(max_size=80)),
+    transfer.Refused: st.builds(transfer.Refused, reason=st.sampled_from(["absent", "busy"])),
+}

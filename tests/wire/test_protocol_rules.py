@@ -1,0 +1,110 @@
+"""docs/protocol.md and the code name the same rules and the same fields."""
+
+import re
+from pathlib import Path
+
+import pytest
+from msgspec import Struct
+
+from tests.wire.samples import MESSAGES, RECORDS
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "protocol.md").read_text()
+
+CITATION = re.compile(r"\[((?:[A-Z]\d+)(?:(?:, |-)[A-Z]\d+)*)\]")
+
+KEPT_WITHOUT_CITING = {
+    "A1": "primep2p/kernels/average.py opens with it; tests/kernels hold it to an oracle",
+    "A2": "primep2p/services/aggregation.py raises these two reasons",
+    "B2": "primep2p/store/tensors.py reads and writes the format; tests/store hold it to the library",
+    "C2": "a node's own affair: core/rounds.py decides when to list",
+    "D1": "core/rounds.py and core/runs.py; the simulations lose messages and still must end",
+    "D2": "core/runs.py holds, core/gossip.py keeps two a slot",
+    "G2": "core/genesis.py",
+    "J1": "services/rounds.py writes before it sends",
+    "N1": "net/libp2p_transport.py and libp2p_host.py; tests/net",
+    "N3": "services/members.py",
+    "N4": "services/rounds.py has the topic",
+    "N5": "net/libp2p_directory.py, services/announcing.py, services/joining.py have the keys",
+    "Q1": "services/sync.py asks, services/answers.py answers",
+    "R1": "services/joining.py checks a spec that it is given",
+    "T1": "model/transfer.py declares it, services/serving.py answers",
+    "T2": "services/serving.py",
+    "T3": "core/fetch.py",
+}
+"""Rules that no line has to cite, and where they are kept."""
+
+
+def defined() -> list[str]:
+    """Rules, in the order of the page."""
+    return re.findall(r"^\*\*\[([A-Z]\d+)\]\*\*", PAGE, re.MULTILINE)
+
+
+def expand(citation: str) -> set[str]:
+    """`P1, P3-P6` names five rules."""
+    found = set()
+    for part in citation.split(", "):
+        first, _, last = part.partition("-")
+        numbers = range(int(first[1:]), int((last or first)[1:]) + 1)
+        assert not last or first[0] == last[0], f"a range from one letter to another: {citation}"
+        found |= {f"{first[0]}{number}" for number in numbers}
+    return found
+
+
+def cited(*directories: str) -> dict[str, list[str]]:
+    """Rules that files name in brackets, and where."""
+    found: dict[str, list[str]] = {}
+    for directory in directories:
+        for path in sorted((ROOT / directory).rglob("*.py")):
+            for citation in CITATION.findall(path.read_text()):
+                for rule in expand(citation):
+                    found.setdefault(rule, []).append(str(path.relative_to(ROOT)))
+    return found
+
+
+def declared() -> dict[str, list[str]]:
+    """Fields that the page gives to each record and message, tags included."""
+    found = {}
+    for block in re.findall(r"^```\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL):
+        for type_, body in re.findall(r"^(\w+) += \[(.*?)\]$", block, re.MULTILINE | re.DOTALL):
+            found[type_] = [part.split(":")[0].strip() for part in body.split(";")]
+    return found
+
+
+def test_no_rule_is_there_twice() -> None:
+    assert len(defined()) == len(set(defined()))
+
+
+@pytest.mark.parametrize("rule", sorted(cited("primep2p")))
+def test_a_rule_that_the_code_cites_exists(rule: str) -> None:
+    assert rule in defined(), f"cited in {', '.join(cited('primep2p')[rule])}"
+
+
+@pytest.mark.parametrize("rule", defined())
+def test_a_rule_is_cited_or_it_is_said_where_it_is_kept(rule: str) -> None:
+    assert rule in cited("primep2p", "tests") or rule in KEPT_WITHOUT_CITING
+
+
+def test_what_is_said_to_go_without_citing_does() -> None:
+    assert not KEPT_WITHOUT_CITING.keys() & cited("primep2p").keys(), "cited now: drop it from the list"
+    assert KEPT_WITHOUT_CITING.keys() <= set(defined())
+
+
+def test_the_page_cites_only_rules_that_it_has() -> None:
+    assert set().union(*map(expand, CITATION.findall(PAGE))) <= set(defined())
+
+
+@pytest.mark.parametrize("type_", (*RECORDS, *MESSAGES), ids=lambda type_: type_.__name__)
+def test_the_page_lists_the_fields_in_their_order(type_: type[Struct]) -> None:
+    tag = type_.__struct_config__.tag
+    assert declared()[type_.__name__] == ([f'"{tag}"'] if tag else []) + list(type_.__struct_fields__)
+
+
+@pytest.mark.parametrize("type_", (*RECORDS, *MESSAGES), ids=lambda type_: type_.__name__)
+def test_the_page_marks_the_fields_that_may_be_missing(type_: type[Struct]) -> None:
+    block = next(
+        body for name, body in re.findall(r"^(\w+) += \[(.*?)\]$", PAGE, re.M | re.S) if name == type_.__name__
+    )
+    optional = [part.split(":")[0].strip() for part in block.split(";") if part.strip().endswith("?")]
+    fields, defaults = type_.__struct_fields__, type_.__struct_defaults__
+    assert optional == list(fields[len(fields) - len(defaults) :])
