@@ -20,7 +20,6 @@ KEPT_WITHOUT_CITING = {
     "C2": "a node's own affair: core/rounds.py decides when to list",
     "D1": "core/rounds.py and core/runs.py; the simulations lose messages and still must end",
     "D2": "core/runs.py holds, core/gossip.py keeps two a slot",
-    "G2": "core/genesis.py",
     "J1": "services/rounds.py writes before it sends",
     "N1": "net/libp2p_transport.py and libp2p_host.py; tests/net",
     "N3": "services/members.py",
@@ -64,11 +63,13 @@ def cited(*directories: str) -> dict[str, list[str]]:
 
 def declared() -> dict[str, list[str]]:
     """Fields that the page gives to each record and message, tags included."""
-    found = {}
-    for block in re.findall(r"^```\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL):
-        for type_, body in re.findall(r"^(\w+) += \[(.*?)\]$", block, re.MULTILINE | re.DOTALL):
-            found[type_] = [part.split(":")[0].strip() for part in body.split(";")]
-    return found
+    return {type_: [part.split(":")[0].strip() for part in parts] for type_, parts in layouts().items()}
+
+
+def layouts() -> dict[str, list[str]]:
+    """What the page says of each record and message, field by field."""
+    found = re.findall(r"^(\w+) += \[(.*?)\]$", PAGE, re.MULTILINE | re.DOTALL)
+    return {type_: body.split(";") for type_, body in found}
 
 
 def test_no_rule_is_there_twice() -> None:
@@ -94,17 +95,15 @@ def test_the_page_cites_only_rules_that_it_has() -> None:
     assert set().union(*map(expand, CITATION.findall(PAGE))) <= set(defined())
 
 
-@pytest.mark.parametrize("type_", (*RECORDS, *MESSAGES), ids=lambda type_: type_.__name__)
+@pytest.mark.parametrize("type_", [*RECORDS, *MESSAGES], ids=lambda type_: type_.__name__)
 def test_the_page_lists_the_fields_in_their_order(type_: type[Struct]) -> None:
     tag = type_.__struct_config__.tag
     assert declared()[type_.__name__] == ([f'"{tag}"'] if tag else []) + list(type_.__struct_fields__)
 
 
-@pytest.mark.parametrize("type_", (*RECORDS, *MESSAGES), ids=lambda type_: type_.__name__)
+@pytest.mark.parametrize("type_", [*RECORDS, *MESSAGES], ids=lambda type_: type_.__name__)
 def test_the_page_marks_the_fields_that_may_be_missing(type_: type[Struct]) -> None:
-    block = next(
-        body for name, body in re.findall(r"^(\w+) += \[(.*?)\]$", PAGE, re.M | re.S) if name == type_.__name__
-    )
-    optional = [part.split(":")[0].strip() for part in block.split(";") if part.strip().endswith("?")]
+    parts = layouts()[type_.__name__]
+    optional = [part.split(":")[0].strip() for part in parts if part.strip().endswith("?")]
     fields, defaults = type_.__struct_fields__, type_.__struct_defaults__
     assert optional == list(fields[len(fields) - len(defaults) :])
