@@ -15,8 +15,10 @@ from primep2p.core.checkpoints import Derivation
 from primep2p.core.checks import check
 from primep2p.core.collection import Collection, Draft
 from primep2p.core.consensus import Action, Await, Cast, Consensus, Decide, Entered, Move, Propose, Timeout
-from primep2p.core.gossip import Records, short
-from primep2p.core.votes import open_votes, slot_of
+from primep2p.core.gossip import Records
+from primep2p.core.pen import Pen
+from primep2p.core.repair import REPAIR_S, TRAINING_REPAIR_S, Notes
+from primep2p.core.votes import open_votes
 from primep2p.model.errors import PeerError
 from primep2p.model.ids import Hash, PeerId
 from primep2p.model.journal import JournalEntry, Moved, Signed
@@ -27,11 +29,8 @@ from primep2p.wire.envelope import Envelopes, Opened
 
 __all__ = ["Round"]
 
-REPAIR_S = 1.0
-"""While votes are due, a member that made no progress for so long compares notes; while training, a multiple of it."""
-
-TRAINING_REPAIR_S = 5.0
-REPAIR_FANOUT = 2
+MAX_ITEMS = 1024
+"""Records in one message."""
 
 
 class Round:
@@ -45,14 +44,12 @@ class Round:
         self.me = envelopes.peer_id
         self.records = Records(envelopes)
         self.consensus = Consensus(head.committee, self.me, head.spec.policy)
-        self.muted = False
-        """Signs nothing: this node may have signed things in this round that it does not remember."""
+        self.pen = Pen(envelopes, self.records, self.round)
         self.have_params = False
         self.decision: tuple[Checkpoint, int] | None = None
         self.collection = Collection(head, notices)
         self.candidates = Candidates(head)
-        self._envelopes = envelopes
-        self._notices = notices
+        self._notes = Notes(head, self.records, notices)
         self._connected = connected
         self._policy = head.spec.policy
         self._started_at = now
@@ -67,7 +64,6 @@ class Round:
         self._draft: Draft | None = None
         self._timers: set[str] = set()
         self._quiet = False
-        self._next_to_ask = 0
 
     # ---- life
 
@@ -90,7 +86,7 @@ class Round:
                 case Moved():
                     self._restore_moved(entry)
         own = self.records.by(self.me)
-        self.muted = any(not self.records.knows(opened.hash) for opened in foreign if opened.signer == self.me)
+        self.pen.muted = any(not self.records.knows(opened.hash) for opened in foreign if opened.signer == self.me)
         self._restore_step([opened.record for opened in own])
         for opened in own:
             self._dispatch(opened)
@@ -145,17 +141,15 @@ class Round:
 
     def on_digest(self, sender: PeerId, message: Digest) -> None:
         """A member says what it holds: send what it lacks, ask for what this node lacks."""
-        there, here = set(message.have), self.digest()
-        lacking: list[Opened[msgspec.Struct]] = self.records.lacking(there)
-        lacking += [notice for notice in self._notices.values() if short(notice.hash) not in there]
+        lacking = self._notes.lacking(message)
         plain = tuple(opened.raw for opened in lacking if not isinstance(opened.record, Proposal))
         if plain:
-            self._out.append(fx.Send(sender, RecordsMessage(self.head.run, plain[:1024])))
+            self._out.append(fx.Send(sender, RecordsMessage(self.head.run, plain[:MAX_ITEMS])))
         for opened in lacking:
             if isinstance(opened.record, Proposal) and (proposed := self._proposed(opened)):
                 self._out.append(fx.Send(sender, proposed))
-        if not there.issubset(here.have):
-            self._out.append(fx.Send(sender, here))
+        if self._notes.lacks(message):
+            self._out.append(fx.Send(sender, self.digest()))
 
     def on_peers_changed(self, now: float) -> None:
         """A connection came or went."""
@@ -204,7 +198,7 @@ class Round:
         self.have_params = True
         if self.me in self.head.cohort and not self._training:
             self._training = True
-            if self.records.in_slot(self.me, ("update", self.round)) is None and not self.muted:
+            if self.records.in_slot(self.me, ("update", self.round)) is None and not self.pen.muted:
                 self._out.append(fx.Train(self.round, self.head.header.params))
         self._settle()
 
@@ -246,8 +240,7 @@ class Round:
 
     def digest(self) -> Digest:
         """What this node holds of the round."""
-        have = [*self.records.hashes(), *self._notices]
-        return Digest(self.head.run, self.round, tuple(sorted(short(hash_) for hash_ in have[:4096])))
+        return self._notes.digest()
 
     # ---- records
 
@@ -275,13 +268,8 @@ class Round:
     # ---- signing
 
     def _sign(self, record: msgspec.Struct, header: bytes = b"", bundle: bytes = b"") -> Opened[msgspec.Struct] | None:
-        """`record` signed and journalled; what this node signed in its slot before, if it did; None while muted."""
-        if (before := self.records.in_slot(self.me, slot_of(record))) is not None:
-            return before
-        if self.muted:
-            return None
-        opened = self._envelopes.seal(record)
-        self._out.append(fx.Journal(self.round, Signed(opened.raw, header, bundle)))
+        opened, effects = self.pen.sign(record, header, bundle)
+        self._out += effects
         return opened
 
     def _publish(self, opened: Opened[msgspec.Struct]) -> None:
@@ -513,10 +501,7 @@ class Round:
             self._quiet = True
             return
         self._out += self.collection.want_all()
-        peers = sorted(peer for peer in self.head.committee.members if peer in self._connected)
-        for _ in range(min(REPAIR_FANOUT, len(peers))):
-            self._out.append(fx.Send(peers[self._next_to_ask % len(peers)], self.digest()))
-            self._next_to_ask += 1
+        self._out += [fx.Send(member, self.digest()) for member in self._notes.next_members(self._connected)]
 
     def _repair_timer(self) -> None:
         after_s = REPAIR_S if self.consensus.started else TRAINING_REPAIR_S

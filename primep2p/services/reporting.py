@@ -106,7 +106,7 @@ def _step(service: RunService) -> str:
             return "finished"
         case Waking():
             return "asking members for this node's own votes"
-        case Run(round=round) if round is not None and round.muted:
+        case Run(round=round) if round is not None and round.pen.muted:
             return f"{service.step.step} (silent: others hold votes of this node that its journal lacks)"
         case _:
             return service.step.step
