@@ -36,6 +36,8 @@ AFTER_KILL = 2
 STALLED_S = 60.0
 """Nothing at all is heard from any node for so long: the demo gives up. A trainer reports far more often."""
 
+MOST_NAMED = 10
+
 LOOK = "see what the daemons wrote with --keep or --verbose"
 
 
@@ -223,14 +225,15 @@ class Play:
 
     def _heads(self, details: dict[Daemon, RunDetail]) -> str:
         heads = {detail.params for detail in details.values()}
-        where = ", ".join(str(daemon.number) for daemon in details)
         shown = ", ".join(f"…{head[-8:]}" for head in sorted(heads))
-        return f"{shown} on node{'s' if len(details) > 1 else ''} {where}, which live"
+        if len(details) > MOST_NAMED:
+            return f"{shown} on the {len(details)} nodes that live"
+        return f"{shown} on each node that lives: {', '.join(str(daemon.number) for daemon in details)}"
 
     def _notes(self) -> list[str]:
         """What is to be known beside the figures."""
         if self._killed is None:
-            return [f"Nobody was killed: of {len(self._shares)} nodes all are needed for a quorum."]
+            return ["Nobody was killed: all nodes are needed for a quorum, when there are so few."]
         late = [e.round for e in self._certified if e.round > self._rounds and self._killed.peer in e.participants]
         if late:
             return [f"Round {', '.join(map(str, late))} has an update that {self._killed} sent before it was killed."]

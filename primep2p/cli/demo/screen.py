@@ -72,7 +72,7 @@ class Screen:
 
     def doing(self, what: str) -> None:
         """What goes on, for as long as it takes."""
-        self._progress.update(self._line, description=what, levels="")
+        self._progress.update(self._line, description=what, levels="", total=None)
 
     def training(self, peer: PeerId, share: float) -> None:
         """How far a node's training of this round is, from 0 to 1."""
@@ -97,7 +97,8 @@ class Screen:
     def nodes(self, daemons: Sequence[Daemon], shares: Sequence[Examples], held_out: Examples) -> None:
         """Who takes part, and what each knows."""
         self._numbers = {daemon.peer: daemon.number for daemon in daemons}
-        self._print(f"{self._nodes} nodes, no server, {sum(map(len, shares))} digits shared out unevenly:", "bold")
+        who = f"{self._nodes} nodes" if self._nodes > 1 else "1 node"
+        self._print(f"{who}, no server, {sum(map(len, shares))} digits shared out unevenly:", "bold")
         self._print()
         self._print("  node  peer      examples  mostly of", "dim")
         for daemon, share in zip(daemons, shares, strict=True):
@@ -127,14 +128,14 @@ class Screen:
         row += f"{accuracy:>8.1%}  {event.seconds:>7.2f}"
         self._print(row)
         if event.void:
-            self._print(f"         void: {event.void}", "yellow")
+            self._print(f"{'':9}void: {event.void}", "yellow")
         self._show()
 
     def killed(self, daemon: Daemon, left: int) -> None:
         """A node is gone for good."""
         self._lost = daemon.peer
-        who = f"{daemon} (pid {daemon.pid}), which created the run,"
-        self._print(f"         {who} is killed with SIGKILL; {left} go on", "bold red")
+        what = f"{daemon}, the run's creator, is killed (SIGKILL, pid {daemon.pid}); {left} go on"
+        self._print(f"{'':9}{what}", "bold red")
 
     def say(self, line: str, style: str = "") -> None:
         """A line of its own."""
