@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 import trio
 
-from primep2p import node as node_module
+import primep2p.node as node_module
 from primep2p.cli.logs import configure_logs
 from primep2p.config import NodeConfig
 from primep2p.control.handlers import NodeHandlers, NodeVerbs

@@ -22,6 +22,7 @@ __all__ = [
     "Digest",
     "Head",
     "Introduce",
+    "NotBegun",
     "Nothing",
     "OverlayMessage",
     "Proposed",
@@ -151,10 +152,14 @@ class Votes(Message, frozen=True, tag="votes"):
     items: Annotated[tuple[bytes, ...], Meta(max_length=1024)]
 
 
+class NotBegun(Message, frozen=True, tag="not-begun"):
+    """The run has no checkpoint 0 yet."""
+
+
 class Nothing(Message, frozen=True, tag="nothing"):
     """Not held here; a hint where to ask; or, after Introduce, thanks."""
 
     reason: str = ""
 
 
-SyncAnswer = Spec | Head | Chain | Votes | Nothing
+SyncAnswer = Spec | Head | Chain | Votes | NotBegun | Nothing

@@ -17,6 +17,7 @@ from primep2p.model.messages import (
     Chain,
     Head,
     Introduce,
+    NotBegun,
     Nothing,
     Records,
     Spec,
@@ -60,7 +61,7 @@ class Answers:
     async def _head(self, run: RunId) -> SyncAnswer:
         newest = await trio.to_thread.run_sync(self._runs.head, run)
         if newest is None:
-            return Nothing("the run has not begun")
+            return NotBegun()
         service = self._services[run]
         members = peers_of(service.head.state) if service.head else frozenset()
         hints = tuple(Addresses(member, self._overlay.addresses_of(member)) for member in sorted(members))
@@ -70,7 +71,7 @@ class Answers:
         stored = await trio.to_thread.run_sync(self._runs.chain, run, max(first, 0), MAX_CHAIN)
         if not stored:
             begun = await trio.to_thread.run_sync(self._runs.head, run)
-            return Nothing("no checkpoint from there on" if begun else "the run has not begun")
+            return Nothing("no checkpoint from there on") if begun else NotBegun()
         return Chain(tuple(entry.checkpoint for entry in stored), stored[0].state)
 
     def _votes(self, peer: PeerId, service: RunService) -> SyncAnswer:

@@ -11,7 +11,7 @@ from primep2p.core.roster import JOIN_LIFETIME, peers_of
 from primep2p.core.runs import Run
 from primep2p.model.errors import CallError, PeerError, Unavailable
 from primep2p.model.ids import Hash, PeerId, RunId
-from primep2p.model.messages import AskChain, AskHead, AskSpec, Chain, Introduce, Nothing, Records, Spec
+from primep2p.model.messages import AskChain, AskHead, AskSpec, Chain, Introduce, NotBegun, Nothing, Records, Spec
 from primep2p.model.messages import Head as HeadMessage
 from primep2p.model.records import KERNELS_VERSION, PROTOCOL_VERSION, Join, RunSpec
 from primep2p.net.host import Host
@@ -105,22 +105,20 @@ async def learn_head(
     k members of its own roster must confirm: a group of departed members could certify a chain of its own, so else a
     human is to be asked [K3]. Raises Unavailable.
     """
-    begun = False
+    gathering = False
     for peer in holders:
         try:
             if pin is not None:
                 return await _pinned(spec, peer, at, pin)
+            if isinstance(await at.sync.answer_of(peer, AskHead(spec.hash)), NotBegun):
+                gathering = True
+                continue
             head, state = await _proved(spec, peer, at)
-        except Unavailable as error:
-            begun = begun or not error.sentence.endswith(NOT_BEGUN)
+        except (Unavailable, PeerError):
             continue
-        except PeerError:
-            begun = True
-            continue
-        begun = True
         if await _confirmed(head, at):
             return head, state
-    if not begun and pin is None:
+    if gathering and pin is None:
         return None
     if pin is not None:
         raise Unavailable(f"nobody that this node can reach has checkpoint {pin.round} with that hash")
@@ -128,9 +126,6 @@ async def learn_head(
         "too few members confirm where the run is",
         hint="ask a member for the pin that `primep2p run show` prints, and join with ID@round:hash",
     )
-
-
-NOT_BEGUN = "the run has not begun"
 
 
 async def _pinned(spec: Opened[RunSpec], peer: PeerId, at: Seekers, pin: Pin) -> tuple[Head, bytes]:
@@ -163,7 +158,7 @@ async def _proved(spec: Opened[RunSpec], peer: PeerId, at: Seekers) -> tuple[Hea
         if not chain.checkpoints:
             break
     if head is None:
-        raise Unavailable(NOT_BEGUN)
+        raise Unavailable(f"{peer} has no checkpoint 0")
     return head, encode(head.state)
 
 

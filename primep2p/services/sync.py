@@ -39,7 +39,15 @@ class Sync:
         host.handle(PROTOCOL, self._serve)
 
     async def ask(self, peer: PeerId, question: SyncQuestion, want: type[A]) -> A:
-        """The answer of `peer`. Raises Unavailable where it has none, or none in time."""
+        """The answer of `peer` if it is of the wanted kind. Raises Unavailable where it is not, or not in time."""
+        answer = await self.answer_of(peer, question)
+        if not isinstance(answer, want):
+            reason = answer.reason if isinstance(answer, Nothing) else "another answer than was asked for"
+            raise Unavailable(f"{peer}: {reason}")
+        return answer
+
+    async def answer_of(self, peer: PeerId, question: SyncQuestion) -> SyncAnswer:
+        """Whatever `peer` answers. Raises Unavailable where it does not in time."""
         try:
             with trio.fail_after(ASK_S):
                 stream = await self._host.open_stream(peer, PROTOCOL)
@@ -56,9 +64,6 @@ class Sync:
         except PeerError as error:
             self._blame(peer, error.sentence)
             raise Unavailable(f"{peer} gave an answer that makes no sense") from error
-        if not isinstance(answer, want):
-            reason = answer.reason if isinstance(answer, Nothing) else "another answer than was asked for"
-            raise Unavailable(f"{peer}: {reason}")
         return answer
 
     async def _serve(self, stream: Stream) -> None:
