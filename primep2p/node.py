@@ -13,6 +13,7 @@ import trio
 
 from primep2p import __version__
 from primep2p.config import NodeConfig
+from primep2p.core.chain import header_hash
 from primep2p.kernels.average import self_check
 from primep2p.keys import load_identity
 from primep2p.model.errors import CallError, Unavailable
@@ -190,6 +191,7 @@ class Node:
         """Take part in a run: at its beginning, or from a head that members confirm or the owner pins."""
         run = bytes.fromhex(run_hex)
         if run in self._services:
+            await self._check_pin(run, pin)
             return summary(self._services[run], self._host.connected)
         store, seams = self._opened()
         at = Seekers(self._host, seams.sync, seams.envelopes)
@@ -200,6 +202,15 @@ class Node:
             head, state = learned
             await trio.to_thread.run_sync(store.runs.commit, run, head.round, StoredCheckpoint(head.checkpoint, state))
         return await self._enter(spec, round=learned[0].round if learned else 0, pin=Pin(*pin) if pin else None)
+
+    async def _check_pin(self, run: RunId, pin: tuple[int, bytes] | None) -> None:
+        """A pin for a run that this node is in already must be on its chain. Raises CallError."""
+        stored = pin and await trio.to_thread.run_sync(self._opened()[0].runs.checkpoint, run, pin[0])
+        if pin and (not stored or header_hash(stored.checkpoint.header) != pin[1]):
+            raise CallError(
+                f"this node is in the run already, and checkpoint {pin[0]} of its chain has not that hash",
+                hint="ask the others what `primep2p run show` says: somebody is on another chain",
+            )
 
     def runs(self) -> list[RunSummary]:
         """Every run of this node."""

@@ -43,7 +43,7 @@ def detail(service: RunService, connected: frozenset[PeerId], me: PeerId, runs: 
         phase=_phase(service),
         trainer=spec.trainer,
         creator=spec.creator,
-        round=head.round + 1 if head else 0,
+        round=_round(service),
         view=service.step.view,
         step=_step(service),
         head=head.hash.hex() if head else "",
@@ -84,6 +84,14 @@ def _members(service: RunService) -> frozenset[PeerId]:
     if isinstance(service.machine, Gathering):
         return frozenset(service.machine.joins)
     return peers_of(service.head.state) if service.head else frozenset()
+
+
+def _round(service: RunService) -> int:
+    """The round under way, or the last."""
+    if service.head is None:
+        return 0
+    finished = isinstance(service.machine, Run) and service.machine.finished
+    return service.head.round if finished else service.head.round + 1
 
 
 def _phase(service: RunService) -> RunPhase:
