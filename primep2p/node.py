@@ -205,8 +205,10 @@ class Node:
 
     async def _check_pin(self, run: RunId, pin: tuple[int, bytes] | None) -> None:
         """A pin for a run that this node is in already must be on its chain. Raises CallError."""
-        stored = pin and await trio.to_thread.run_sync(self._opened()[0].runs.checkpoint, run, pin[0])
-        if pin and (not stored or header_hash(stored.checkpoint.header) != pin[1]):
+        if pin is None:
+            return
+        stored = await trio.to_thread.run_sync(self._opened()[0].runs.checkpoint, run, pin[0])
+        if stored is None or header_hash(stored.checkpoint.header) != pin[1]:
             raise CallError(
                 f"this node is in the run already, and checkpoint {pin[0]} of its chain has not that hash",
                 hint="ask the others what `primep2p run show` says: somebody is on another chain",
