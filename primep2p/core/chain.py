@@ -31,6 +31,12 @@ class Head:
         """Of the checkpoint; the round under way is the next."""
         return self.header.round
 
+    @property
+    def is_last(self) -> bool:
+        """The run is finished."""
+        rounds = self.spec.policy.rounds
+        return rounds > 0 and self.round >= rounds
+
     @cached_property
     def committee(self) -> Committee:
         """Who votes in the round under way."""

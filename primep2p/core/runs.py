@@ -259,9 +259,9 @@ class Run:
         self._out.append(fx.Commit(head, view, publish))
 
     def _enter_round(self, now: float, entries: list[JournalEntry]) -> None:
-        head, rounds = self.head, self.head.spec.policy.rounds
+        head = self.head
         self.round = None
-        if rounds and head.round >= rounds:
+        if head.is_last:
             self.finished = True
             self._out.append(fx.HoldParams(head.header.params, self._holders()))
             self._out.append(fx.Finished(head.round))

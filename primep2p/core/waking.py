@@ -23,7 +23,8 @@ class Waking:
         self.foreign: list[bytes] = []
         committee = head.committee
         self._members = peers_of(head.state) - {me}
-        self._needed = min(committee.k, committee.q - 1) if me in committee else 0
+        votes_again = me in committee and not head.is_last
+        self._needed = min(committee.k, committee.q - 1) if votes_again else 0
         self._answered: set[PeerId] = set()
         self._asked: set[PeerId] = set()
 
