@@ -224,6 +224,7 @@ VALUES: dict[type[Struct], st.SearchStrategy] = {
     ),
     messages.Chain: st.builds(messages.Chain, checkpoints=_tuples(CHECKPOINTS), state=st.binary(max_size=80)),
     messages.Votes: st.builds(messages.Votes, round=st.integers(0, 2**53), items=ENVELOPES),
+    messages.NotBegun: st.builds(messages.NotBegun),
     messages.Nothing: st.builds(messages.Nothing, reason=st.text(max_size=20)),
     transfer.Want: st.builds(transfer.Want, cid=CIDS, first=INDICES, count=st.integers(0, 16), manifest=st.booleans()),
     transfer.Has: st.builds(transfer.Has, manifest=st.binary(max_size=80)),

@@ -20,7 +20,6 @@ KEPT_WITHOUT_CITING = {
     "C2": "a node's own affair: core/rounds.py decides when to list",
     "D1": "core/rounds.py and core/runs.py; the simulations lose messages and still must end",
     "D2": "core/runs.py holds, core/gossip.py keeps two a slot",
-    "J1": "services/rounds.py writes before it sends",
     "N1": "net/libp2p_transport.py and libp2p_host.py; tests/net",
     "N3": "services/members.py",
     "N4": "services/rounds.py has the topic",
