@@ -25,6 +25,14 @@ OVERHEAD_BYTES = 1 << 20
 """What a file of tensors may be larger than its tensors: names and shapes."""
 
 
+class _Asked:
+    """A training that is asked for and not over. The first of them has its turn, since `turn_at`."""
+
+    def __init__(self, now: float) -> None:
+        self.turn_at = now
+        self.scope = trio.CancelScope()
+
+
 class Work:
     """Verbs are tasks of the run's nursery; each ends with an event to `send`, or with StoreError."""
 
@@ -43,7 +51,8 @@ class Work:
         self._training = training
         self._send = send
         self._nursery = nursery
-        self._training_scope: tuple[float, trio.CancelScope] | None = None
+        self._trainings: list[_Asked] = []
+        self._verified = False
         self._evaluating = False
         self._deltas: dict[int, set[Cid]] = {}
         self._tensor_bytes = sum(4 * prod(tensor.shape) for tensor in spec.tensors) + OVERHEAD_BYTES
@@ -68,6 +77,9 @@ class Work:
     async def hold_params(self, effect: fx.HoldParams, is_wanted: Callable[[], bool]) -> None:
         """The head's params, however long it takes: nothing can go on without them."""
         seams = self._seams
+        if not self._verified:  # what lay on the disk while nobody looked: once for each start
+            self._verified = True
+            await trio.to_thread.run_sync(seams.blobs.verify, effect.cid)
         while is_wanted():
             try:
                 if not seams.blobs.has(effect.cid):
@@ -94,11 +106,10 @@ class Work:
 
     async def train(self, round: int, params: Cid) -> None:
         seams = self._seams
-        self._end_training()
-        scope = trio.CancelScope()
-        mine = (trio.current_time(), scope)
-        self._training_scope = mine
-        with scope:
+        self._end_trainings()
+        mine = _Asked(trio.current_time())
+        self._trainings.append(mine)
+        with mine.scope:
             try:
                 path = await trio.to_thread.run_sync(seams.blobs.path, params)
                 trained = await self._training.train(round, path)
@@ -109,18 +120,19 @@ class Work:
                 self._deltas.setdefault(round, set()).add(delta)
                 metrics = tuple(Metric(name, value) for name, value in sorted(trained.metrics.items()))
                 await self._send(fx.Trained(round, delta, trained.examples, metrics))
-        if self._training_scope is mine:
-            self._training_scope = None
-        if not scope.cancelled_caught:
+        self._trainings.remove(mine)
+        if self._trainings:
+            self._trainings[0].turn_at = trio.current_time()
+        if not mine.scope.cancelled_caught:
             self.evaluate(round - 1, params)
 
-    def _end_training(self) -> None:
-        """Of a round that is over, if stopping it costs less than letting it finish."""
-        if self._training_scope is None:
-            return
-        started_at, scope = self._training_scope
-        if trio.current_time() - started_at > WORTH_KILLING_S:
-            scope.cancel()
+    def _end_trainings(self) -> None:
+        """Of rounds that are over: those that wait for their turn, and the one that has it, if stopping it costs less
+        than letting it finish. Else a node that is one training behind would stay behind."""
+        now = trio.current_time()
+        for place, asked in enumerate(self._trainings):
+            if place or now - asked.turn_at > WORTH_KILLING_S:
+                asked.scope.cancel()
 
     def evaluate(self, round: int, params: Cid) -> None:
         """In the trainer's spare time: while others still train, or at the run's end."""
