@@ -16,7 +16,7 @@ from primep2p.config import NodeConfig
 from primep2p.core.chain import header_hash
 from primep2p.kernels.average import self_check
 from primep2p.keys import load_identity
-from primep2p.model.errors import CallError, Unavailable
+from primep2p.model.errors import CallError, ConfigError, PeerError, Unavailable
 from primep2p.model.ids import PeerId, RunId
 from primep2p.model.messages import SyncAnswer, SyncQuestion
 from primep2p.model.records import Header, Join, RunSpec, Scalar, TensorSpec
@@ -258,7 +258,14 @@ class Node:
 
     async def _open_run(self, row: RunRow) -> RunService:
         _, seams = self._opened()
-        spec = seams.envelopes.open(RunSpec, row.spec)
+        try:
+            spec = seams.envelopes.open(RunSpec, row.spec)
+        except PeerError as error:
+            raise ConfigError(
+                f"node.network: {self._config.home} holds the run {row.run.hex()[:12]}, which is not of the network "
+                f"{self._config.node.network!r}",
+                hint="set node.network back, or give the other network a home of its own",
+            ) from error
 
         def make(report: Callable[[TrainingEvent], None]) -> Training:
             record = spec.record

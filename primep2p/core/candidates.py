@@ -9,8 +9,9 @@ from primep2p.core.collection import Collection
 from primep2p.core.votes import Open
 from primep2p.model.errors import PeerError
 from primep2p.model.ids import Hash, PeerId
-from primep2p.model.records import Header
+from primep2p.model.records import Header, Update
 from primep2p.wire.codec import decode, digest, encode
+from primep2p.wire.envelope import Opened
 
 __all__ = ["Candidate", "Candidates"]
 
@@ -23,6 +24,8 @@ class Candidate:
     raw: bytes
     bundle_raw: bytes
     derivation: Derivation | None
+    updates: tuple[Opened[Update], ...] = ()
+    """Of the bundle."""
 
 
 class Candidates:
@@ -43,15 +46,23 @@ class Candidates:
         """Those whose bundle is right."""
         return [(hash_, c, c.derivation) for hash_, c in self._by_hash.items() if c.derivation is not None]
 
-    def add(self, proposer: PeerId, raw: bytes, bundle_raw: bytes, derivation: Derivation) -> Hash:
+    def add(
+        self,
+        proposer: PeerId,
+        raw: bytes,
+        bundle_raw: bytes,
+        derivation: Derivation,
+        updates: tuple[Opened[Update], ...] = (),
+    ) -> Hash:
         """A header that this node made, or had checked before."""
         hash_ = header_hash(raw)
-        self._by_hash[hash_] = Candidate(proposer, raw, bundle_raw, derivation)
+        self._by_hash[hash_] = Candidate(proposer, raw, bundle_raw, derivation, updates)
         return hash_
 
     def restore(self, proposer: PeerId, raw: bytes, bundle_raw: bytes, open_: Open) -> Hash:
         """One from the journal."""
-        return self.add(proposer, raw, bundle_raw, derive(open_bundle(bundle_raw, self._head, open_), self._head))
+        bundle = open_bundle(bundle_raw, self._head, open_)
+        return self.add(proposer, raw, bundle_raw, derive(bundle, self._head), bundle.updates)
 
     def consider(self, proposer: PeerId, raw: bytes, bundle_raw: bytes, open_: Open) -> bool:
         """Somebody else's header. False where `bundle_raw` is not the bundle that it names, which is not its

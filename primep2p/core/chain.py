@@ -5,7 +5,7 @@ from functools import cached_property
 
 from primep2p.core.roster import advance, committee_of, state_hash
 from primep2p.core.sortition import cohort_of
-from primep2p.core.votes import Committee, Open, open_certificate
+from primep2p.core.votes import Committee, Open, open_certificate, open_votes
 from primep2p.model.errors import PeerError
 from primep2p.model.ids import Hash, PeerId, RunId
 from primep2p.model.records import Checkpoint, Header, RunSpec, RunState
@@ -69,12 +69,19 @@ def follow(head: Head, checkpoint: Checkpoint, open_: Open) -> Head:
     return Head(head.run, head.spec, header, hash_, state, checkpoint)
 
 
-def trusted_head(spec: Opened[RunSpec], checkpoint: Checkpoint, state: bytes) -> Head:
-    """A head that is taken on trust: from this node's own store, or because its hash is pinned. Raises PeerError where
-    the parts do not belong together [K2]."""
+def trusted_head(spec: Opened[RunSpec], checkpoint: Checkpoint, state: bytes, open_: Open) -> Head:
+    """A head that is taken on trust: from this node's own store, or because its hash is pinned. Who had a vote is not
+    known, so that only the votes' shape can be checked. Raises PeerError where the parts do not belong together [K2].
+    """
     header, members = decode(Header, checkpoint.header), decode(RunState, state)
     if digest("state", state) != header.state or (header.run, members.run) != (spec.hash, spec.hash):
         raise PeerError("a state that is not the one that the header names")
     if members.round != header.round:
         raise PeerError("a state of another round than its header")
-    return Head(spec.hash, spec.record, header, header_hash(checkpoint.header), members, checkpoint)
+    hash_ = header_hash(checkpoint.header)
+    votes = open_votes(
+        checkpoint.certificate.votes, open_, run=spec.hash, round=header.round, step="precommit", header=hash_
+    )
+    if (checkpoint.certificate.round, checkpoint.certificate.header) != (header.round, hash_) or not votes:
+        raise PeerError("a certificate that is not the header's")
+    return Head(spec.hash, spec.record, header, hash_, members, checkpoint)

@@ -81,7 +81,10 @@ class Derivation:
 
 
 def named_by_k(lists: Iterable[Collected], k: int) -> Promised:
-    """Updates and notices named in at least k lists; a trainer with two hashes anywhere is left out [P3]."""
+    """Updates and notices named in at least k lists; a trainer of whom two hashes are is left out [P3].
+
+    What fewer lists name counts for nothing, not even against a trainer: a liar may list hashes of its own making.
+    """
     updates: dict[tuple[PeerId, Hash], int] = {}
     notices: dict[Hash, int] = {}
     for record in lists:
@@ -89,9 +92,10 @@ def named_by_k(lists: Iterable[Collected], k: int) -> Promised:
             updates[ref.trainer, ref.update] = updates.get((ref.trainer, ref.update), 0) + 1
         for notice in record.notices:
             notices[notice] = notices.get(notice, 0) + 1
-    trainers = [trainer for trainer, _ in updates]
+    named = [ref for ref, count in updates.items() if count >= k]
+    trainers = [trainer for trainer, _ in named]
     return Promised(
-        frozenset(ref for ref, count in updates.items() if count >= k and trainers.count(ref[0]) == 1),
+        frozenset(ref for ref in named if trainers.count(ref[0]) == 1),
         frozenset(notice for notice, count in notices.items() if count >= k),
     )
 

@@ -6,10 +6,15 @@ import msgspec
 
 from primep2p.core.chain import Head
 from primep2p.model.errors import PeerError
-from primep2p.model.records import Collected, Proposal, Update, Vote
+from primep2p.model.records import MAX_MEMBERS, Collected, Proposal, Update, Vote
+from primep2p.wire.cid import cid_digest
 from primep2p.wire.envelope import Opened
 
-__all__ = ["check", "check_list", "check_update"]
+__all__ = ["MAX_LISTED_NOTICES", "check", "check_list", "check_update"]
+
+MAX_LISTED_NOTICES = MAX_MEMBERS
+"""No more could be admitted at once; and what k lists name must have room in a bundle, whatever a crowd of strangers
+and liars bring up."""
 
 
 def check(opened: Opened[msgspec.Struct], head: Head) -> None:
@@ -34,6 +39,7 @@ def check_update(update: Opened[Update], head: Head) -> None:
         raise PeerError("an update of another round or base")
     if update.signer not in head.cohort:
         raise PeerError("an update of somebody who does not train in this round")
+    cid_digest(record.delta)
     if not all(isfinite(metric.value) for metric in record.metrics):
         raise PeerError("an update with a metric that is no number")
 
@@ -49,8 +55,8 @@ def check_list(entry: Opened[Collected], head: Head) -> None:
     trainers, notices = [ref.trainer for ref in record.updates], list(record.notices)
     if trainers != sorted(set(trainers)) or not head.cohort.issuperset(trainers):
         raise PeerError("a list out of order, or of trainers that are not in the cohort")
-    if notices != sorted(set(notices)):
-        raise PeerError("a list with notices out of order")
+    if notices != sorted(set(notices)) or len(notices) > MAX_LISTED_NOTICES:
+        raise PeerError("a list with notices out of order, or with too many")
 
 
 def _check_vote(vote: Opened[Vote], head: Head) -> None:

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 
+import msgspec
+
 from primep2p.core import effects as fx
 from primep2p.core.chain import Head
-from primep2p.core.checkpoints import Derivation, OpenedBundle, bundle_of, derive, named_by_k
+from primep2p.core.checkpoints import Derivation, OpenedBundle, Promised, bundle_of, derive, named_by_k
+from primep2p.core.checks import MAX_LISTED_NOTICES
 from primep2p.core.roster import admits, peers_of
 from primep2p.core.votes import Open, open_votes
 from primep2p.model.ids import Hash, PeerId
@@ -16,8 +19,6 @@ __all__ = ["Collection", "Draft"]
 
 Draft = tuple[bytes, Derivation]
 """A bundle's bytes and what follows from it."""
-
-MAX_NOTICES = 256
 
 
 class Collection:
@@ -39,7 +40,7 @@ class Collection:
 
     def add_update(self, update: Opened[Update]) -> list[fx.Effect]:
         """An update was announced: have its bytes fetched."""
-        self.updates[update.hash] = update
+        self.updates.setdefault(update.hash, update)
         return self.want(update.hash)
 
     def add_list(self, entry: Opened[Collected]) -> None:
@@ -100,6 +101,16 @@ class Collection:
 
     # ---- what follows
 
+    @property
+    def promised(self) -> Promised:
+        """What a bundle of the lists that are here would have to carry."""
+        return named_by_k((entry.record for entry in self.lists.values()), self._head.committee.k)
+
+    def is_promised(self, record: Opened[msgspec.Struct]) -> bool:
+        """Whether a bundle would have to carry this update or notice: then there is room for it."""
+        promised = self.promised
+        return (record.signer, record.hash) in promised.updates or record.hash in promised.notices
+
     def listing(self) -> Collected:
         """This node's list [C1]."""
         refs = (UpdateRef(self.updates[hash_].signer, hash_) for hash_ in self.held)
@@ -110,12 +121,12 @@ class Collection:
             for hash_, notice in self._notices.items()
             if admits(head.spec, head.state, notice.signer, notice.record, round=head.round + 1)
         )
-        return Collected(head.run, head.round + 1, tuple(honest), tuple(notices[:MAX_NOTICES]))
+        return Collected(head.run, head.round + 1, tuple(honest), tuple(notices[:MAX_LISTED_NOTICES]))
 
     def draft(self, open_: Open) -> Draft | None:
         """The bundle that the lists oblige to; None while a record that they name is missing here."""
         head = self._head
-        promised = named_by_k((entry.record for entry in self.lists.values()), head.committee.k)
+        promised = self.promised
         if not {hash_ for _, hash_ in promised.updates} <= self.updates.keys():
             return None
         if not promised.notices <= self._notices.keys():

@@ -46,7 +46,7 @@ def certified_start(spec: Opened[RunSpec], checkpoint: Checkpoint, envelopes: En
     open_certificate(
         checkpoint.certificate,
         members,
-        lambda raw: envelopes.verify(envelopes.peek(raw)),
+        envelopes.open_any,
         run=spec.hash,
         round=0,
         header=hash_,
@@ -152,7 +152,7 @@ class Gathering:
     # ---- what arrives
 
     def _on_record(self, raw: bytes) -> None:
-        opened = self._envelopes.verify(self._envelopes.peek(raw))
+        opened = self._envelopes.open_any(raw)
         if isinstance(opened.record, Join):
             self._on_join(opened.of(Join))
         elif isinstance(opened.record, Vote):
@@ -177,6 +177,8 @@ class Gathering:
             if self._header == message.header:
                 self._resend()
             return
+        if bundle.lists or bundle.updates or bundle.votes:
+            raise PeerError("a checkpoint 0 whose bundle holds more than joins")
         state = _state_of(self._spec, header)
         joins = [self._envelopes.open(Join, raw) for raw in bundle.notices]
         named = {join.signer: join.record.kernels for join in joins if join.record.run == self._spec.hash}
@@ -204,7 +206,7 @@ class Gathering:
             "precommit",
         ):
             raise PeerError("a vote that has no place before checkpoint 0")
-        if len(self._votes) < MAX_JOINS:
+        if vote.signer in self.audience:
             self._votes.setdefault(vote.signer, vote)
         self._advance()
 
@@ -278,7 +280,7 @@ class Gathering:
             self._out.append(fx.Broadcast(self._proposed))
 
     def _restore(self, entry: Signed) -> None:
-        opened = self._envelopes.verify(self._envelopes.peek(entry.envelope))
+        opened = self._envelopes.open_any(entry.envelope)
         if isinstance(opened.record, Proposal):
             self._proposed = Proposed(self._spec.hash, entry.envelope, entry.header, entry.bundle)
         elif isinstance(opened.record, Vote):

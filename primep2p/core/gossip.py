@@ -45,6 +45,10 @@ class Records:
         """Whether a record is held."""
         return hash_ in self._known
 
+    def has_room(self, opened: Opened[msgspec.Struct]) -> bool:
+        """Whether a record would be kept: it is known, or its slot is not full."""
+        return opened.hash in self._known or len(self._slots[opened.signer, slot_of(opened.record)]) < 2
+
     def accept(self, opened: Opened[msgspec.Struct]) -> Evidence | bool:
         """Keep a record: True if it is new, False if there is no need or no room, Evidence if it is kept and its
         signer has signed something else in its slot."""

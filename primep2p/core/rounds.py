@@ -102,16 +102,15 @@ class Round:
         """A verified record of this round."""
         self._now = now
         record = opened.record
-        if isinstance(record, Vote) and self.consensus.is_far(record.view):
-            if opened.signer in self.head.committee:
-                self._act(self.consensus.on_vote(opened.of(Vote)))
-            return
         try:
             check(opened, self.head)
         except PeerError as error:
             self._accuse(opened.signer, error.sentence)
             return
-        self._keep(opened)
+        if isinstance(record, Vote) and self.consensus.is_far(record.view):
+            self._act(self.consensus.on_vote(opened.of(Vote)))
+        else:
+            self._keep(opened)
         self._settle()
 
     def on_proposed(self, sender: PeerId, message: Proposed, opened: Opened[Proposal], now: float) -> None:
@@ -120,23 +119,21 @@ class Round:
         proposal = opened.record
         try:
             check(opened, self.head)
-            if header_hash(message.header) != proposal.header:
-                self._accuse(sender, "a proposal with another header than it names")
-                return
-            if self.consensus.is_far(proposal.view):
-                self._act(self.consensus.on_proposal(proposal))
-                return
-            if not self.candidates.consider(opened.signer, message.header, message.bundle, self.records.open):
-                self._accuse(sender, "a header with another bundle than it names")
-                return
         except PeerError as error:
             self._accuse(opened.signer, error.sentence)
-            if proposal.header in self.candidates:
-                self._act(self.consensus.on_verdict(proposal.header, False))
-                self._keep(opened)
             return
-        self._prove(sender, proposal, message.prevotes)
-        self._keep(opened)
+        if header_hash(message.header) != proposal.header:
+            self._accuse(sender, "a proposal with another header than it names")
+        elif self.consensus.is_far(proposal.view):
+            self._act(self.consensus.on_proposal(proposal))
+        elif self.records.has_room(opened) and self._consider(sender, message, opened):
+            self._prove(sender, proposal, message.prevotes)
+            self._keep(opened)
+        self._settle()
+
+    def on_notice(self, now: float) -> None:
+        """A notice came that a bundle may have to carry."""
+        self._now = now
         self._settle()
 
     def on_digest(self, sender: PeerId, message: Digest) -> None:
@@ -247,6 +244,8 @@ class Round:
     def _keep(self, opened: Opened[msgspec.Struct]) -> None:
         match self.records.accept(opened):
             case False:
+                if isinstance(opened.record, Update) and self.collection.is_promised(opened):
+                    self._out += self.collection.add_update(opened.of(Update))
                 return
             case Evidence() as evidence:
                 self.collection.convict(opened.signer)
@@ -363,6 +362,22 @@ class Round:
 
     # ---- judging
 
+    def _consider(self, sender: PeerId, message: Proposed, opened: Opened[Proposal]) -> bool:
+        """Whether the proposal's header may be judged here. The updates of its bundle are among those collected from
+        now on, whatever their trainers told this node."""
+        hash_ = opened.record.header
+        try:
+            if not self.candidates.consider(opened.signer, message.header, message.bundle, self.records.open):
+                self._accuse(sender, "a header with another bundle than it names")
+                return False
+        except PeerError as error:
+            self._accuse(opened.signer, error.sentence)
+            self._act(self.consensus.on_verdict(hash_, False))
+        for update in self.candidates[hash_].updates:
+            self._keep(update)
+            self._out += self.collection.add_update(update)
+        return True
+
     def _prove(self, sender: PeerId, proposal: Proposal, prevotes: tuple[bytes, ...]) -> None:
         """A proposal put forward again brings the prevotes that vouch for it."""
         if proposal.valid_view < 0 or not prevotes:
@@ -463,6 +478,9 @@ class Round:
     def _restore_candidate(self, header: bytes, bundle: bytes) -> None:
         """What this node put forward or locked was right when it did."""
         hash_ = self.candidates.restore(self.me, header, bundle, self.records.open)
+        for update in self.candidates[hash_].updates:
+            self.records.accept(update)
+            self._out += self.collection.add_update(update)
         self._act(self.consensus.on_verdict(hash_, True))
 
     def _restore_moved(self, entry: Moved) -> None:

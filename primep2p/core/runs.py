@@ -12,6 +12,7 @@ from primep2p.core import effects as fx
 from primep2p.core.chain import Head, follow
 from primep2p.core.roster import admits, peers_of
 from primep2p.core.rounds import Round
+from primep2p.core.votes import slot_of
 from primep2p.model.errors import PeerError
 from primep2p.model.ids import Hash, PeerId
 from primep2p.model.journal import JournalEntry
@@ -30,7 +31,12 @@ HELD_BYTES_PER_MEMBER = 2**20
 HELP_EVERY_S = 0.2
 """Digests answered for one peer: enough to repair, too few to make this node work for nothing."""
 
+MAX_HELPED = 256
+"""Peers remembered for that, but for those helped just now: ids cost nothing."""
+
 CATCH_UP_EVERY_S = 1.0
+"""For each member, and for all others together: who claims to be ahead and gives no chain takes nobody else's turn."""
+
 MAX_NOTICES = 64
 
 SHOWN = -1
@@ -51,9 +57,10 @@ class Run:
         self._envelopes = envelopes
         self._me = envelopes.peer_id
         self._ahead: dict[PeerId, list[OverlayMessage]] = defaultdict(list)
+        """By sender."""
         self._helped: dict[PeerId, float] = {}
         self._foreign: list[Opened[msgspec.Struct]] = []
-        self._asked_at = float("-inf")
+        self._asked_at: dict[PeerId, float] = {}
         self._out: list[fx.Effect] = []
 
     def begin(
@@ -61,9 +68,22 @@ class Run:
     ) -> list[fx.Effect]:
         """Start or restart. `entries` is the journal of the round after the head; `foreign` are records of this node's
         own, of that round or later ones, which other members hold."""
-        self._foreign = [self._envelopes.verify(self._envelopes.peek(raw)) for raw in foreign or []]
+        self._foreign = self._own_among(foreign or [])
         self._enter_round(now, entries or [])
         return self._drain()
+
+    def _own_among(self, raws: list[bytes]) -> list[Opened[msgspec.Struct]]:
+        """Records of this run that this node signed in a slot; whatever else members answered with shows nothing."""
+        own = []
+        for raw in raws:
+            try:
+                opened = self._envelopes.open_any(raw)
+                slot_of(opened.record)
+            except PeerError:
+                continue
+            if opened.signer == self._me and getattr(opened.record, "run", None) == self.head.run:
+                own.append(opened)
+        return own
 
     def handle(self, event: fx.Event, now: float) -> list[fx.Effect]:
         """What `event` calls for, in order."""
@@ -105,8 +125,11 @@ class Run:
 
     def _on_record(self, sender: PeerId, raw: bytes, now: float) -> None:
         peeked = self._envelopes.peek(raw)
+        if peeked.kind == "proposal":
+            raise PeerError("a proposal without what it puts forward")
         if peeked.kind == "join":
-            self._on_notice(self._envelopes.open(Join, raw))
+            if peeked.hash not in self.notices:
+                self._on_notice(self._envelopes.open(Join, raw), now)
             return
         if peeked.signer not in peers_of(self.head.state):
             return  # it may be a member of a later roster: catching up will tell
@@ -129,15 +152,18 @@ class Run:
             raise PeerError("a record of another run")
         ahead = int(getattr(opened.record, "round", 0)) - (self.head.round + 1)
         if ahead == 1:
-            self._hold(opened.signer, message)
+            self._hold(sender, message)
         elif ahead > 1:
             self._catch_up(sender, now)
         elif ahead == -self.head.round - 1:
             self._help(sender, now)  # it still waits for checkpoint 0
         return ahead == 0
 
-    def _hold(self, signer: PeerId, message: OverlayMessage) -> None:
-        held = self._ahead[signer]
+    def _hold(self, sender: PeerId, message: OverlayMessage) -> None:
+        """Members send what they sign themselves: nobody fills the room of another one."""
+        if sender not in peers_of(self.head.state):
+            return
+        held = self._ahead[sender]
         held_bytes = sum(_size(other) for other in held) + _size(message)
         if len(held) < HELD_PER_MEMBER and held_bytes <= HELD_BYTES_PER_MEMBER:
             held.append(message)
@@ -148,7 +174,7 @@ class Run:
             self._catch_up(sender, now)
         elif message.round < due:
             self._help(sender, now)
-        elif self.round is not None and self._may_help(sender, now):
+        elif self.round is not None and sender in peers_of(self.head.state) and self._may_help(sender, now):
             self.round.on_digest(sender, message)
 
     def _help(self, peer: PeerId, now: float) -> None:
@@ -159,6 +185,8 @@ class Run:
     def _may_help(self, peer: PeerId, now: float) -> bool:
         if now - self._helped.get(peer, float("-inf")) < HELP_EVERY_S:
             return False
+        if len(self._helped) >= MAX_HELPED:
+            self._helped = {other: at for other, at in self._helped.items() if now - at < HELP_EVERY_S}
         self._helped[peer] = now
         return True
 
@@ -171,7 +199,7 @@ class Run:
 
     def _on_synced(self, sender: PeerId, checkpoints: tuple[Checkpoint, ...], now: float) -> None:
         """A stretch of chain: only its end begins a round."""
-        self._asked_at = float("-inf")
+        self._asked_at.pop(self._whose_turn(sender), None)
         try:
             for checkpoint in checkpoints:
                 if checkpoint.certificate.round == self.head.round + 1:
@@ -181,17 +209,21 @@ class Run:
         if self.round is None or self.round.head is not self.head:
             self._enter_round(now, [])
 
-    def _on_notice(self, join: Opened[Join]) -> None:
-        """Somebody wants to become a member."""
-        full = len(self.notices) >= MAX_NOTICES
-        if full or join.hash in self.notices or join.record.run != self.head.run:
+    def _on_notice(self, join: Opened[Join], now: float) -> None:
+        """Somebody wants to become a member. What k members list has room here, or this node could never propose."""
+        if join.record.run != self.head.run:
             return
-        if any(notice.signer == join.signer for notice in self.notices.values()):
+        is_promised = self.round is not None and self.round.collection.is_promised(join)
+        if len(self.notices) >= MAX_NOTICES and not is_promised:
+            return
+        if any(notice.signer == join.signer for notice in self.notices.values()) and not is_promised:
             return  # the first is as good, until it is too old
         if admits(self.head.spec, self.head.state, join.signer, join.record, round=self.head.round + 1):
             self.notices[join.hash] = join
             self.addresses[join.signer] = join.record.addresses
             self._out.append(fx.Broadcast(Records(self.head.run, (join.raw,))))
+            if self.round is not None:
+                self.round.on_notice(now)
 
     def _on_connected(self, peer: PeerId, now: float) -> None:
         self.connected.add(peer)
@@ -201,9 +233,13 @@ class Run:
                 self._out.append(fx.Send(peer, self.round.digest()))
 
     def _catch_up(self, peer: PeerId, now: float) -> None:
-        if now - self._asked_at >= CATCH_UP_EVERY_S:
-            self._asked_at = now
+        turn = self._whose_turn(peer)
+        if now - self._asked_at.get(turn, float("-inf")) >= CATCH_UP_EVERY_S:
+            self._asked_at[turn] = now
             self._out.append(fx.CatchUp(peer, self.head.round + 1))
+
+    def _whose_turn(self, peer: PeerId) -> PeerId:
+        return peer if peer in peers_of(self.head.state) else ""
 
     # ---- what this node's own services answer
 
@@ -241,7 +277,14 @@ class Run:
                 return
             checkpoint, view = self.round.decision
             publish = self.head.committee.proposer(view) == self._me
-            self._adopt(follow(self.head, checkpoint, self._open), view=view, publish=publish, now=now)
+            try:
+                head = follow(self.head, checkpoint, self._open)
+            except PeerError as error:  # more members lie than the run survives: there is nothing to follow
+                self.round.decision = None
+                signers = (self._envelopes.peek(raw).signer for raw in checkpoint.certificate.votes)
+                self._out += [fx.Accuse(signer, error.sentence) for signer in signers]
+                return
+            self._adopt(head, view=view, publish=publish, now=now)
 
     def _adopt(self, head: Head, *, now: float, view: int = SHOWN, publish: bool = False) -> None:
         if self.round is not None:
@@ -278,9 +321,9 @@ class Run:
         self._out += self.round.drain()
         self._out.append(fx.HoldParams(head.header.params, self._holders()))
         held, self._ahead = self._ahead, defaultdict(list)
-        for signer, messages in held.items():
+        for sender, messages in held.items():
             for message in messages:
-                self._on_received(signer, message, now)
+                self._on_received(sender, message, now)
 
     def _holders(self) -> tuple[PeerId, ...]:
         """Who has the head's params: whoever signed for them."""
@@ -290,7 +333,7 @@ class Run:
     def _open(self, raw: bytes) -> Opened[msgspec.Struct]:
         if self.round is not None:
             return self.round.records.open(raw)
-        return self._envelopes.verify(self._envelopes.peek(raw))
+        return self._envelopes.open_any(raw)
 
     def _drain(self) -> list[fx.Effect]:
         out, self._out = self._out, []

@@ -98,7 +98,7 @@ class AskChain(Message, frozen=True, tag="ask-chain"):
     """The checkpoints from round `first` on, at most MAX_CHAIN of them, please."""
 
     run: RunId
-    first: int
+    first: Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class AskVotes(Message, frozen=True, tag="ask-votes"):
@@ -123,7 +123,7 @@ class Spec(Message, frozen=True, tag="spec"):
     spec: bytes
 
 
-class Addresses(Message, frozen=True):
+class Addresses(Struct, frozen=True, array_like=True):
     """Where a member was last heard of: a hint."""
 
     peer: PeerId

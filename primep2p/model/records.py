@@ -111,7 +111,7 @@ class RoundPolicy(Record, frozen=True):
     """Dropping for silence never goes below this; 0: 4 if the first roster has 4 or more, else its size."""
     min_updates: Annotated[int, Meta(ge=1, le=MAX_MEMBERS)] = 2
     drop_after: Annotated[int, Meta(ge=1, le=1000)] = 3
-    consensus_threshold: Annotated[str, Meta(pattern=r"^(0\.[0-9]{1,6}|1(\.0{1,6})?)$")] = "0.66"
+    consensus_threshold: Annotated[str, Meta(pattern=r"^(0\.[0-9]{1,6}|1(\.0{1,6})?)\Z")] = "0.66"
     """A decimal within [0.5, 1], computed in exact fractions."""
     collect_s: Seconds = 600.0
     """From the round's start until collecting ends, whoever has delivered."""

@@ -67,8 +67,6 @@ class _NotFinite(Exception):
 
 def _next_params(base: Array, rows: Sequence[Array], shares: Sequence[np.float32], out: Array, each: Each) -> None:
     weighted_mean(rows, shares, out, each=each)
-    if not all_finite(out):
-        raise _NotFinite("the mean is not finite")
     apply(base, out, out)
-    if not all_finite(out):
+    if not all_finite(out):  # nor are they where the mean is not
         raise _NotFinite("the params are not finite")

@@ -68,7 +68,7 @@ class Answers:
         return Head(newest[1].checkpoint, newest[1].state, hints)
 
     async def _chain(self, run: RunId, first: int) -> SyncAnswer:
-        stored = await trio.to_thread.run_sync(self._runs.chain, run, max(first, 0), MAX_CHAIN)
+        stored = await trio.to_thread.run_sync(self._runs.chain, run, first, MAX_CHAIN)
         if not stored:
             begun = await trio.to_thread.run_sync(self._runs.head, run)
             return Nothing("no checkpoint from there on") if begun else NotBegun()

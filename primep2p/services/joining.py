@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import trio
 
-from primep2p.core.chain import Head, follow, trusted_head
+from primep2p.core.chain import Head, follow, header_hash, trusted_head
 from primep2p.core.genesis import certified_start
 from primep2p.core.roster import JOIN_LIFETIME, peers_of
 from primep2p.core.runs import Run
@@ -132,7 +132,7 @@ async def _pinned(spec: Opened[RunSpec], peer: PeerId, at: Seekers, pin: Pin) ->
     chain = await at.sync.ask(peer, AskChain(spec.hash, pin.round), Chain)
     if not chain.checkpoints:
         raise Unavailable(f"{peer} has no checkpoint {pin.round}")
-    head = trusted_head(spec, chain.checkpoints[0], chain.state)
+    head = trusted_head(spec, chain.checkpoints[0], chain.state, at.envelopes.open_any)
     if (head.round, head.hash) != (pin.round, pin.hash):
         raise Unavailable(f"{peer} has another checkpoint {pin.round}")
     return head, chain.state
@@ -153,7 +153,7 @@ async def _proved(spec: Opened[RunSpec], peer: PeerId, at: Seekers) -> tuple[Hea
             if head is None:
                 head = certified_start(spec, checkpoint, at.envelopes)
             else:
-                head = follow(head, checkpoint, lambda raw: at.envelopes.verify(at.envelopes.peek(raw)))
+                head = follow(head, checkpoint, at.envelopes.open_any)
             await trio.lowlevel.checkpoint()
         if not chain.checkpoints:
             break
@@ -171,13 +171,7 @@ async def _confirmed(head: Head, at: Seekers) -> bool:
             if peer not in at.host.connected:
                 await at.host.connect(peer)
             answer = await at.sync.ask(peer, AskChain(head.run, head.round), Chain)
-            confirmed += (
-                bool(answer.checkpoints)
-                and trusted_head(
-                    Opened(head.spec, head.spec.creator, head.run, b""), answer.checkpoints[0], answer.state
-                ).hash
-                == head.hash
-            )
+            confirmed += any(header_hash(checkpoint.header) == head.hash for checkpoint in answer.checkpoints[:1])
         except (Unavailable, PeerError):
             continue
         if confirmed >= min(head.committee.k, len(members)):
@@ -218,14 +212,13 @@ async def _introduce(service: RunService, seams: Seams, head: Head, kernels: Has
 
 async def _poll(service: RunService, seams: Seams, head: Head) -> None:
     """Ask one member after the other until one is further."""
-    for peer in sorted(peers_of(head.state) & seams.host.connected):
+    roster = peers_of(head.state)
+    for peer in sorted(roster & seams.host.connected):
         try:
             answer = await seams.sync.ask(peer, AskHead(head.run), HeadMessage)
         except Unavailable:
             continue
         if answer.checkpoint.certificate.round > head.round:
-            seams.overlay.want(
-                (hint.peer for hint in answer.members), {hint.peer: hint.addresses for hint in answer.members}
-            )
+            seams.overlay.know({hint.peer: hint.addresses for hint in answer.members if hint.peer in roster})
             await service.catch_up(peer, head.round + 1)
             return

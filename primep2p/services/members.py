@@ -6,6 +6,7 @@ members are sought again when they are lost.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import trio
@@ -56,7 +57,8 @@ class Overlay:
         self._conversations: dict[PeerId, set[Stream]] = defaultdict(set)
         self._inboxes: dict[RunId, Inbox] = {}
         self._outboxes: dict[PeerId, trio.MemorySendChannel[bytes]] = {}
-        self._wanted: dict[PeerId, tuple[str, ...]] = {}
+        self._wanted: dict[RunId, frozenset[PeerId]] = {}
+        self._sought: set[PeerId] = set()
         self._known: dict[PeerId, tuple[str, ...]] = {}
         self._lost: dict[PeerId, trio.Event] = {}
         self._nursery: trio.Nursery | None = None
@@ -93,23 +95,26 @@ class Overlay:
                 except trio.WouldBlock:
                     continue  # digests repair
 
-    def want(self, peers: Iterable[PeerId], addresses: Mapping[PeerId, tuple[str, ...]]) -> None:
-        """Stay connected to these peers; addresses are hints, added to those known."""
-        for peer in peers:
-            if peer == self._host.peer_id or self._nursery is None:
-                continue
-            known = self._wanted.get(peer)
-            before = known if known is not None else self._known.get(peer, ())
-            now = tuple(dict.fromkeys((*addresses.get(peer, ()), *before)))[:MAX_ADDRESSES]
-            self._wanted[peer] = now
-            if now != known and addresses.get(peer):
-                self._remember(peer, now)
-            if known is None:
+    def want(
+        self, run: RunId, peers: Iterable[PeerId], addresses: Mapping[PeerId, tuple[str, ...]] = MappingProxyType({})
+    ) -> None:
+        """Stay connected to these peers for the sake of `run`, and no longer to those of before; addresses are hints,
+        added to those known."""
+        self._wanted[run] = frozenset(peers) - {self._host.peer_id}
+        self.know(addresses)
+        for peer in self._wanted[run] - self._sought:
+            if self._nursery is not None:
+                self._sought.add(peer)
                 self._nursery.start_soon(self._stay_connected, peer)
 
     def know(self, addresses: Mapping[PeerId, tuple[str, ...]]) -> None:
-        """Where peers were last heard of, for when they are wanted."""
-        self._known.update(addresses)
+        """Where peers were heard of, newest first, for when they are wanted."""
+        for peer, heard in addresses.items():
+            before = self._known.get(peer, ())
+            now = tuple(dict.fromkeys((*heard, *before)))[:MAX_ADDRESSES]
+            if now != before:
+                self._known[peer] = now
+                self._remember(peer, now)
 
     async def end_conversation(self, peer: PeerId) -> None:
         """What `peer` is sending is of no use: its streams are reset. It may open others."""
@@ -117,8 +122,8 @@ class Overlay:
             await stream.reset()
 
     def addresses_of(self, peer: PeerId) -> tuple[str, ...]:
-        """Where a wanted peer was heard of."""
-        return self._wanted.get(peer, ())
+        """Where a peer was heard of."""
+        return self._known.get(peer, ())
 
     # ---- in
 
@@ -194,23 +199,27 @@ class Overlay:
     # ---- staying connected
 
     async def _stay_connected(self, peer: PeerId) -> None:
+        """For as long as a run wants it."""
         retry_s = FIRST_RETRY_S
-        while True:
-            if peer in self._host.connected:
-                retry_s = FIRST_RETRY_S
-                await self._lost.setdefault(peer, trio.Event()).wait()
-                continue
-            if self._host.peer_id > peer and retry_s == FIRST_RETRY_S:
-                await trio.sleep(POLITE_S)
-            try:
-                await self._host.connect(peer, self._wanted[peer])
-            except Unavailable:
-                await trio.sleep(retry_s)
-                retry_s = min(2 * retry_s, LAST_RETRY_S)
-                await self._look_up(peer)
+        try:
+            while any(peer in wanted for wanted in self._wanted.values()):
+                if peer in self._host.connected:
+                    retry_s = FIRST_RETRY_S
+                    await self._lost.setdefault(peer, trio.Event()).wait()
+                    continue
+                if self._host.peer_id > peer and retry_s == FIRST_RETRY_S:
+                    await trio.sleep(POLITE_S)
+                try:
+                    await self._host.connect(peer, self._known.get(peer, ()))
+                except (Unavailable, PeerError):
+                    await trio.sleep(retry_s)
+                    retry_s = min(2 * retry_s, LAST_RETRY_S)
+                    await self._look_up(peer)
+        finally:
+            self._sought.discard(peer)
 
     async def _look_up(self, peer: PeerId) -> None:
         try:
             await self._host.directory.find_peer(peer)
-        except Unavailable:
+        except (Unavailable, PeerError):
             return

@@ -120,7 +120,7 @@ class RunService:
             gathering = Gathering(self.spec, self._own_join(), self._seams.envelopes)
             self.machine = gathering
             return gathering.begin(entries)
-        head = trusted_head(self.spec, stored[1].checkpoint, stored[1].state)
+        head = trusted_head(self.spec, stored[1].checkpoint, stored[1].state, self._seams.envelopes.open_any)
         entries = await self._journal_of(head.round + 1)
         self.machine = Waking(head, entries, self._seams.envelopes.peer_id)
         self._want_members(head)
@@ -253,7 +253,7 @@ class RunService:
             case Run() as run:
                 return peers_of(run.head.state)
             case Gathering() as gathering:
-                self._seams.overlay.want(gathering.audience, gathering.addresses)
+                self._seams.overlay.want(self.run_id, gathering.audience, gathering.addresses)
                 return gathering.audience
             case _:
                 return frozenset()
@@ -321,7 +321,8 @@ class RunService:
 
     def _want_members(self, head: Head) -> None:
         run = self.machine
-        self._seams.overlay.want(peers_of(head.state), run.addresses if isinstance(run, Run) else {})
+        addresses = run.addresses if isinstance(run, Run) else {}
+        self._seams.overlay.want(self.run_id, peers_of(head.state), addresses)
 
     def _stepped(self, round: int, view: int, step: str) -> None:
         stepped = StepChanged(run=self.run_id.hex(), round=round, view=view, step=step)

@@ -9,7 +9,7 @@ from primep2p.core import effects as fx
 from primep2p.model.errors import PeerError, PluginError, Unavailable
 from primep2p.model.ids import Cid, RunId
 from primep2p.model.records import Metric, RunSpec
-from primep2p.model.views import Evaluated
+from primep2p.model.views import Accused, Evaluated
 from primep2p.services.aggregation import aggregate, check_delta
 from primep2p.services.seams import Seams, TrainingVerbs
 
@@ -63,7 +63,7 @@ class Work:
         self._deltas.setdefault(effect.round, set()).add(effect.delta)
         try:
             await seams.transfer.fetch(effect.delta, effect.providers, max_bytes=self._tensor_bytes)
-            await trio.to_thread.run_sync(self._check_delta, effect.delta)
+            await trio.to_thread.run_sync(self._check, effect.delta)
         except Unavailable:
             await self._send(fx.Unobtained(effect.update))
         except PeerError as error:
@@ -71,8 +71,8 @@ class Work:
         else:
             await self._send(fx.Obtained(effect.update))
 
-    def _check_delta(self, delta: Cid) -> None:
-        check_delta(self._seams.blobs.path(delta), self._spec.tensors)
+    def _check(self, blob: Cid) -> None:
+        check_delta(self._seams.blobs.path(blob), self._spec.tensors)
 
     async def hold_params(self, effect: fx.HoldParams, is_wanted: Callable[[], bool]) -> None:
         """The head's params, however long it takes: nothing can go on without them."""
@@ -84,10 +84,16 @@ class Work:
             try:
                 if not seams.blobs.has(effect.cid):
                     await seams.transfer.fetch(effect.cid, effect.providers, max_bytes=self._tensor_bytes, durable=True)
-                await self._send(fx.ParamsHeld(effect.cid))
-                break
+                if effect.cid == self._spec.params:
+                    await trio.to_thread.run_sync(self._check, effect.cid)
             except Unavailable:
                 await trio.sleep(RETRY_S)
+                continue
+            except PeerError as error:
+                seams.tell(Accused(run=self._run.hex(), peer=self._spec.creator, reason=error.sentence))
+                return  # nothing can begin from these
+            await self._send(fx.ParamsHeld(effect.cid))
+            return
 
     async def aggregate(self, effect: fx.Aggregate) -> None:
         """The next params, durably: a precommit rests on them."""

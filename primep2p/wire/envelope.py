@@ -95,9 +95,13 @@ class Envelopes:
         record: msgspec.Struct = decode(KINDS[peeked.kind], peeked.envelope.payload)
         return Opened(record, peeked.signer, peeked.hash, peeked.raw)
 
+    def open_any(self, raw: bytes) -> Opened[msgspec.Struct]:
+        """The verified record in `raw`. Raises PeerError."""
+        return self.verify(self.peek(raw))
+
     def open(self, type_: type[R], raw: bytes) -> Opened[R]:
         """The verified record of type `type_` in `raw`. Raises PeerError."""
-        return self.verify(self.peek(raw)).of(type_)
+        return self.open_any(raw).of(type_)
 
     def _covered(self, kind: str, signer: PeerId, payload: bytes) -> bytes:
         parts = (_DOMAIN, self.network.encode(), kind.encode(), signer.encode())

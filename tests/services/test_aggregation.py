@@ -80,7 +80,7 @@ def test_a_result_that_is_not_finite_has_a_reason_and_no_file(tmp_path: Path) ->
 
     huge, small, out = file("huge", 3.4e38), file("small", 1), tmp_path / "out"
     infinite = file("infinite", np.inf)
-    assert aggregate(small, [infinite], [1], "uniform", tensors, out) == "the mean is not finite"
+    assert aggregate(small, [infinite], [1], "uniform", tensors, out) == "the params are not finite"
     assert not out.exists()
     assert aggregate(huge, [huge], [1], "uniform", tensors, out) == "the params are not finite"
     assert not out.exists()

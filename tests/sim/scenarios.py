@@ -5,7 +5,7 @@ import random
 from primep2p.model.records import RoundPolicy
 from tests.sim.world import Broken, Scenario, World
 
-LIES = ("equivocates", "lies about inclusions", "splits proposals", "silent")
+LIES = ("equivocates", "invents updates", "lies about inclusions", "splits proposals", "silent")
 
 
 def mixed(seed: int) -> World:

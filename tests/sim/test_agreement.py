@@ -8,7 +8,7 @@ from primep2p.core import rounds
 from primep2p.core.consensus import Consensus
 from primep2p.core.votes import Committee
 from primep2p.model.ids import Hash, PeerId
-from tests.sim.scenarios import hostile, mixed, run
+from tests.sim.scenarios import LIES, hostile, mixed, run
 from tests.sim.world import Broken, Scenario, World
 
 SEEDS = 200
@@ -21,11 +21,17 @@ def test_members_agree_and_go_on_whatever_one_seed_throws_at_them(first: int) ->
         run(mixed(seed))
 
 
-@pytest.mark.parametrize("lie", ["equivocates", "lies about inclusions", "splits proposals", "silent"])
+@pytest.mark.parametrize("lie", LIES)
 def test_one_liar_of_four_neither_stops_nor_bends_the_run(lie: str) -> None:
     world = World(Scenario(seed=1, liars={1: lie}))
     run(world)
     assert len(world.certified) == 5
+
+
+def test_a_list_of_invented_updates_leaves_nobody_out() -> None:
+    world = World(Scenario(seed=2, liars={1: "invents updates"}, rounds=6))
+    run(world)
+    assert not any(certified.header.void for certified in world.certified.values())
 
 
 def test_a_forged_header_is_blamed_on_its_proposer() -> None:

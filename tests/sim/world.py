@@ -24,6 +24,7 @@ from primep2p.model.messages import Proposed, Records
 from primep2p.model.records import (
     Admission,
     Checkpoint,
+    Collected,
     Header,
     Join,
     Metric,
@@ -32,6 +33,7 @@ from primep2p.model.records import (
     RoundPolicy,
     RunSpec,
     TensorSpec,
+    UpdateRef,
     Vote,
 )
 from primep2p.wire.cid import cid_of
@@ -121,6 +123,8 @@ class SimNode:
         found = []
         for other in self.world.nodes:
             run = other.machine
+            if other.lie:
+                found += [b"junk", other.envelopes.seal(Join(self.world.spec.hash, 1, (), KERNELS)).raw]
             if other is self or not isinstance(run, Run) or run.round is None or self.head is None:
                 continue
             if run.round.round == self.head.round + 1:
@@ -459,12 +463,23 @@ def lie(node: SimNode, peer: PeerId, message: object) -> list[object]:
             return [_without_an_inclusion(node, message)]
         case "splits proposals", Proposed():
             return [message] if _side(node, peer) else [_without_an_inclusion(node, message)]
+        case "invents updates", Records(run=run, items=items):
+            return [Records(run, tuple(_invented_list(node, raw) for raw in items))]
         case "silent", _:
             return []
         case "tells two stories", Records(items=items) if node.envelopes.peek(items[0]).kind == "vote":
             return []
         case _:
             return [message]
+
+
+def _invented_list(node: SimNode, raw: bytes) -> bytes:
+    """A list of an update of every trainer that nobody has seen."""
+    entry = node.envelopes.open_any(raw).record
+    if not isinstance(entry, Collected):
+        return raw
+    refs = tuple(UpdateRef(peer, sha256(peer.encode()).digest()) for peer in sorted(node.world.peers))
+    return node.envelopes.seal(Collected(entry.run, entry.round, refs)).raw
 
 
 def _side(node: SimNode, peer: PeerId) -> bool:
