@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from primep2p.core.roster import advance, committee_of, state_hash
+from primep2p.core.roster import advance, check_newcomers, committee_of, state_hash
 from primep2p.core.sortition import cohort_of
 from primep2p.core.votes import Committee, Open, open_certificate, open_votes
 from primep2p.model.errors import PeerError
@@ -63,6 +63,7 @@ def follow(head: Head, checkpoint: Checkpoint, open_: Open) -> Head:
         checkpoint.certificate, committee, open_, run=head.run, round=header.round, header=hash_, q=committee.q
     )
     joined = [change for change in header.changes if change.change == "joined"]
+    check_newcomers(head.spec, head.state, joined)
     state, changes = advance(head.state, seen=frozenset(header.seen), joined=joined, policy=head.spec.policy)
     if changes != header.changes or state_hash(state) != header.state:
         raise PeerError("a certified header whose roster changes do not follow from it")

@@ -6,7 +6,7 @@ until the certificate is there.
 
 from primep2p.core import effects as fx
 from primep2p.core.chain import Head, header_hash
-from primep2p.core.roster import admits, first_state, state_hash
+from primep2p.core.roster import admits, check_newcomers, first_state, state_hash
 from primep2p.core.sortition import first_beacon
 from primep2p.core.votes import Committee, open_certificate
 from primep2p.model.errors import PeerError
@@ -81,6 +81,9 @@ def _state_of(spec: Opened[RunSpec], header: Header) -> RunState:
         raise PeerError("a checkpoint 0 that does not follow from the run's spec")
     if len(joins) < spec.record.policy.first_members:
         raise PeerError("a checkpoint 0 with fewer members than the run asks for")
+    if spec.record.creator not in joins:  # or any crowd could begin somebody else's run, without asking
+        raise PeerError("a checkpoint 0 that the run's creator has no part in")
+    check_newcomers(spec.record, None, changes)
     return state
 
 
@@ -99,6 +102,8 @@ class Gathering:
         self._members: tuple[PeerId, ...] = ()
         self._votes: dict[PeerId, Opened[Vote]] = {}
         self._have_params = False
+        self._asked: set[PeerId] = set()
+        """For the chain, since the last repair."""
         self._out: list[fx.Effect] = []
 
     def begin(self, entries: list[JournalEntry]) -> list[fx.Effect]:
@@ -129,6 +134,7 @@ class Gathering:
                     self._advance()
                 case fx.Expired(fx.Moment(0, "repair")):
                     self._out.append(fx.StartTimer(fx.Moment(0, "repair"), RESEND_S))
+                    self._asked.clear()
                     self._resend()
                 case fx.Connected():
                     self._resend()
@@ -174,9 +180,7 @@ class Gathering:
         if header_hash(message.header) != proposal.record.header or digest("bundle", message.bundle) != header.bundle:
             raise PeerError("a checkpoint 0 with another header or bundle than it names")
         if self._proposed is not None:
-            if self._header == message.header:
-                self._resend()
-            return
+            return  # the first is the one; this node's vote goes out again in any case
         if bundle.lists or bundle.updates or bundle.votes:
             raise PeerError("a checkpoint 0 whose bundle holds more than joins")
         state = _state_of(self._spec, header)
@@ -213,7 +217,8 @@ class Gathering:
     def _on_certified(self, sender: PeerId, checkpoint: Checkpoint) -> None:
         if checkpoint.certificate.round == 0:
             self._end(certified_start(self._spec, checkpoint, self._envelopes))
-        else:
+        elif sender not in self._asked:
+            self._asked.add(sender)
             self._out.append(fx.CatchUp(sender, 0))  # the run has begun without this node's knowing
 
     # ---- what follows

@@ -4,14 +4,26 @@ from collections.abc import Iterable
 
 from primep2p.core.sortition import ranked
 from primep2p.core.votes import Committee
+from primep2p.model.errors import PeerError
 from primep2p.model.ids import Hash, PeerId, RunId
 from primep2p.model.records import MAX_MEMBERS, Join, Member, RosterChange, RoundPolicy, RunSpec, RunState
 from primep2p.wire.codec import digest, encode
 
-__all__ = ["JOIN_LIFETIME", "admits", "advance", "committee_of", "first_state", "peers_of", "state_hash"]
+__all__ = [
+    "JOIN_LIFETIME",
+    "admits",
+    "advance",
+    "check_newcomers",
+    "committee_of",
+    "first_state",
+    "peers_of",
+    "state_hash",
+]
 
 JOIN_LIFETIME = 16
 """Rounds in which a Join is valid: enough for a joiner that is slow to be heard, too few to replay it for ever."""
+
+HASH_BYTES = 32
 
 UNFORGIVING_MINIMUM = 4
 """The smallest committee that survives a liar: silence alone does not shrink a roster below it, unless asked to."""
@@ -40,6 +52,17 @@ def admits(spec: RunSpec, state: RunState | None, peer: PeerId, join: Join, *, r
     if not round - JOIN_LIFETIME <= join.round <= round:
         return False
     return state is None or not (peer in state.convicted or peer in peers_of(state))
+
+
+def check_newcomers(spec: RunSpec, state: RunState | None, newcomers: Iterable[RosterChange]) -> None:
+    """Whether a certified header may let these in, as far as can be seen without their Joins. Raises PeerError [K1]."""
+    met: set[PeerId] = set()
+    for change in newcomers:
+        join = Join(b"", state.round if state else 0, (), change.kernels)
+        admitted = admits(spec, state, change.peer, join, round=join.round)
+        if not admitted or change.peer in met or len(change.kernels) != HASH_BYTES:
+            raise PeerError(f"{change.peer} cannot have joined")
+        met.add(change.peer)
 
 
 def first_state(run: RunId, spec: RunSpec, joins: dict[PeerId, Join]) -> tuple[RunState, tuple[RosterChange, ...]]:

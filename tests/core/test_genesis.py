@@ -1,0 +1,272 @@
+"""How a run begins: who may be named, who must sign, and that a member signs once."""
+
+import msgspec
+import pytest
+
+from primep2p.core import effects as fx
+from primep2p.core.chain import header_hash
+from primep2p.core.genesis import MAX_JOINS, Gathering, certified_start
+from primep2p.model.errors import PeerError
+from primep2p.model.journal import JournalEntry, Signed
+from primep2p.model.messages import Certified, Proposed, Records
+from primep2p.model.records import (
+    MAX_MEMBERS,
+    Admission,
+    Bundle,
+    Checkpoint,
+    Header,
+    Proposal,
+    RoundPolicy,
+    RunSpec,
+    Vote,
+)
+from primep2p.wire.codec import decode, digest, encode
+from primep2p.wire.envelope import Opened
+from tests.core.kit import certificate, first_proposed, join_of, member, run_spec, verified
+
+POLICY = RoundPolicy(first_members=3, min_updates=1)
+
+
+def spec_of(*, first_members: int = 3, admission: Admission | None = None) -> Opened[RunSpec]:
+    return run_spec(policy=msgspec.structs.replace(POLICY, first_members=first_members), admission=admission)
+
+
+class Joiner:
+    """A gathering machine with its journal, whose params are here at once."""
+
+    def __init__(self, index: int, spec: Opened[RunSpec], journal: list[JournalEntry] | None = None) -> None:
+        self.envelopes = member(index)
+        self.spec = spec
+        self.machine = Gathering(spec, join_of(index, spec.hash), self.envelopes)
+        self.done = self.machine.begin(journal or [])
+        self.handle(fx.ParamsHeld(spec.record.params))
+
+    def handle(self, event: fx.Event) -> list[fx.Effect]:
+        effects = self.machine.handle(event)
+        self.done += effects
+        return effects
+
+    def hear(self, sender: int, message: Records | Proposed | Certified) -> list[fx.Effect]:
+        return self.handle(fx.Received(member(sender).peer_id, message))
+
+    @property
+    def journal(self) -> list[JournalEntry]:
+        return [effect.entry for effect in self.done if isinstance(effect, fx.Journal)]
+
+    @property
+    def votes(self) -> list[bytes]:
+        records = [verified(entry.envelope).record for entry in self.journal if isinstance(entry, Signed)]
+        return [record.header for record in records if isinstance(record, Vote)]
+
+
+def first(spec: Opened[RunSpec], members: range | list[int], **more: object) -> Proposed:
+    return first_proposed(spec, members, **more)[0]  # type: ignore[arg-type]
+
+
+def test_the_creator_names_all_who_joined_once_they_are_enough() -> None:
+    spec = spec_of()
+    creator = Joiner(0, spec)
+    creator.hear(1, Records(spec.hash, (join_of(1, spec.hash).raw,)))
+    assert creator.votes == []
+    effects = creator.hear(2, Records(spec.hash, (join_of(2, spec.hash).raw,)))
+    [proposed] = [e.message for e in effects if isinstance(e, fx.Broadcast) and isinstance(e.message, Proposed)]
+    assert (proposed.header, proposed.bundle) == (first(spec, range(3)).header, first(spec, range(3)).bundle)
+    assert creator.votes == [header_hash(proposed.header)]
+
+
+def test_a_run_begins_when_everybody_named_has_signed_and_not_before() -> None:
+    spec = spec_of()
+    message = first(spec, range(3))
+    machine = Joiner(1, spec)
+    machine.hear(0, message)
+    votes = {i: member(i).seal(Vote(spec.hash, 0, 0, 0, "precommit", header_hash(message.header))) for i in (0, 2)}
+    machine.hear(0, Records(spec.hash, (votes[0].raw,)))
+    assert machine.machine.head is None
+    machine.hear(2, Records(spec.hash, (votes[2].raw,)))
+    assert machine.machine.head is not None
+    assert machine.machine.head.hash == header_hash(message.header)
+
+
+@pytest.mark.parametrize("missing", range(3))
+def test_a_certificate_that_lacks_one_named_member_begins_nothing(missing: int) -> None:
+    spec = spec_of()
+    header = first(spec, range(3)).header
+    signers = [member(i) for i in range(3) if i != missing]
+    with pytest.raises(PeerError):
+        certified_start(spec, Checkpoint(header, certificate(signers, header, run=spec.hash, round=0)), member(0))
+
+
+def test_strangers_cannot_begin_somebody_elses_run_without_its_creator() -> None:
+    spec = spec_of()
+    header = first(spec, [4, 5, 6]).header
+    strangers = [member(i) for i in (4, 5, 6)]
+    checkpoint = Checkpoint(header, certificate(strangers, header, run=spec.hash, round=0))
+    creator = Joiner(0, spec)
+    creator.hear(4, Certified(spec.hash, checkpoint))
+    assert creator.machine.head is None
+    assert [effect.peer for effect in creator.done if isinstance(effect, fx.Accuse)] == [member(4).peer_id]
+
+
+def test_a_checkpoint_0_whose_members_have_no_kernels_begins_nothing() -> None:
+    spec = spec_of()
+    joins = {member(i).peer_id: join_of(i, spec.hash) for i in range(3)}
+    odd = {
+        peer: msgspec.structs.replace(join.record, kernels=b"") for peer, join in joins.items()
+    }  # a state with these could be written, and never read again
+    message = first(
+        spec, range(3), joins={peer: Opened(odd[peer], peer, join.hash, join.raw) for peer, join in joins.items()}
+    )
+    everybody = [member(i) for i in range(3)]
+    with pytest.raises(PeerError, match="cannot have joined"):
+        certified_start(
+            spec, Checkpoint(message.header, certificate(everybody, message.header, run=spec.hash, round=0)), member(0)
+        )
+
+
+def test_a_member_signs_the_first_checkpoint_0_and_no_other_even_after_a_restart() -> None:
+    spec = spec_of()
+    one, other = first(spec, range(3)), first(spec, range(4))
+    machine = Joiner(1, spec)
+    machine.hear(0, one)
+    machine.hear(0, other)
+    assert machine.votes == [header_hash(one.header)]
+    again = Joiner(1, spec, machine.journal)
+    again.hear(0, other)
+    assert again.votes == []
+    effects = again.handle(fx.Expired(fx.Moment(0, "repair")))
+    resent = [raw for e in effects if isinstance(e, fx.Broadcast) for raw in e.message.items]  # type: ignore[union-attr]
+    assert [v.record.header for raw in resent if isinstance((v := verified(raw)).record, Vote)] == machine.votes
+
+
+def test_a_creator_that_crashed_after_it_proposed_proposes_the_same_again() -> None:
+    spec = spec_of()
+    creator = Joiner(0, spec)
+    for i in (1, 2):
+        creator.hear(i, Records(spec.hash, (join_of(i, spec.hash).raw,)))
+    proposal, *_ = creator.journal
+    again = Joiner(0, spec, [proposal])
+    again.hear(3, Records(spec.hash, (join_of(3, spec.hash).raw,)))
+    assert again.votes == creator.votes
+    assert not any(isinstance(verified(e.envelope).record, Proposal) for e in again.journal if isinstance(e, Signed))
+
+
+def test_a_creator_names_at_most_16_members_however_many_join() -> None:
+    spec = spec_of(first_members=MAX_MEMBERS)
+    creator = Joiner(0, spec)
+    joins = tuple(join_of(i, spec.hash).raw for i in range(1, MAX_MEMBERS + 6))
+    creator.hear(1, Records(spec.hash, joins))
+    [header] = [decode(Header, e.header) for e in creator.journal if isinstance(e, Signed)][:1]
+    assert len(header.seen) == MAX_MEMBERS
+    assert member(0).peer_id in header.seen
+
+
+def test_a_checkpoint_0_of_more_than_16_members_is_refused() -> None:
+    spec = spec_of()
+    machine = Joiner(1, spec)
+    machine.hear(0, first(spec, range(MAX_MEMBERS + 1)))
+    assert machine.votes == []
+    assert any(isinstance(effect, fx.Accuse) for effect in machine.done)
+
+
+def test_joins_have_room_for_so_many_strangers_and_no_more() -> None:
+    spec = spec_of(first_members=16)
+    machine = Joiner(1, spec)
+    machine.hear(2, Records(spec.hash, tuple(join_of(i, spec.hash).raw for i in range(2, 2 * MAX_JOINS))))
+    assert len(machine.machine.joins) == MAX_JOINS
+
+
+def test_the_allowlist_decides_who_is_named() -> None:
+    allowed = Admission("allowlist", tuple(member(i).peer_id for i in (1, 2)))
+    spec = spec_of(admission=allowed)
+    creator = Joiner(0, spec)
+    creator.hear(3, Records(spec.hash, (join_of(3, spec.hash).raw,)))
+    assert member(3).peer_id not in creator.machine.joins
+    machine = Joiner(1, spec)
+    machine.hear(0, first(spec, [0, 1, 3]))
+    assert machine.votes == []
+    machine.hear(0, first(spec, [0, 1, 2]))
+    assert len(machine.votes) == 1
+
+
+def test_a_node_that_is_not_named_signs_nothing() -> None:
+    spec = spec_of()
+    machine = Joiner(5, spec)
+    machine.hear(0, first(spec, range(3)))
+    assert machine.votes == []
+    assert not any(isinstance(effect, fx.Accuse) for effect in machine.done)
+
+
+def test_a_member_whose_join_is_not_in_the_bundle_is_not_signed_for() -> None:
+    spec = spec_of()
+    message = first(spec, range(4))
+    header = decode(Header, message.header)
+    bundle = encode(Bundle((), (), decode(Bundle, message.bundle).notices[:3]))
+    raw = encode(msgspec.structs.replace(header, bundle=digest("bundle", bundle)))
+    proposal = member(0).seal(Proposal(spec.hash, 0, 0, 0, -1, header_hash(raw)))
+    machine = Joiner(1, spec)
+    machine.hear(0, Proposed(spec.hash, proposal.raw, raw, bundle))
+    assert machine.votes == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"params": "bafkrei" + "a" * 52},
+        {"round": 1},
+        {"parent": bytes(32)},
+        {"beacon": bytes(32)},
+        {"state": bytes(32)},
+        {"void": "why not"},
+        {"seen": ()},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_checkpoint_0_that_says_anything_else_is_refused(change: dict[str, object]) -> None:
+    spec = spec_of()
+    message = first(spec, range(3))
+    raw = encode(msgspec.structs.replace(decode(Header, message.header), **change))
+    proposal = member(0).seal(Proposal(spec.hash, 0, 0, 0, -1, header_hash(raw)))
+    machine = Joiner(1, spec)
+    machine.hear(0, Proposed(spec.hash, proposal.raw, raw, message.bundle))
+    assert machine.votes == []
+    assert any(isinstance(effect, fx.Accuse) for effect in machine.done)
+
+
+def test_only_the_creator_proposes_checkpoint_0() -> None:
+    spec = spec_of()
+    machine = Joiner(1, spec)
+    machine.hear(2, first(spec, range(3), creator=2))
+    assert machine.votes == []
+
+
+# ---- strangers
+
+
+def test_a_stranger_that_repeats_the_creators_proposal_makes_nobody_shout() -> None:
+    spec = spec_of()
+    message = first(spec, range(3))
+    machine = Joiner(1, spec)
+    machine.hear(0, message)
+    assert [e for _ in range(10) for e in machine.hear(9, message) if isinstance(e, fx.Broadcast)] == []
+
+
+def test_a_stranger_that_claims_the_run_has_begun_is_asked_once_between_repairs() -> None:
+    spec = spec_of()
+    machine = Joiner(1, spec)
+    header = first(spec, range(3)).header
+    claim = Certified(spec.hash, Checkpoint(header, certificate([member(9)], header, run=spec.hash, round=7)))
+    asked = [e for _ in range(50) for e in machine.hear(9, claim) if isinstance(e, fx.CatchUp)]
+    assert len(asked) == 1
+    machine.handle(fx.Expired(fx.Moment(0, "repair")))
+    assert any(isinstance(e, fx.CatchUp) for e in machine.hear(9, claim))
+
+
+def test_votes_of_a_crowd_of_strangers_do_not_keep_out_those_of_members() -> None:
+    spec = spec_of()
+    message = first(spec, range(3))
+    vote = Vote(spec.hash, 0, 0, 0, "precommit", header_hash(message.header))
+    machine = Joiner(1, spec)
+    machine.hear(0, message)
+    machine.hear(9, Records(spec.hash, tuple(member(i).seal(vote).raw for i in range(20, 20 + 2 * MAX_JOINS))))
+    machine.hear(9, Records(spec.hash, tuple(member(i).seal(vote).raw for i in (0, 2))))
+    assert machine.machine.head is not None
