@@ -1,5 +1,6 @@
 """The command line: a client of the control socket, with no private way in."""
 
+import os
 import sys
 from importlib import import_module
 from typing import Annotated
@@ -73,11 +74,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 def print_error(error: PrimeError) -> None:
     """The sentence, the trainer's last words where it was the trainer, and what to do next."""
-    print(f"primep2p: {error.sentence}", file=sys.stderr)
-    if isinstance(error, PluginError) and error.stderr:
-        print("".join(f"  | {line}\n" for line in error.stderr.splitlines()), end="", file=sys.stderr)
-    if error.hint:
-        print(f"  {error.hint}", file=sys.stderr)
+    lines = [f"primep2p: {error.sentence}"]
+    if isinstance(error, PluginError):
+        lines += [f"  | {line}" for line in error.stderr.splitlines()]
+    lines += [f"  {error.hint}"] if error.hint else []
+    try:
+        print("\n".join(lines), file=sys.stderr, flush=True)
+    except OSError:  # stderr is a file on the disk that is full: the exit code must say it alone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 if __name__ == "__main__":
