@@ -18,8 +18,8 @@ __all__ = ["Work"]
 RETRY_S = 1.0
 """Between two tries to have the head's params: without them this node can neither train nor vote."""
 
-WORTH_KILLING_S = 5.0
-"""Training that outlived its round is stopped if it has cost more than starting the trainer anew does."""
+UNKNOWN_START_S = 5.0
+"""What starting a trainer is taken to cost until that is known."""
 
 OVERHEAD_BYTES = 1 << 20
 """What a file of tensors may be larger than its tensors: names and shapes."""
@@ -52,6 +52,8 @@ class Work:
         self._send = send
         self._nursery = nursery
         self._trainings: list[_Asked] = []
+        self._start_s = UNKNOWN_START_S
+        self._is_started = False
         self._verified = False
         self._evaluating = False
         self._deltas: dict[int, set[Cid]] = {}
@@ -119,8 +121,10 @@ class Work:
             try:
                 path = await trio.to_thread.run_sync(seams.blobs.path, params)
                 trained = await self._training.train(round, path)
+                self._note_start(trio.current_time() - mine.turn_at - trained.seconds)
                 delta = await trio.to_thread.run_sync(lambda: seams.blobs.add(trained.delta, durable=True))
             except (PluginError, Unavailable):
+                self._is_started = False
                 await self._send(fx.TrainingFailed(round))
             else:
                 self._deltas.setdefault(round, set()).add(delta)
@@ -132,12 +136,21 @@ class Work:
         if not mine.scope.cancelled_caught:
             self.evaluate(round - 1, params)
 
+    def _note_start(self, besides_training_s: float) -> None:
+        """The first training of a trainer's process takes longer than its own time, by what the start costs."""
+        if not self._is_started:
+            self._is_started = True
+            self._start_s = besides_training_s
+
     def _end_trainings(self) -> None:
-        """Of rounds that are over: those that wait for their turn, and the one that has it, if stopping it costs less
-        than letting it finish. Else a node that is one training behind would stay behind."""
+        """Of rounds that are over: those that wait for their turn, and the one that has it, if it has cost more than
+        starting the trainer anew does. Else a node that is one training behind would stay behind."""
         now = trio.current_time()
         for place, asked in enumerate(self._trainings):
-            if place or now - asked.turn_at > WORTH_KILLING_S:
+            if place:
+                asked.scope.cancel()
+            elif now - asked.turn_at > self._start_s:
+                self._is_started = False
                 asked.scope.cancel()
 
     def evaluate(self, round: int, params: Cid) -> None:
