@@ -64,7 +64,7 @@ class Daemon:
         self.home = home
         self.settings = settings
         self.process: subprocess.Popen[bytes] | None = None
-        home.mkdir(mode=0o700, parents=True)
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Before the daemon is: so that others can be told of its address before it starts.
         self.peer = load_identity(home / "identity.key").peer_id
         self.address = f"/ip4/127.0.0.1/tcp/{free_port()}"

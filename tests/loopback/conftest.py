@@ -1,0 +1,53 @@
+"""Real daemons: processes with libp2p, sqlite and trainers of their own. Four of them serve all tests of a module."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from primep2p.cli.digits import load_shares, save
+from primep2p.cli.swarm import Daemon, Settings, Swarm
+
+TRAINERS = Path(__file__).parent / "trainers.py"
+
+FAILING = 3
+"""The node whose trainers fail."""
+
+
+def plugins(number: int) -> dict[str, str]:
+    """Trainers by the names that runs know: what "raises" is, differs from node to node."""
+    bad = {"raises": "Raises", "hangs": "Hangs", "nan": "NotNumbers"}
+    classes = {name: kind if number == FAILING else "Steady" for name, kind in bad.items()} | {"steady": "Steady"}
+    return {name: f"{TRAINERS}:{kind}" for name, kind in classes.items()}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.loopback)
+
+
+@pytest.fixture(scope="module")
+def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
+    """Four nodes with a share of the digits each, and a fifth that may come later."""
+    base = tmp_path_factory.mktemp("swarm")
+    settings = []
+    for number, share in enumerate(load_shares(5)[0]):
+        save(base / f"{number}.npz", share)
+        settings.append(Settings(data=base / f"{number}.npz", plugins=plugins(number), silent_s=3.0, log_level="debug"))
+    with Swarm(base, settings) as swarm:
+        yield swarm
+
+
+@pytest.fixture
+def four(swarm: Swarm) -> list[Daemon]:
+    """The four, all up and connected: whoever a test before has ended is started again."""
+    daemons = swarm.daemons[:4]
+    if gone := [daemon for daemon in daemons if not daemon.alive]:
+        swarm.start(*gone)
+    swarm.until_connected()
+    return daemons

@@ -1,0 +1,98 @@
+"""A daemon's beginning and end, and what stands in its way."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from watched import found
+
+from primep2p.cli.exits import EXIT_CODES
+from primep2p.cli.swarm import Settings, Swarm
+from primep2p.control.calls import DaemonStatus
+from primep2p.model.errors import StoreError
+
+
+def start(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "primep2p.cli.main", "daemon", "start", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_signals_end_a_daemon_in_the_middle_of_a_round(four):
+    run = found(*four, rounds=0, seconds=0.3)
+    run.until_round(1, *four)
+    for daemon, number in [(four[0], signal.SIGTERM), (four[1], signal.SIGINT)]:
+        began_at = time.monotonic()
+        daemon.signal(number)
+        assert daemon.wait(5) == 0
+        assert time.monotonic() - began_at < 2
+        assert (daemon.home / "daemon.err").read_text() == ""
+        assert daemon.end_family() == []
+    for daemon in four[2:]:  # a run without an end goes on in no other test
+        daemon.kill()
+        assert daemon.end_family() == []
+
+
+def test_two_daemons_do_not_share_a_home(four):
+    daemon = four[0]
+    second = start("--home", str(daemon.home))
+    assert second.returncode == 2
+    assert f"already in use by process {daemon.pid}" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert daemon.call(DaemonStatus()).pid == daemon.pid
+
+
+@pytest.mark.parametrize("how", [[], ["--detach"]])
+def test_a_port_that_is_taken_is_a_mistake_in_the_configuration(four, tmp_path, how):
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "node.toml").write_text(f'[p2p]\nlisten = ["{four[0].address}"]\n')
+    second = start("--home", str(home), *how)
+    assert second.returncode == 2
+    port = four[0].address.rpartition("/")[2]
+    assert second.stderr.startswith(f"primep2p: p2p.listen: cannot listen on port {port} of 127.0.0.1: ")
+    assert "Traceback" not in second.stderr
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """A directory with room for a few megabytes."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("mounting a small disk takes root on Linux")
+    path = tmp_path / "node3"
+    path.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(path)], capture_output=True).returncode:
+        pytest.skip("nobody may mount a disk here")
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
+
+
+def test_a_full_disk_stops_the_node_that_has_it_and_nobody_else(tmp_path, small_disk):
+    plugin = {"steady": f"{Path(__file__).parent / 'trainers.py'}:Steady"}
+    with Swarm(tmp_path, [Settings(plugins=plugin)] * 4) as swarm:
+        *others, poor = swarm.daemons
+        assert poor.home == small_disk
+        swarm.start()
+        swarm.until_connected()
+        run = found(*swarm.daemons, rounds=8, seconds=0.4)
+        run.until_round(2, *swarm.daemons)
+        ballast = small_disk / "ballast"
+        fill(ballast)
+        run.end(*others)
+        assert poor.wait(5) == EXIT_CODES[StoreError]
+        ballast.unlink()
+        swarm.start(poor)
+        run.follow(poor)
+        run.end(*swarm.daemons)
+
+
+def fill(path: Path) -> None:
+    """Until the disk is full."""
+    with suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(1024))

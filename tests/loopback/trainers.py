@@ -1,0 +1,50 @@
+"""Trainers for real daemons: one that is steady, and some that fail in round 2 on the node that has them."""
+
+import sys
+import time
+
+import numpy as np
+
+from primep2p.plugin.api import Context, Metrics, Params, Update
+
+ELEMENTS = 1000
+FAILING_ROUND = 2
+
+
+class Steady:
+    """Adds a little to each value, after `seconds`."""
+
+    def init(self, ctx: Context) -> Params:
+        return {"values": np.zeros(ELEMENTS, np.float32)}
+
+    def train(self, params: Params, ctx: Context) -> Update:
+        ctx.report(step=0, steps=1)
+        time.sleep(float(ctx.config.get("seconds", 0.0)))
+        step = np.float32((ctx.seed % 1000) * 1e-6)
+        return Update(examples=10, delta={"values": np.full(ELEMENTS, step, np.float32)}, metrics={"loss": 1.0})
+
+    def evaluate(self, params: Params, ctx: Context) -> Metrics:
+        return {}
+
+
+class Raises(Steady):
+    def train(self, params: Params, ctx: Context) -> Update:
+        if ctx.round == FAILING_ROUND:
+            print("the microscope is not plugged in", file=sys.stderr)
+            raise RuntimeError("no pictures today")
+        return super().train(params, ctx)
+
+
+class Hangs(Steady):
+    def train(self, params: Params, ctx: Context) -> Update:
+        if ctx.round == FAILING_ROUND:
+            time.sleep(3600)
+        return super().train(params, ctx)
+
+
+class NotNumbers(Steady):
+    def train(self, params: Params, ctx: Context) -> Update:
+        update = super().train(params, ctx)
+        if ctx.round == FAILING_ROUND:
+            return Update(examples=10, delta={"values": np.full(ELEMENTS, np.nan, np.float32)})
+        return update

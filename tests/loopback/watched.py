@@ -1,0 +1,130 @@
+"""A run as real daemons tell of it over their control sockets. Every round has one header, whoever tells of it."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from primep2p.cli.feed import Feed, Happened, Silent
+from primep2p.cli.swarm import Daemon
+from primep2p.control.calls import ModelPathOf, RunCreate, RunJoin, RunShow
+from primep2p.model.errors import PrimeError
+from primep2p.model.records import RoundPolicy, Scalar
+from primep2p.model.views import AnyEvent, Event, RoundCertified, RunDetail, RunFinished
+from primep2p.run_config import RunConfig
+
+E = TypeVar("E", bound=Event)
+
+LONG_S = 40.0
+"""Far more than anything here takes on a machine that does nothing else."""
+
+
+class Watched:
+    """What was heard of one run, from the nodes that are followed."""
+
+    def __init__(self, run: str, daemons: Sequence[Daemon]) -> None:
+        self.run = run
+        self.headers: dict[int, str] = {}
+        self.certified: dict[Daemon, dict[int, RoundCertified]] = defaultdict(dict)
+        self.events: list[tuple[Daemon, AnyEvent]] = []
+        self.finished: set[Daemon] = set()
+        self.silent: set[Daemon] = set()
+        self._feed = Feed(run)
+        self.follow(*daemons)
+
+    def follow(self, *daemons: Daemon) -> None:
+        """Also after a restart."""
+        self.silent.difference_update(daemons)
+        self._feed.follow(*daemons)
+
+    def newest(self, daemon: Daemon) -> int:
+        """The newest round that it told of."""
+        return max(self.certified[daemon], default=-1)
+
+    def until(self, wanted: Callable[[], bool], within_s: float = LONG_S) -> None:
+        """Takes events until that is so. Raises Unavailable where it does not become so."""
+        deadline = time.monotonic() + within_s
+        while not wanted():
+            self._take(self._feed.next(deadline - time.monotonic()))
+
+    def until_round(self, round: int, *daemons: Daemon) -> None:
+        """Each of these has told of it."""
+        self.until(lambda: all(self.newest(daemon) >= round for daemon in daemons))
+
+    def event(self, daemon: Daemon, kind: type[E], since: int = 0) -> E:
+        """The first event of that kind on a node, heard already or awaited; `since` so many others were heard."""
+
+        def told() -> list[E]:
+            return [event for who, event in self.events[since:] if who is daemon and isinstance(event, kind)]
+
+        self.until(lambda: bool(told()))
+        return told()[0]
+
+    def first_part(self, peer: str, after: int, teller: Daemon) -> int:
+        """The first round after `after` in which a peer's update is, as `teller` has it."""
+
+        def rounds() -> list[int]:
+            told = self.certified[teller].items()
+            return [round for round, event in told if round > after and peer in event.participants]
+
+        self.until(lambda: bool(rounds()))
+        return min(rounds())
+
+    def end(self, *daemons: Daemon) -> RunDetail:
+        """All of these have finished the run, with one head; that."""
+        self.until(lambda: self.finished >= set(daemons))
+        details = [daemon.call(RunShow(run=self.run)) for daemon in daemons]
+        assert len({(detail.head, detail.params, detail.head_round) for detail in details}) == 1
+        assert details[0].head == self.headers[details[0].head_round]
+        for daemon in daemons:
+            eventually(lambda daemon=daemon: daemon.call(ModelPathOf(run=self.run)).cid == details[0].params)
+        return details[0]
+
+    def _take(self, happened: Happened) -> None:
+        daemon, event = happened.daemon, happened.event
+        if isinstance(event, Silent):
+            self.silent.add(daemon)
+            return
+        self.events.append((daemon, event))
+        match event:
+            case RoundCertified():
+                assert self.headers.setdefault(event.round, event.header) == event.header, "a fork"
+                self.certified[daemon][event.round] = event
+            case RunFinished():
+                self.finished.add(daemon)
+
+
+def found(
+    creator: Daemon,
+    *others: Daemon,
+    rounds: int,
+    trainer: str = "steady",
+    settings: dict[str, Scalar | list[Scalar]] | None = None,
+    seconds: float = 0.0,
+    **policy: object,
+) -> Watched:
+    """A run that `creator` creates and the others join; all are followed."""
+    config = RunConfig(
+        name="loopback",
+        trainer=trainer,
+        trainer_config=settings if settings is not None else {"seconds": seconds},
+        policy=RoundPolicy(**{"rounds": rounds, "first_members": 1 + len(others), "min_updates": 2, **policy}),
+    )
+    run = creator.call(RunCreate(config=config)).run
+    for daemon in others:
+        daemon.call(RunJoin(run=run))
+    return Watched(run, (creator, *others))
+
+
+def eventually(holds: Callable[[], bool], within_s: float = LONG_S) -> None:
+    """Asks again and again: for what no event tells of."""
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            if holds():
+                return
+        except PrimeError:
+            if time.monotonic() > deadline:
+                raise
+        assert time.monotonic() < deadline, f"not within {within_s:g} s"
+        time.sleep(0.05)
