@@ -57,12 +57,15 @@ class Work:
         self._verified = False
         self._evaluating = False
         self._deltas: dict[int, set[Cid]] = {}
+        self._params: set[Cid] = set()
+        """Of certified checkpoints: never removed, not even where a delta has the same bytes."""
         self._tensor_bytes = sum(4 * prod(tensor.shape) for tensor in spec.tensors) + OVERHEAD_BYTES
 
     async def obtain(self, effect: fx.Obtain) -> None:
         """Fetch a delta and check it: what a member lists, it has seen to be right."""
         seams = self._seams
-        self._deltas.setdefault(effect.round, set()).add(effect.delta)
+        if not seams.blobs.has(effect.delta):  # else it is not this round's to remove
+            self._deltas.setdefault(effect.round, set()).add(effect.delta)
         try:
             await seams.transfer.fetch(effect.delta, effect.providers, max_bytes=self._tensor_bytes)
             await trio.to_thread.run_sync(self._check, effect.delta)
@@ -79,6 +82,7 @@ class Work:
     async def hold_params(self, effect: fx.HoldParams, is_wanted: Callable[[], bool]) -> None:
         """The head's params, however long it takes: nothing can go on without them."""
         seams = self._seams
+        self._params.add(effect.cid)
         if not self._verified:  # what lay on the disk while nobody looked: once for each start
             self._verified = True
             await trio.to_thread.run_sync(seams.blobs.verify, effect.cid)
@@ -109,7 +113,10 @@ class Work:
                 return None, reason
             return seams.blobs.add(out, durable=True), ""
 
-        params, reason = await trio.to_thread.run_sync(work)
+        try:
+            params, reason = await trio.to_thread.run_sync(work)
+        except PeerError:
+            return  # a quorum certified params that are no model: nothing can follow from them
         await self._send(fx.Aggregated(effect.round, effect.key, params, reason))
 
     async def train(self, round: int, params: Cid) -> None:
@@ -173,6 +180,6 @@ class Work:
     async def clean(self, last: int) -> None:
         """Remove deltas of rounds up to `last`, but for those that a later round has too."""
         old = {cid for round in list(self._deltas) if round <= last for cid in self._deltas.pop(round)}
-        old.difference_update(*self._deltas.values())
+        old.difference_update(self._params, *self._deltas.values())
         for cid in old:
             await trio.to_thread.run_sync(self._seams.blobs.remove, cid)

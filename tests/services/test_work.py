@@ -1,0 +1,102 @@
+"""What members name is not what this node owns: nobody deletes a blob here by announcing it as a delta."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import trio
+
+from primep2p.core import effects as fx
+from primep2p.model.errors import PeerError, Unavailable
+from primep2p.model.ids import Cid
+from primep2p.model.records import Pipeline, RoundPolicy
+from primep2p.services.work import Work
+from primep2p.wire.cid import cid_of
+
+PARAMS, THEIRS, DELTA = (cid_of(name) for name in (b"params", b"of another run", b"delta"))
+
+
+class Blobs:
+    """Which blobs are here, and nothing in them."""
+
+    def __init__(self, *held: Cid) -> None:
+        self.held = set(held)
+
+    def has(self, cid: Cid) -> bool:
+        return cid in self.held
+
+    def path(self, cid: Cid) -> Path:
+        raise PeerError("it is no file of tensors")
+
+    def verify(self, cid: Cid) -> bool:
+        return cid in self.held
+
+    def remove(self, cid: Cid) -> None:
+        self.held.discard(cid)
+
+
+def work_with(blobs: Blobs, events: list[fx.Event]) -> Work:
+    async def fetch(cid: Cid, providers: object, **_: object) -> None:
+        if cid == THEIRS:
+            raise Unavailable("nobody has it")
+        blobs.held.add(cid)
+
+    async def send(event: fx.Event) -> None:
+        events.append(event)
+
+    seams: Any = SimpleNamespace(
+        blobs=blobs, transfer=SimpleNamespace(fetch=fetch), tell=lambda event: None, scratch=Path("/nowhere")
+    )
+    spec: Any = SimpleNamespace(tensors=(), params=cid_of(b"initial"), pipeline=Pipeline(), policy=RoundPolicy())
+    unused: Any = None
+    return Work(bytes(32), spec, seams, unused, send, unused)
+
+
+def obtain(delta: Cid, round: int = 1) -> fx.Obtain:
+    return fx.Obtain(round, bytes(32), delta, ())
+
+
+def test_a_delta_that_was_fetched_goes_with_its_round() -> None:
+    async def main() -> None:
+        blobs = Blobs()
+        work = work_with(blobs, [])
+        await work.obtain(obtain(DELTA))
+        assert blobs.held == {DELTA}
+        await work.clean(1)
+        assert blobs.held == set()
+
+    trio.run(main)
+
+
+def test_a_blob_that_was_here_before_somebody_called_it_a_delta_stays() -> None:
+    async def main() -> None:
+        blobs = Blobs(PARAMS, THEIRS)
+        work = work_with(blobs, [])
+        for cid in (PARAMS, THEIRS):
+            await work.obtain(obtain(cid))
+        await work.clean(1)
+        assert blobs.held == {PARAMS, THEIRS}
+
+    trio.run(main)
+
+
+def test_params_that_somebody_called_a_delta_before_they_came_stay() -> None:
+    async def main() -> None:
+        blobs = Blobs()
+        work = work_with(blobs, [])
+        await work.obtain(obtain(PARAMS))
+        await work.hold_params(fx.HoldParams(PARAMS, ()), lambda: True)
+        await work.clean(1)
+        assert blobs.held == {PARAMS}
+
+    trio.run(main)
+
+
+def test_certified_params_that_are_no_model_stop_the_run_and_not_the_daemon() -> None:
+    async def main() -> None:
+        events: list[fx.Event] = []
+        work = work_with(Blobs(PARAMS, DELTA), events)
+        await work.aggregate(fx.Aggregate(2, bytes(32), PARAMS, (DELTA,), (1,)))
+        assert events == []
+
+    trio.run(main)
