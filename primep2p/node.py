@@ -23,6 +23,7 @@ from primep2p.model.records import Header, Join, RunSpec, Scalar, TensorSpec
 from primep2p.model.views import (
     Accused,
     AnyEvent,
+    LogLine,
     ModelPath,
     NodeStatus,
     PeerChanged,
@@ -374,6 +375,8 @@ def _write_down(event: AnyEvent) -> None:
             log.warning("accused", run=event.run[:8], peer=event.peer, reason=event.reason)
         case PluginFailed():
             log.warning("trainer failed", run=event.run[:8], round=event.round, reason=event.sentence)
+        case LogLine():
+            log.warning(event.sentence, run=event.run[:8])
         case RunFinished():
             log.info("run finished", run=event.run[:8], round=event.round)
         case PeerChanged():

@@ -155,17 +155,17 @@ class Log:
     async def keep(self, output: trio.abc.ReceiveStream) -> None:
         """One process's output until its end; the last process's lines are no longer the tail."""
         self._tail = b""
-        file = self.path.open("ab", buffering=0)
-        try:
-            async for printed in output:
-                self._tail = (self._tail + printed)[-TAIL_BYTES:]
-                file.write(printed)
-                if file.tell() > LOG_BYTES:
-                    file.close()
-                    self.path.replace(self.path.with_suffix(".log.1"))
-                    file = self.path.open("ab", buffering=0)
-        finally:
-            file.close()
+        async for printed in output:
+            self._tail = (self._tail + printed)[-TAIL_BYTES:]
+            with suppress(OSError):  # a full disk costs these lines in the file, and nothing else
+                self._append(printed)
+
+    def _append(self, printed: bytes) -> None:
+        with self.path.open("ab", buffering=0) as file:
+            file.write(printed)
+            is_long = file.tell() > LOG_BYTES
+        if is_long:
+            self.path.replace(self.path.with_suffix(".log.1"))
 
     def tail(self) -> str:
         """The last lines."""

@@ -9,7 +9,7 @@ from primep2p.core import effects as fx
 from primep2p.model.errors import PeerError, PluginError, Unavailable
 from primep2p.model.ids import Cid, RunId
 from primep2p.model.records import Metric, RunSpec
-from primep2p.model.views import Accused, Evaluated
+from primep2p.model.views import Accused, Evaluated, LogLine
 from primep2p.services.aggregation import aggregate, check_delta
 from primep2p.services.seams import Seams, TrainingVerbs
 
@@ -28,7 +28,8 @@ OVERHEAD_BYTES = 1 << 20
 class _Asked:
     """A training that is asked for and not over. The first of them has its turn, since `turn_at`."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, round: int, now: float) -> None:
+        self.round = round
         self.turn_at = now
         self.scope = trio.CancelScope()
 
@@ -122,7 +123,7 @@ class Work:
     async def train(self, round: int, params: Cid) -> None:
         seams = self._seams
         self._end_trainings()
-        mine = _Asked(trio.current_time())
+        mine = _Asked(round, trio.current_time())
         self._trainings.append(mine)
         with mine.scope:
             try:
@@ -159,6 +160,8 @@ class Work:
             elif now - asked.turn_at > self._start_s:
                 self._is_started = False
                 asked.scope.cancel()
+                said = f"training for round {asked.round} is stopped: after {now - asked.turn_at:.1f} s it is too late"
+                self._seams.tell(LogLine(run=self._run.hex(), level="warning", sentence=said))
 
     def evaluate(self, round: int, params: Cid) -> None:
         """In the trainer's spare time: while others still train, or at the run's end."""
