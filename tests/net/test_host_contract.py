@@ -1,7 +1,6 @@
 """What every host does, held against the one in memory and the one on sockets alike."""
 
 import os
-from collections.abc import AsyncIterator
 
 import pytest
 import trio
@@ -288,7 +287,10 @@ async def test_what_one_publishes_the_others_hear(world: World) -> None:
             nursery.start_soon(repeat, bob, "news", b"from bob")
             assert await anext(at_ada) == Heard("news", bob.peer_id, b"from bob"), "and never its own"
             nursery.cancel_scope.cancel()
-        assert await silent(elsewhere)
+        async with ada.subscribe("other"), trio.open_nursery() as nursery:
+            nursery.start_soon(repeat, ada, "other", b"last")
+            assert await anext(elsewhere) == Heard("other", ada.peer_id, b"last"), "and nothing of another topic"
+            nursery.cancel_scope.cancel()
 
 
 async def test_two_readers_of_a_topic_each_hear_it(world: World) -> None:
@@ -315,6 +317,26 @@ async def test_a_topic_can_be_left_and_entered_again(world: World) -> None:
                 while (await anext(at_bob)).payload != payload:
                     pass
                 nursery.cancel_scope.cancel()
+
+
+async def test_a_subscription_that_is_given_up_half_way_is_none(world: World) -> None:
+    async def enter(host: Host) -> None:
+        async with host.subscribe("news"):
+            await trio.sleep_forever()
+
+    async with world.pair() as (ada, bob), ada.subscribe("news"):
+        for checkpoints in range(12):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(enter, bob)
+                for _ in range(checkpoints):
+                    await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+            with pytest.raises(ValueError, match="subscription"):
+                await bob.publish("news", b"x")
+        async with bob.subscribe("news") as at_bob, trio.open_nursery() as nursery:
+            nursery.start_soon(repeat, ada, "news", b"still heard")
+            assert (await anext(at_bob)).payload == b"still heard"
+            nursery.cancel_scope.cancel()
 
 
 async def test_the_largest_message_is_heard_and_a_larger_one_refused(world: World) -> None:
@@ -427,10 +449,3 @@ async def repeat(host: Host, topic: str, payload: bytes) -> None:
     while True:
         await host.publish(topic, payload)
         await trio.sleep(0.1)
-
-
-async def silent(heard: AsyncIterator[Heard]) -> bool:
-    with trio.move_on_after(0.05):
-        await anext(heard)
-        return False
-    return True

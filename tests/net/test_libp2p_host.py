@@ -285,6 +285,29 @@ async def test_closed_streams_leave_nothing_behind(world: World) -> None:
         await eventually(none_left)
 
 
+@pytest.mark.parametrize("failure", [trio.TooSlowError, OSError])
+async def test_a_subscription_that_the_library_fails_at_is_unavailable_and_none(
+    world: World, failure: type[Exception]
+) -> None:
+    async with world.pair() as (ada, bob), ada.subscribe("news"):
+        router = bob._gossip._router
+        join = router.join
+
+        async def fail(topic: str) -> None:
+            router.join = join
+            raise failure
+
+        router.join = fail
+        with pytest.raises(Unavailable):
+            await bob.subscribe("news").__aenter__()
+        with pytest.raises(ValueError, match="subscription"):
+            await bob.publish("news", b"x")
+        async with bob.subscribe("news") as at_bob, trio.open_nursery() as nursery:
+            nursery.start_soon(publish, ada)
+            assert (await anext(at_bob)).payload == b"ada"
+            nursery.cancel_scope.cancel()
+
+
 async def test_a_stream_opened_for_nobody_is_reset(world: World) -> None:
     """Its opener is cancelled while the other side agrees."""
     met: list[Stream] = []
