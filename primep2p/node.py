@@ -18,7 +18,6 @@ from primep2p.kernels.average import self_check
 from primep2p.keys import load_identity
 from primep2p.model.errors import CallError, ConfigError, PeerError, Unavailable
 from primep2p.model.ids import PeerId, RunId
-from primep2p.model.messages import SyncAnswer, SyncQuestion
 from primep2p.model.records import Header, Join, RunSpec, Scalar, TensorSpec
 from primep2p.model.views import (
     Accused,
@@ -41,6 +40,7 @@ from primep2p.plugin.discovery import find
 from primep2p.plugin.process import Worker
 from primep2p.run_config import RunConfig
 from primep2p.services.answers import Answers
+from primep2p.services.book import Book
 from primep2p.services.founding import first_params
 from primep2p.services.hub import Hub
 from primep2p.services.joining import Pin, Seekers, find_spec, learn_head, run_key, seek_membership
@@ -67,6 +67,9 @@ PROVIDE_RUN_EVERY_S = 12 * 3600.0
 INIT_S = 600.0
 """For a trainer's first params: a large framework and a large model."""
 
+JOIN_S = 90.0
+"""To find a run, and to check its chain: less than the control client's patience."""
+
 RETRY_S = 15.0
 """Before a directory that failed is asked again: it is of no use until somebody is connected."""
 
@@ -92,6 +95,8 @@ class Node:
         self._services: dict[RunId, RunService] = {}
         self._started_at = 0.0
         self._kernels = self_check()
+        self._joining = trio.Lock()
+        self._book: Book | None = None
         self._store: Store | None = None
         self._seams: Seams | None = None
         self._nursery: trio.Nursery | None = None
@@ -110,11 +115,10 @@ class Node:
                 task_status.started()
 
     async def _start(self, nursery: trio.Nursery, store: Store) -> None:
-        overlay = Overlay(self._host, self._blame, store.runs.remember)
+        book = Book(store.runs)
+        self._book = book
+        overlay = Overlay(self._host, self._blame, book.remember)
         answers = Answers(self._services, store.runs, overlay)
-
-        async def answer(peer: PeerId, question: SyncQuestion) -> SyncAnswer:
-            return await answers.answer(peer, question)
 
         scratch = self._config.home / "scratch"
         scratch.mkdir(mode=0o700, exist_ok=True)
@@ -127,13 +131,15 @@ class Node:
             blobs=store.blobs,
             runs=store.runs,
             overlay=overlay,
-            sync=Sync(self._host, answer, self._blame),
+            book=book,
+            sync=Sync(self._host, answers.answer, self._blame),
             transfer=transfer,
             tell=self._tell,
             scratch=scratch,
             keep_updates=self._config.store.keep_updates,
             addresses=self._addresses,
         )
+        await nursery.start(book.run)
         await nursery.start(self._host.run)
         await nursery.start(transfer.run)
         await nursery.start(overlay.run)
@@ -191,18 +197,31 @@ class Node:
     async def join_run(self, run_hex: str, pin: tuple[int, bytes] | None) -> RunSummary:
         """Take part in a run: at its beginning, or from a head that members confirm or the owner pins."""
         run = bytes.fromhex(run_hex)
-        if run in self._services:
-            await self._check_pin(run, pin)
-            return summary(self._services[run], self._host.connected)
+        async with self._joining:  # who asks again while the first is under way must not open the run twice
+            if run in self._services:
+                await self._check_pin(run, pin)
+                return summary(self._services[run], self._host.connected)
+            try:
+                with trio.fail_after(JOIN_S):
+                    return await self._join(run, Pin(*pin) if pin else None)
+            except trio.TooSlowError as error:
+                raise Unavailable(
+                    f"the members of run {run_hex[:12]} did not answer within {JOIN_S:g} s",
+                    hint="see `primep2p peers`, and try again",
+                ) from error
+
+    async def _join(self, run: RunId, pin: Pin | None) -> RunSummary:
         store, seams = self._opened()
         at = Seekers(self._host, seams.sync, seams.envelopes)
         spec, holders = await find_spec(run, at)
         find(spec.record.trainer, self._config.trainer.plugins)
-        learned = await learn_head(spec, holders, at, Pin(*pin) if pin else None)
-        if learned is not None:
-            head, state = learned
-            await trio.to_thread.run_sync(store.runs.commit, run, head.round, StoredCheckpoint(head.checkpoint, state))
-        return await self._enter(spec, round=learned[0].round if learned else 0, pin=Pin(*pin) if pin else None)
+        learned = await learn_head(spec, holders, at, pin)
+        if learned is None:
+            return await self._enter(spec, round=0, pin=pin)
+        head, state = learned
+        stored = StoredCheckpoint(head.checkpoint, state)
+        await trio.to_thread.run_sync(store.runs.commit, run, head.round, stored)
+        return await self._enter(spec, round=head.round, pin=pin)
 
     async def _check_pin(self, run: RunId, pin: tuple[int, bytes] | None) -> None:
         """A pin for a run that this node is in already must be on its chain. Raises CallError."""
@@ -344,9 +363,10 @@ class Node:
 
     def _blame(self, peer: PeerId, reason: str) -> None:
         """Count a fault that belongs to no run."""
-        self._tell(Accused(peer=peer, reason=reason))
-        if self._store is not None:
-            self._store.runs.accuse(peer, reason, None, run=None)
+        self._hub.tell(Accused(peer=peer, reason=reason))
+        log.debug("accused", peer=peer, reason=reason)
+        if self._book is not None:
+            self._book.accuse(peer, reason)
 
     def _tell(self, event: AnyEvent) -> None:
         self._hub.tell(event)

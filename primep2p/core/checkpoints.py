@@ -127,6 +127,8 @@ def open_bundle(raw: bytes, head: Head, open_: Open) -> OpenedBundle:
     if len(lists) < committee.q:
         raise PeerError(f"{len(lists)} lists, not the quorum of {committee.q}")
     promised = named_by_k((entry.record for entry in lists), committee.k)
+    if len(bundle.updates) != len(promised.updates) or len(bundle.notices) != len(promised.notices):
+        raise PeerError("more or fewer records than the lists name")
     updates = _opened(bundle.updates, Update, open_)
     if [(u.signer, u.hash) for u in updates] != sorted(promised.updates):
         raise PeerError("the updates are not those that the lists name")

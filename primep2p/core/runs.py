@@ -128,7 +128,7 @@ class Run:
         if peeked.kind == "proposal":
             raise PeerError("a proposal without what it puts forward")
         if peeked.kind == "join":
-            if peeked.hash not in self.notices:
+            if peeked.hash not in self.notices and (len(self.notices) < MAX_NOTICES or self._is_promised(peeked.hash)):
                 self._on_notice(self._envelopes.open(Join, raw), now)
             return
         if peeked.signer not in peers_of(self.head.state):
@@ -140,9 +140,10 @@ class Run:
             self.round.on_record(opened, now)
 
     def _on_proposed(self, sender: PeerId, message: Proposed, now: float) -> None:
-        opened = self._envelopes.open(Proposal, message.proposal)
-        if self.round is None or opened.signer not in peers_of(self.head.state):
+        peeked = self._envelopes.peek(message.proposal)
+        if self.round is None or peeked.signer not in peers_of(self.head.state):
             return
+        opened = self._envelopes.verify(peeked).of(Proposal)
         if self._is_due(sender, opened, message, now):
             self.round.on_proposed(sender, message, opened, now)
 
@@ -213,17 +214,18 @@ class Run:
         """Somebody wants to become a member. What k members list has room here, or this node could never propose."""
         if join.record.run != self.head.run:
             return
-        is_promised = self.round is not None and self.round.collection.is_promised(join)
-        if len(self.notices) >= MAX_NOTICES and not is_promised:
-            return
-        if any(notice.signer == join.signer for notice in self.notices.values()) and not is_promised:
-            return  # the first is as good, until it is too old
+        is_second = any(notice.signer == join.signer for notice in self.notices.values())
+        if (is_second or len(self.notices) >= MAX_NOTICES) and not self._is_promised(join.hash):
+            return  # of one signer the first is as good, until it is too old
         if admits(self.head.spec, self.head.state, join.signer, join.record, round=self.head.round + 1):
             self.notices[join.hash] = join
             self.addresses[join.signer] = join.record.addresses
             self._out.append(fx.Broadcast(Records(self.head.run, (join.raw,))))
             if self.round is not None:
                 self.round.on_notice(now)
+
+    def _is_promised(self, notice: Hash) -> bool:
+        return self.round is not None and notice in self.round.collection.promised.notices
 
     def _on_connected(self, peer: PeerId, now: float) -> None:
         self.connected.add(peer)

@@ -159,7 +159,7 @@ class NotBegun(Message, frozen=True, tag="not-begun"):
 class Nothing(Message, frozen=True, tag="nothing"):
     """Not held here; a hint where to ask; or, after Introduce, thanks."""
 
-    reason: str = ""
+    reason: Annotated[str, Meta(max_length=200)] = ""
 
 
 SyncAnswer = Spec | Head | Chain | Votes | NotBegun | Nothing

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Driver"]
 
-INBOX = 1024
-"""Events waiting; whoever sends one more waits, so that a flood from one peer slows that peer's stream down."""
+INBOX = 64
+"""Events waiting. Whoever sends one more waits in line, each stream with one event: so every peer has its share of
+this node's attention, and one that floods slows itself down."""
 
 BATCH = 128
 """Events handled before their effects are performed: one write to the journal serves them all."""

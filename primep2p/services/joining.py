@@ -1,6 +1,6 @@
 """Becoming a member: find the run's spec, get a head that can be trusted, ask to be let in until a checkpoint does."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import trio
@@ -56,44 +56,43 @@ async def find_spec(run: RunId, at: Seekers) -> tuple[Opened[RunSpec], list[Peer
 
     Raises Unavailable where nobody has it, CallError where this version cannot take part.
     """
-    holders: list[PeerId] = []
-    found: Opened[RunSpec] | None = None
-    async for peer in _reachable(run, at):
-        try:
-            answer = await at.sync.ask(peer, AskSpec(run), Spec)
-            spec = at.envelopes.open(RunSpec, answer.spec)
-        except (Unavailable, PeerError):
-            continue
-        if spec.hash == run and spec.signer == spec.record.creator:
-            found = spec
-            holders.append(peer)
-    if found is None:
+    holders = await _holders(run, at, at.host.connected) or await _holders(run, at, await _providers(run, at))
+    if not holders:
         raise Unavailable(
             f"nobody that this node can reach knows the run {run.hex()}",
             hint="check the id, and that p2p.bootstrap in node.toml names a node that is in the run",
         )
-    if found.record.protocol > PROTOCOL_VERSION or found.record.kernels > KERNELS_VERSION:
+    spec = next(iter(holders.values()))
+    if spec.record.protocol > PROTOCOL_VERSION or spec.record.kernels > KERNELS_VERSION:
         raise CallError("the run needs a newer version of primep2p than this one", hint="upgrade primep2p")
-    return found, holders
+    return spec, sorted(holders)
 
 
-async def _reachable(run: RunId, at: Seekers) -> AsyncIterator[PeerId]:
-    """Connected peers, then providers of the run that were not."""
-    tried = set(at.host.connected)
-    for peer in sorted(tried):
-        yield peer
-    try:
-        providers = await at.host.directory.providers(run_key(run))
-    except Unavailable:
-        return
-    for peer in providers:
-        if peer in tried:
-            continue
+async def _holders(run: RunId, at: Seekers, peers: Iterable[PeerId]) -> dict[PeerId, Opened[RunSpec]]:
+    """Those of `peers` that have the spec, all asked at once: one that is silent costs its own time only."""
+    found: dict[PeerId, Opened[RunSpec]] = {}
+
+    async def ask(peer: PeerId) -> None:
         try:
             await at.host.connect(peer)
-        except Unavailable:
-            continue
-        yield peer
+            answer = await at.sync.ask(peer, AskSpec(run), Spec)
+            spec = at.envelopes.open(RunSpec, answer.spec)
+        except (Unavailable, PeerError):
+            return
+        if spec.hash == run and spec.signer == spec.record.creator:
+            found[peer] = spec
+
+    async with trio.open_nursery() as nursery:
+        for peer in peers:
+            nursery.start_soon(ask, peer)
+    return found
+
+
+async def _providers(run: RunId, at: Seekers) -> tuple[PeerId, ...]:
+    try:
+        return await at.host.directory.providers(run_key(run))
+    except Unavailable:
+        return ()
 
 
 async def learn_head(
@@ -163,20 +162,26 @@ async def _proved(spec: Opened[RunSpec], peer: PeerId, at: Seekers) -> tuple[Hea
 
 
 async def _confirmed(head: Head, at: Seekers) -> bool:
-    """Whether k members of the roster, or all of a smaller one, are at this head or at most a few rounds around it."""
+    """Whether k members of the roster, or all others of a smaller one, have this header in their chain."""
     members = peers_of(head.state) - {at.envelopes.peer_id}
-    confirmed = 0
-    for peer in sorted(members):
+    confirmed: set[PeerId] = set()
+
+    async def ask(peer: PeerId) -> None:
         try:
-            if peer not in at.host.connected:
-                await at.host.connect(peer)
+            await at.host.connect(peer)
             answer = await at.sync.ask(peer, AskChain(head.run, head.round), Chain)
-            confirmed += any(header_hash(checkpoint.header) == head.hash for checkpoint in answer.checkpoints[:1])
         except (Unavailable, PeerError):
-            continue
-        if confirmed >= min(head.committee.k, len(members)):
-            return True
-    return not members
+            return
+        if any(header_hash(checkpoint.header) == head.hash for checkpoint in answer.checkpoints[:1]):
+            confirmed.add(peer)
+        if len(confirmed) >= enough:
+            nursery.cancel_scope.cancel()
+
+    enough = min(head.committee.k, len(members))
+    async with trio.open_nursery() as nursery:
+        for peer in members:
+            nursery.start_soon(ask, peer)
+    return len(confirmed) >= enough
 
 
 async def seek_membership(service: RunService, seams: Seams, kernels: Hash) -> None:

@@ -4,7 +4,6 @@ Messages go out in order and in batches; what cannot be sent now is dropped, sin
 members are sought again when they are lost.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -34,6 +33,12 @@ OUTBOX = 256
 
 BATCH = 32
 MAX_ADDRESSES = 16
+
+MAX_KNOWN = 1024
+"""Peers whose addresses are kept in mind: far more than there are members, and an end to what joins can fill."""
+
+MAX_CONVERSATIONS = 4
+"""Streams that one peer may have open here: one, and those that it lost and this node does not know of yet."""
 SEND_S = 20.0
 """No batch of small messages takes so long over a link that is any good; a stuck stream is opened anew."""
 
@@ -54,7 +59,7 @@ class Overlay:
         self._host = host
         self._blame = blame
         self._remember = remember
-        self._conversations: dict[PeerId, set[Stream]] = defaultdict(set)
+        self._conversations: dict[PeerId, set[Stream]] = {}
         self._inboxes: dict[RunId, Inbox] = {}
         self._outboxes: dict[PeerId, trio.MemorySendChannel[bytes]] = {}
         self._wanted: dict[RunId, frozenset[PeerId]] = {}
@@ -79,11 +84,11 @@ class Overlay:
 
     # ---- verbs
 
-    def attach(self, run: RunId, inbox: Inbox) -> None:
-        """Events of `run` go to `inbox` from now on. Whoever is connected already is told about first."""
+    async def attach(self, run: RunId, inbox: Inbox) -> None:
+        """Events of `run` go to `inbox` from now on, and who is connected already."""
         self._inboxes[run] = inbox
         for peer in self._host.connected:
-            inbox.send_nowait(Connected(peer))
+            await inbox.send(Connected(peer))
 
     def send(self, peers: Iterable[PeerId], message: OverlayMessage) -> None:
         """To each peer that is connected; never waits."""
@@ -110,16 +115,19 @@ class Overlay:
     def know(self, addresses: Mapping[PeerId, tuple[str, ...]]) -> None:
         """Where peers were heard of, newest first, for when they are wanted."""
         for peer, heard in addresses.items():
-            before = self._known.get(peer, ())
+            before = self._known.pop(peer, ())
             now = tuple(dict.fromkeys((*heard, *before)))[:MAX_ADDRESSES]
-            if now != before:
-                self._known[peer] = now
+            self._known[peer] = now
+            if now != before and self._is_wanted(peer):
                 self._remember(peer, now)
+        while len(self._known) > MAX_KNOWN:
+            del self._known[next(iter(self._known))]
 
-    async def end_conversation(self, peer: PeerId) -> None:
-        """What `peer` is sending is of no use: its streams are reset. It may open others."""
-        for stream in list(self._conversations.get(peer, ())):
-            await stream.reset()
+    def end_conversation(self, peer: PeerId) -> None:
+        """What `peer` is sending is of no use: its streams are reset, soon. It may open others."""
+        for stream in self._conversations.pop(peer, ()):
+            if self._nursery is not None:
+                self._nursery.start_soon(stream.reset)
 
     def addresses_of(self, peer: PeerId) -> tuple[str, ...]:
         """Where a peer was heard of."""
@@ -129,7 +137,11 @@ class Overlay:
 
     async def _listen(self, stream: Stream) -> None:
         frames = Frames(stream, MAX_FRAME_BYTES)
-        self._conversations[stream.peer].add(stream)
+        mine = self._conversations.setdefault(stream.peer, set())
+        if len(mine) >= MAX_CONVERSATIONS:
+            await stream.reset()
+            return
+        mine.add(stream)
         try:
             while (payload := await frames.receive()) is not None:
                 message: OverlayMessage = decode(OverlayMessage, payload, limit=MAX_FRAME_BYTES)  # type: ignore[arg-type]
@@ -142,8 +154,8 @@ class Overlay:
         except (Unavailable, trio.BrokenResourceError, trio.ClosedResourceError):
             return
         finally:
-            self._conversations[stream.peer].discard(stream)
-            if not self._conversations[stream.peer]:
+            mine.discard(stream)
+            if not mine and self._conversations.get(stream.peer) is mine:
                 del self._conversations[stream.peer]
 
     async def _tell(self, event: Event) -> None:
@@ -202,7 +214,7 @@ class Overlay:
         """For as long as a run wants it."""
         retry_s = FIRST_RETRY_S
         try:
-            while any(peer in wanted for wanted in self._wanted.values()):
+            while self._is_wanted(peer):
                 if peer in self._host.connected:
                     retry_s = FIRST_RETRY_S
                     await self._lost.setdefault(peer, trio.Event()).wait()
@@ -217,6 +229,9 @@ class Overlay:
                     await self._look_up(peer)
         finally:
             self._sought.discard(peer)
+
+    def _is_wanted(self, peer: PeerId) -> bool:
+        return any(peer in wanted for wanted in self._wanted.values())
 
     async def _look_up(self, peer: PeerId) -> None:
         try:

@@ -12,11 +12,11 @@ from primep2p.core.genesis import Gathering
 from primep2p.core.roster import peers_of
 from primep2p.core.runs import Run
 from primep2p.core.waking import Waking
-from primep2p.model.errors import PeerError, PrimeError, StoreError, Unavailable
+from primep2p.model.errors import PeerError, StoreError, Unavailable
 from primep2p.model.ids import PeerId, RunId
 from primep2p.model.journal import JournalEntry
 from primep2p.model.messages import AskChain, AskVotes, Certified, Chain, OverlayMessage, Records, Votes
-from primep2p.model.records import Join, RunSpec
+from primep2p.model.records import Evidence, Join, RunSpec
 from primep2p.model.views import Accused, PluginFailed, RoundCertified, RunFinished, StepChanged
 from primep2p.services.driver import Driver
 from primep2p.services.seams import Seams, TrainingVerbs
@@ -58,6 +58,8 @@ class RunService:
         self.rounds: list[RoundCertified] = []
         self.step = StepChanged(run=row.run.hex(), round=0, view=0, step="gathering")
         self.progress_at = 0.0
+        """When the round last moved on this node, in trio's time."""
+        self._certified_at = 0.0
         self.plugin_error = ""
         self._seams = seams
         self._training = make_training(self._report)
@@ -65,6 +67,8 @@ class RunService:
         self._driver = Driver(self._handle, self._perform)
         self._nursery: trio.Nursery | None = None
         self._head_changed = trio.Event()
+        self._accused: set[tuple[PeerId, str]] = set()
+        self._round_scopes: set[trio.CancelScope] = set()
         self._work = Work(row.run, spec.record, seams, self._training, self._driver.inbox.send, self._own_nursery)
 
     # ---- life
@@ -73,12 +77,12 @@ class RunService:
         """Until cancelled. Raises StoreError where the disk fails."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            self.progress_at = trio.current_time()
+            self.progress_at = self._certified_at = trio.current_time()
             await nursery.start(self._training.run)
-            await nursery.start(self._driver.run, await self._wake())
             await nursery.start(self._listen)
+            await nursery.start(self._driver.run, await self._wake())
             nursery.start_soon(self._provide)
-            self._seams.overlay.attach(self.run_id, self._driver.inbox)
+            await self._seams.overlay.attach(self.run_id, self._driver.inbox)
             task_status.started()
 
     def _own_nursery(self) -> trio.Nursery:
@@ -113,13 +117,21 @@ class RunService:
         await self._head_changed.wait()
 
     async def _wake(self) -> list[fx.Effect]:
-        """From the store to a machine."""
+        """From the store to a machine. Raises StoreError where what is stored makes no sense."""
+        try:
+            return await self._machine_from_store()
+        except PeerError as error:
+            raise StoreError(
+                f"what is stored of run {self.run_id.hex()} is damaged: {error.sentence}",
+                hint="restore the home from a backup, or start with a new one",
+            ) from error
+
+    async def _machine_from_store(self) -> list[fx.Effect]:
         stored = await trio.to_thread.run_sync(self._seams.runs.head, self.run_id)
         if stored is None:
-            entries = await self._journal_of(0)
             gathering = Gathering(self.spec, self._own_join(), self._seams.envelopes)
             self.machine = gathering
-            return gathering.begin(entries)
+            return gathering.begin(await self._journal_of(0))
         head = trusted_head(self.spec, stored[1].checkpoint, stored[1].state, self._seams.envelopes.open_any)
         entries = await self._journal_of(head.round + 1)
         self.machine = Waking(head, entries, self._seams.envelopes.peer_id)
@@ -136,13 +148,7 @@ class RunService:
 
     async def _journal_of(self, round: int) -> list[JournalEntry]:
         raws = await trio.to_thread.run_sync(self._seams.runs.entries, self.run_id, round)
-        try:
-            return [decode(JournalEntry, raw) for raw in raws]  # type: ignore[arg-type]
-        except PeerError as error:
-            raise StoreError(
-                f"the journal of run {self.run_id.hex()}, round {round}, is damaged",
-                hint="restore the home from a backup, or start with a new one",
-            ) from error
+        return [decode(JournalEntry, raw) for raw in raws]  # type: ignore[arg-type]
 
     # ---- events
 
@@ -221,11 +227,11 @@ class RunService:
             case fx.StartTimer(timer, after_s):
                 self._driver.start_timer(timer, after_s)
             case fx.Obtain():
-                self._spawn(self._work.obtain, effect)
+                self._spawn(self._while_round_lasts, self._work.obtain, effect)
             case fx.HoldParams():
                 self._spawn(self._hold_params, effect)
             case fx.Aggregate():
-                self._spawn(self._work.aggregate, effect)
+                self._spawn(self._while_round_lasts, self._work.aggregate, effect)
             case fx.Train(round, params):
                 self._spawn(self._work.train, round, params)
             case fx.CatchUp(peer, first):
@@ -233,20 +239,34 @@ class RunService:
             case fx.AskRecords(member):
                 self._spawn(self._ask_records, member)
             case fx.Accuse(peer, reason, evidence):
-                raw = encode(evidence) if evidence is not None else None
-                await trio.to_thread.run_sync(self._accuse, peer, reason, raw)
-                seams.tell(Accused(run=self.run_id.hex(), peer=peer, reason=reason))
-                await seams.overlay.end_conversation(peer)
+                await self._accuse(peer, reason, evidence)
             case fx.Stepped(round, view, step):
                 self._stepped(round, view, step)
             case fx.Finished(round):
                 self._finished(round)
 
-    def _accuse(self, peer: PeerId, reason: str, raw: bytes | None) -> None:
-        self._seams.runs.accuse(peer, reason, raw, run=self.run_id)
+    async def _accuse(self, peer: PeerId, reason: str, evidence: Evidence | None = None) -> None:
+        """Count it, and end what the peer is saying; the owner hears of the first of a kind in each round, since a peer
+        can cause any number."""
+        if evidence is not None:
+            raw = encode(evidence)
+            await trio.to_thread.run_sync(lambda: self._seams.runs.accuse(peer, reason, raw, run=self.run_id))
+        else:
+            self._seams.book.accuse(peer, reason, self.run_id)
+        self._seams.overlay.end_conversation(peer)
+        if (peer, reason) not in self._accused:
+            self._accused.add((peer, reason))
+            self._seams.tell(Accused(run=self.run_id.hex(), peer=peer, reason=reason))
 
     def _spawn(self, task: Callable[..., Awaitable[None]], *arguments: object) -> None:
         self._own_nursery().start_soon(task, *arguments)
+
+    async def _while_round_lasts(self, task: Callable[..., Awaitable[None]], effect: fx.Effect) -> None:
+        """What nobody needs once the round is certified ends with it."""
+        with trio.CancelScope() as scope:
+            self._round_scopes.add(scope)
+            await task(effect)
+        self._round_scopes.discard(scope)
 
     def _audience(self) -> frozenset[PeerId]:
         match self.machine:
@@ -291,10 +311,13 @@ class RunService:
         stored = StoredCheckpoint(head.checkpoint, encode(head.state))
         await trio.to_thread.run_sync(seams.runs.commit, self.run_id, head.round, stored)
         self._driver.forget_timers()
+        for scope in self._round_scopes:
+            scope.cancel()
+        self._accused.clear()
         now = trio.current_time()
-        certified = self._certified(effect, now - self.progress_at)
+        certified = self._certified(effect, now - self._certified_at)
         self.rounds = [*self.rounds[1 - KEPT_ROUNDS :], certified]
-        self.progress_at = now
+        self.progress_at = self._certified_at = now
         seams.tell(certified)
         self._want_members(head)
         changed, self._head_changed = self._head_changed, trio.Event()
@@ -328,6 +351,7 @@ class RunService:
         stepped = StepChanged(run=self.run_id.hex(), round=round, view=view, step=step)
         if stepped != self.step:
             self.step = stepped
+            self.progress_at = trio.current_time()
             self._seams.tell(stepped)
 
     def _finished(self, round: int) -> None:
@@ -344,7 +368,7 @@ class RunService:
         """By gossip, to members and to those who would be."""
         try:
             await self._seams.host.publish(self.topic, encode(message))
-        except PrimeError:
+        except Unavailable:
             return  # nothing relies on one message
 
     async def _listen(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
@@ -354,7 +378,7 @@ class RunService:
                 try:
                     inner: OverlayMessage = decode(OverlayMessage, message.payload)  # type: ignore[arg-type]
                 except PeerError as error:
-                    await trio.to_thread.run_sync(self._accuse, message.origin, error.sentence, None)
+                    await self._accuse(message.origin, error.sentence)
                     continue
                 if isinstance(inner, Certified | Records):
                     await self._driver.inbox.send(fx.Received(message.origin, inner))

@@ -11,6 +11,7 @@ from primep2p.model.ids import Cid, PeerId
 from primep2p.model.views import AnyEvent
 from primep2p.net.host import Host
 from primep2p.plugin.process import Trained
+from primep2p.services.book import Book
 from primep2p.services.members import Overlay
 from primep2p.services.sync import Sync
 from primep2p.store.seam import BlobStore, RunStore
@@ -46,6 +47,7 @@ class Seams:
     blobs: BlobStore
     runs: RunStore
     overlay: Overlay
+    book: Book
     sync: Sync
     transfer: Transfers
     tell: Callable[[AnyEvent], None]

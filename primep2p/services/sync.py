@@ -21,7 +21,8 @@ ASK_S = 10.0
 
 MAX_QUESTION_BYTES = 64 * 1024
 MAX_AT_ONCE = 64
-"""Questions answered at once, for all peers; one more is refused."""
+MAX_OF_ONE = 4
+"""Questions answered at once, for all peers and for one; one more is refused."""
 
 A = TypeVar("A")
 
@@ -35,7 +36,7 @@ class Sync:
         self._host = host
         self._answer = answer
         self._blame = blame
-        self._at_once = 0
+        self._at_once: dict[PeerId, int] = {}
         host.handle(PROTOCOL, self._serve)
 
     async def ask(self, peer: PeerId, question: SyncQuestion, want: type[A]) -> A:
@@ -67,22 +68,25 @@ class Sync:
         return answer
 
     async def _serve(self, stream: Stream) -> None:
-        if self._at_once >= MAX_AT_ONCE:
+        peer = stream.peer
+        if self._at_once.get(peer, 0) >= MAX_OF_ONE or sum(self._at_once.values()) >= MAX_AT_ONCE:
             await stream.reset()
             return
-        self._at_once += 1
+        self._at_once[peer] = self._at_once.get(peer, 0) + 1
         try:
             with trio.move_on_after(ASK_S):
-                frames = Frames(stream, MAX_RECORD_BYTES)
-                payload = await frames.receive()
+                payload = await Frames(stream, MAX_QUESTION_BYTES).receive()
                 if payload is None:
                     return
                 question: SyncQuestion = decode(SyncQuestion, payload, limit=MAX_QUESTION_BYTES)  # type: ignore[arg-type]
-                await frames.send(encode(await self._answer(stream.peer, question)))
+                answer = await self._answer(peer, question)
+                await Frames(stream, MAX_RECORD_BYTES).send(encode(answer))
         except PeerError as error:
-            self._blame(stream.peer, error.sentence)
+            self._blame(peer, error.sentence)
             await stream.reset()
         except Unavailable:
             return
         finally:
-            self._at_once -= 1
+            self._at_once[peer] -= 1
+            if not self._at_once[peer]:
+                del self._at_once[peer]
