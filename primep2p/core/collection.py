@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 
-import msgspec
-
 from primep2p.core import effects as fx
 from primep2p.core.chain import Head
 from primep2p.core.checkpoints import Derivation, OpenedBundle, Promised, bundle_of, derive, named_by_k
@@ -105,11 +103,6 @@ class Collection:
     def promised(self) -> Promised:
         """What a bundle of the lists that are here would have to carry."""
         return named_by_k((entry.record for entry in self.lists.values()), self._head.committee.k)
-
-    def is_promised(self, record: Opened[msgspec.Struct]) -> bool:
-        """Whether a bundle would have to carry this update or notice: then there is room for it."""
-        promised = self.promised
-        return (record.signer, record.hash) in promised.updates or record.hash in promised.notices
 
     def listing(self) -> Collected:
         """This node's list [C1]."""

@@ -244,7 +244,7 @@ class Round:
     def _keep(self, opened: Opened[msgspec.Struct]) -> None:
         match self.records.accept(opened):
             case False:
-                if isinstance(opened.record, Update) and self.collection.is_promised(opened):
+                if (opened.signer, opened.hash) in self.collection.promised.updates:
                     self._out += self.collection.add_update(opened.of(Update))
                 return
             case Evidence() as evidence:

@@ -46,7 +46,7 @@ class Waking:
                 return [fx.AskRecords(peer)]
             case fx.Lost(peer) | fx.RecordsUnheard(peer):
                 self._asked.discard(peer)
-            case fx.RecordsHeard(member, items) if member in self._members:
+            case fx.RecordsHeard(member, items) if member in self._members - self._answered:
                 self._answered.add(member)
                 self.foreign += items
             case _:

@@ -394,11 +394,10 @@ def _split_brain(machine: type[Consensus]) -> set[Hash]:
     two.hear(b"", 1, 3, step="precommit")
     three.hear(b"", 1, step="precommit")
     three.hear(A, 2, step="precommit")
+    for member in (two, three):
+        member.expire("precommit")
+        member.told(B, view=1)
     for step in ("prevote", "precommit"):
-        for member, other in ((two, three), (three, two)):
-            if step == "prevote":
-                member.expire("precommit")
-                member.told(B, view=1)
         for member, other in ((two, three), (three, two)):
             for header in other.cast(step, view=1):  # type: ignore[arg-type]
                 member.hear(header, other.me, view=1, step=step)  # type: ignore[arg-type]

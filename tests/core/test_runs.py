@@ -18,8 +18,8 @@ from primep2p.model.records import (
     Collected,
     Header,
     Proposal,
-    RoundPolicy,
     RosterChange,
+    RoundPolicy,
     Update,
     Vote,
 )
@@ -132,8 +132,8 @@ def test_whoever_is_ahead_is_asked_once_a_second() -> None:
     group = group_of()
     machine = Machine(group, group.ranks[3])
     ahead = fx.Received(group.ranks[0].peer_id, Digest(group.run, 9, ()))
-    asked = [machine.handle(ahead) for _ in range(5)]
-    assert sum(asked, []) == [fx.CatchUp(group.ranks[0].peer_id, 1)]
+    asked = [effect for _ in range(5) for effect in machine.handle(ahead)]
+    assert asked == [fx.CatchUp(group.ranks[0].peer_id, 1)]
     machine.now += CATCH_UP_EVERY_S
     assert machine.handle(ahead) == [fx.CatchUp(group.ranks[0].peer_id, 1)]
 

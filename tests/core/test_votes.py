@@ -47,7 +47,10 @@ def test_quorums_are_those_of_the_table(n: int) -> None:
     assert (one.q, one.k, one.survives_silent, one.survives_liars) == TABLE[n]
 
 
-@pytest.mark.parametrize(("threshold", "q"), [("0.0", 3), ("0.5", 3), ("0.500001", 3), ("0.8", 4), ("0.800001", 5), ("1", 5)])  # fmt: skip
+MAJORITIES = [("0.0", 3), ("0.5", 3), ("0.500001", 3), ("0.8", 4), ("0.800001", 5), ("1", 5)]
+
+
+@pytest.mark.parametrize(("threshold", "q"), MAJORITIES)
 def test_a_threshold_is_an_exact_fraction_and_never_less_than_a_majority(threshold: str, q: int) -> None:
     assert committee(5, threshold).q == q
 

@@ -1,0 +1,313 @@
+"""From lists to a header: the exact inclusions against a naive oracle, and every way to bend a bundle."""
+
+from collections.abc import Callable
+from itertools import permutations
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from primep2p.core.checkpoints import derive, header_of, named_by_k, open_bundle
+from primep2p.core.checks import MAX_LISTED_NOTICES
+from primep2p.core.roster import peers_of
+from primep2p.model.errors import PeerError
+from primep2p.model.records import (
+    Admission,
+    Bundle,
+    Collected,
+    Metric,
+    Pipeline,
+    RosterChange,
+    RoundPolicy,
+    Update,
+    UpdateRef,
+    Vote,
+)
+from primep2p.wire.codec import decode, encode
+from primep2p.wire.envelope import Opened
+from tests.core.kit import KERNELS, Group, join_of, member, verified
+
+POLICY = RoundPolicy(first_members=1, min_updates=2, drop_after=2, min_members=2)
+FOUR = Group(4, policy=POLICY)
+
+
+def derived(group: Group, bundle: bytes):  # type: ignore[no-untyped-def]
+    return derive(open_bundle(bundle, group.head, verified), group.head)
+
+
+# ---- what lists name
+
+_REFS = [UpdateRef(f"trainer {t}", bytes([h]) * 32) for t in range(4) for h in range(2)]
+_LISTS = st.lists(st.sets(st.sampled_from(range(len(_REFS)))), min_size=1, max_size=6)
+
+
+@given(chosen=_LISTS, k=st.integers(1, 4))
+def test_named_are_exactly_the_updates_in_k_lists_but_for_trainers_of_whom_two_are(
+    chosen: list[set[int]], k: int
+) -> None:
+    lists = [Collected(bytes(32), 1, tuple(_REFS[i] for i in sorted(some))) for some in chosen]
+    often = {ref for ref in _REFS if sum(ref in entry.updates for entry in lists) >= k}
+    expected = {
+        (ref.trainer, ref.update) for ref in often if [other.trainer for other in often].count(ref.trainer) == 1
+    }
+    assert named_by_k(lists, k).updates == expected
+
+
+@given(chosen=_LISTS, k=st.integers(1, 4), seed=st.randoms())
+def test_the_order_of_lists_does_not_matter(chosen: list[set[int]], k: int, seed) -> None:  # type: ignore[no-untyped-def]
+    lists = [Collected(bytes(32), 1, tuple(_REFS[i] for i in sorted(some))) for some in chosen]
+    shuffled = list(lists)
+    seed.shuffle(shuffled)
+    assert named_by_k(lists, k) == named_by_k(shuffled, k)
+
+
+def test_a_hash_that_one_liar_made_up_censors_nobody() -> None:
+    honest, forged = UpdateRef("t", bytes(32)), UpdateRef("t", b"x" * 32)
+    lists = [Collected(bytes(32), 1, (ref,)) for ref in (honest, honest, forged)]
+    assert named_by_k(lists, 2).updates == {("t", bytes(32))}
+
+
+@given(st.lists(st.sets(st.integers(0, 5)), min_size=1, max_size=5), st.integers(1, 3))
+def test_notices_are_named_like_updates(chosen: list[set[int]], k: int) -> None:
+    lists = [Collected(bytes(32), 1, (), tuple(bytes([n]) * 32 for n in sorted(some))) for some in chosen]
+    expected = {bytes([n]) * 32 for n in range(6) if sum(n in some for some in chosen) >= k}
+    assert named_by_k(lists, k).notices == expected
+
+
+# ---- the exact inclusions, through real bundles
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    holds=st.lists(st.sets(st.integers(0, 3)), min_size=4, max_size=4),
+    listers=st.sampled_from([(0, 1, 2), (0, 1, 3), (0, 2, 3), (1, 2, 3), (0, 1, 2, 3)]),
+)
+def test_inclusions_are_those_of_a_naive_count(holds: list[set[int]], listers: tuple[int, ...]) -> None:
+    updates = [FOUR.update(who) for who in FOUR.members]
+    lists = [FOUR.listing(FOUR.members[i], [updates[t] for t in holds[i]]) for i in listers]
+    result = derived(FOUR, FOUR.bundle(lists, updates))
+    named = [t for t in range(4) if sum(t in holds[i] for i in listers) >= FOUR.head.committee.k]
+    if len(named) < POLICY.min_updates:
+        assert (result.inclusions, result.void) == ((), f"too few updates: {len(named)} of 2")
+    else:
+        assert [i.trainer for i in result.inclusions] == [FOUR.members[t].peer_id for t in named]
+        assert result.void == ""
+
+
+def test_two_proposers_with_the_same_lists_make_the_same_header_byte_for_byte() -> None:
+    updates, lists, _ = FOUR.full()
+    bundles = {FOUR.bundle(list(order), reversed(updates)) for order in permutations(lists)}
+    assert len(bundles) == 1
+    assert len({FOUR.header(bundle) for bundle in bundles}) == 1
+
+
+def test_a_header_of_a_void_round_keeps_the_params_and_says_why() -> None:
+    _, _, bundle = FOUR.full()
+    header = header_of(FOUR.head, derived(FOUR, bundle), None, "the mean is not finite")
+    assert (header.params, header.inclusions, header.metrics) == (FOUR.head.header.params, (), ())
+    assert header.void == "the mean is not finite"
+
+
+# ---- weights
+
+
+def weighed(examples: list[int], *, ratio: float = 10.0, weighting: str = "examples"):  # type: ignore[no-untyped-def]
+    group = Group(len(examples), policy=POLICY, pipeline=Pipeline(weighting=weighting, max_weight_ratio=ratio))  # type: ignore[arg-type]
+    updates = [group.update(who, examples=count) for who, count in zip(group.members, examples, strict=True)]
+    lists = [group.listing(who, updates) for who in group.members]
+    result = derived(group, group.bundle(lists, updates))
+    return [i.weight for i in result.inclusions], [group.members.index(group.by_peer[p]) for p in result.overweight]
+
+
+def test_weights_are_examples_or_one() -> None:
+    assert weighed([10, 20, 30, 40]) == ([10, 20, 30, 40], [])
+    assert weighed([10, 20, 30, 40], weighting="uniform") == ([1, 1, 1, 1], [])
+
+
+def test_one_that_claims_too_much_is_left_out_by_the_median_of_all() -> None:
+    assert weighed([10, 10, 10, 101]) == ([10, 10, 10], [3])
+    assert weighed([10, 10, 10, 100]) == ([10, 10, 10, 100], [])
+    assert weighed([10, 10, 10, 101], weighting="uniform") == ([1, 1, 1], [3])
+
+
+def test_of_two_the_larger_claim_cannot_vouch_for_itself() -> None:
+    assert weighed([10, 2**40, 10, 2**40]) == ([10, 10], [1, 3])  # the lower median
+
+
+# ---- metrics
+
+
+def test_metrics_are_weighted_means_of_those_that_all_report() -> None:
+    group = Group(2, policy=POLICY)
+    one, two = group.members
+    updates = [
+        group.update(one, examples=1, metrics=(Metric("loss", 1.0), Metric("only one", 5.0))),
+        group.update(two, examples=3, metrics=(Metric("accuracy", 0.5), Metric("loss", 2.0))),
+    ]
+    bundle = group.bundle([group.listing(who, updates) for who in group.members], updates)
+    assert derived(group, bundle).metrics == (Metric("loss", 1.75),)
+
+
+def test_a_mean_that_is_not_finite_is_left_out() -> None:
+    group = Group(2, policy=POLICY)
+    updates = [group.update(who, examples=2**40, metrics=(Metric("loss", 1.7e308),)) for who in group.members]
+    bundle = group.bundle([group.listing(who, updates) for who in group.members], updates)
+    assert derived(group, bundle).metrics == ()
+
+
+# ---- who was there, who comes and goes
+
+
+def test_seen_are_those_that_listed_trained_or_voted() -> None:
+    group = Group(4, policy=POLICY)
+    updates = [group.update(who) for who in group.members[:2]]
+    lists = [group.listing(who, updates) for who in group.members[:3]]
+    assert derived(group, group.bundle(lists, updates)).seen == {who.peer_id for who in group.members[:3]}
+    late = group.members[3].seal(Vote(group.run, 0, 0, 5, "precommit", b""))
+    assert derived(group, group.bundle(lists, updates, votes=[late])).seen == peers_of(group.head.state)
+
+
+def test_a_member_that_is_silent_for_so_long_is_dropped_and_one_that_is_heard_is_not() -> None:
+    group = Group(4, policy=POLICY)
+    for round, changes in ((1, ()), (2, (RosterChange(group.members[3].peer_id, "dropped"),))):
+        present = [who for who in group.members if who.peer_id in peers_of(group.head.state)][:3]
+        updates = [group.update(who) for who in present]
+        head = group.go_on(group.bundle([group.listing(who, updates) for who in present], updates))
+        assert (head.round, head.header.changes) == (round, changes)
+
+
+def joining(group: Group, *joins: Opened[msgspec.Struct]):  # type: ignore[no-untyped-def]
+    updates = [group.update(who) for who in group.members]
+    lists = [group.listing(who, updates, joins) for who in group.members]  # type: ignore[arg-type]
+    return derived(group, group.bundle(lists, updates, joins))  # type: ignore[arg-type]
+
+
+def test_a_joiner_that_k_lists_name_becomes_a_member() -> None:
+    result = joining(FOUR, join_of(7, FOUR.run))
+    assert result.changes == (RosterChange(member(7).peer_id, "joined", KERNELS),)
+
+
+def test_two_joins_of_one_peer_make_one_member() -> None:
+    assert len(joining(FOUR, join_of(7, FOUR.run), join_of(7, FOUR.run, address="x")).changes) == 1
+
+
+def test_joins_that_are_from_the_future_of_a_member_or_not_allowed_change_nothing() -> None:
+    assert joining(FOUR, join_of(7, FOUR.run, round=2)).changes == ()
+    assert joining(FOUR, join_of(1, FOUR.run)).changes == ()
+    closed = Group(4, policy=POLICY, admission=Admission("allowlist", tuple(member(i).peer_id for i in (1, 2, 3))))
+    assert joining(closed, join_of(7, closed.run)).changes == ()
+
+
+def test_a_full_roster_lets_in_nobody() -> None:
+    full = Group(16, policy=POLICY)
+    assert joining(full, join_of(20, full.run)).changes == ()
+
+
+# ---- bundles that are not so
+
+
+def rebuilt(group: Group, **parts: Callable[[Bundle], tuple[bytes, ...]]) -> bytes:
+    """The bundle of a full round, with parts exchanged."""
+    bundle = decode(Bundle, group.full()[2])
+    return encode(msgspec.structs.replace(bundle, **{name: part(bundle) for name, part in parts.items()}))
+
+
+def _list(who: int, *refs: tuple[int, str], round: int = 1, notices: tuple[bytes, ...] = ()) -> bytes:
+    """A list of member `who` with these updates, in this order."""
+    named = tuple(UpdateRef(FOUR.members[t].peer_id, FOUR.update(FOUR.members[t], what=what).hash) for t, what in refs)
+    return FOUR.members[who].seal(Collected(FOUR.run, round, named, notices)).raw
+
+
+def _stranger_list() -> bytes:
+    return FOUR.listing(member(9), []).raw
+
+
+def _odd_update(**changes: object) -> bytes:
+    record = FOUR.update(FOUR.members[0]).record
+    return FOUR.members[0].seal(msgspec.structs.replace(record, **changes)).raw
+
+
+def with_update(update: bytes) -> bytes:
+    """A bundle whose lists all name this update of member 0, and no other."""
+    opened = verified(update).of(Update)
+    lists = [FOUR.listing(who, [opened]) for who in FOUR.members]
+    return encode(Bundle(tuple(entry.raw for entry in sorted(lists, key=lambda e: e.signer)), (update,)))
+
+
+ALL = ((0, ""), (1, ""), (2, ""), (3, ""))
+BENT: dict[str, Callable[[], bytes]] = {
+    "too few lists": lambda: rebuilt(FOUR, lists=lambda b: b.lists[:2]),
+    "lists out of order": lambda: rebuilt(FOUR, lists=lambda b: b.lists[::-1]),
+    "a list twice": lambda: rebuilt(FOUR, lists=lambda b: (b.lists[0], *b.lists)),
+    "two lists of one member": lambda: rebuilt(FOUR, lists=lambda b: (_list(0), *b.lists)),
+    "a list from a stranger": lambda: rebuilt(FOUR, lists=lambda b: (*b.lists[:3], _stranger_list())),
+    "a list of another round": lambda: rebuilt(FOUR, lists=lambda b: (*b.lists[:3], _list(3, *ALL, round=2))),
+    "a list that names a trainer twice": lambda: rebuilt(
+        FOUR, lists=lambda b: (*b.lists[:3], _list(3, (0, ""), (0, "")))
+    ),
+    "a list that names a trainer with two hashes": lambda: rebuilt(
+        FOUR, lists=lambda b: (*b.lists[:3], _list(3, (0, ""), (0, "other")))
+    ),
+    "a list that is not sorted": lambda: rebuilt(FOUR, lists=lambda b: (*b.lists[:3], _list(3, (1, ""), (0, "")))),
+    "a list with a notice twice": lambda: rebuilt(
+        FOUR, lists=lambda b: (*b.lists[:3], _list(3, *ALL, notices=(bytes(32), bytes(32))))
+    ),
+    "a list with too many notices": lambda: rebuilt(
+        FOUR,
+        lists=lambda b: (
+            *b.lists[:3],
+            _list(3, *ALL, notices=tuple(n.to_bytes(32, "big") for n in range(MAX_LISTED_NOTICES + 1))),
+        ),
+    ),
+    "an update missing": lambda: rebuilt(FOUR, updates=lambda b: b.updates[1:]),
+    "an update too many": lambda: rebuilt(
+        FOUR, updates=lambda b: (FOUR.update(FOUR.members[0], what="x").raw, *b.updates)
+    ),
+    "updates out of order": lambda: rebuilt(FOUR, updates=lambda b: b.updates[::-1]),
+    "an update exchanged": lambda: rebuilt(
+        FOUR, updates=lambda b: (FOUR.update(FOUR.members[0], what="x").raw, *b.updates[1:])
+    ),
+    "a notice that nobody named": lambda: rebuilt(FOUR, notices=lambda b: (join_of(7, FOUR.run).raw,)),
+    "a vote of a stranger": lambda: rebuilt(
+        FOUR, votes=lambda b: (member(9).seal(Vote(FOUR.run, 0, 0, 0, "precommit", b"")).raw,)
+    ),
+    "a vote of another round": lambda: rebuilt(
+        FOUR, votes=lambda b: (FOUR.vote(FOUR.members[0], b"", step="precommit").raw,)
+    ),
+    "a prevote": lambda: rebuilt(
+        FOUR, votes=lambda b: (FOUR.members[0].seal(Vote(FOUR.run, 0, 0, 0, "prevote", b"")).raw,)
+    ),
+    "an update of another base": lambda: with_update(_odd_update(base=bytes(32))),
+    "an update of another round": lambda: with_update(_odd_update(round=2)),
+    "an update of another run": lambda: with_update(_odd_update(run=bytes(32))),
+    "an update with a metric that is no number": lambda: with_update(
+        _odd_update(metrics=(Metric("loss", float("nan")),))
+    ),
+    "an update whose delta has two names": lambda: with_update(_odd_update(delta="bafkrei" + "b" * 52)),
+    "junk": lambda: b"junk",
+    "junk for a list": lambda: rebuilt(FOUR, lists=lambda b: (*b.lists, b"junk")),
+}
+
+
+@pytest.mark.parametrize("bend", BENT.values(), ids=BENT)
+def test_a_bundle_that_is_bent_is_refused(bend: Callable[[], bytes]) -> None:
+    with pytest.raises(PeerError):
+        open_bundle(bend(), FOUR.head, verified)
+
+
+def test_an_update_that_is_as_it_should_be_is_not_refused_for_being_alone() -> None:
+    assert len(open_bundle(with_update(_odd_update()), FOUR.head, verified).updates) == 1
+
+
+def test_a_bundle_with_any_byte_changed_is_refused_or_says_what_it_said() -> None:
+    bundle = FOUR.full()[2]
+    before = derived(FOUR, bundle)
+    for place in range(0, len(bundle), 37):
+        bent = bytearray(bundle)
+        bent[place] ^= 1
+        try:
+            after = derived(FOUR, bytes(bent))
+        except PeerError:
+            continue
+        assert (after.inclusions, after.seen, after.changes) == (before.inclusions, before.seen, before.changes)

@@ -1,0 +1,71 @@
+"""Before it signs anything, a node that starts hears what others hold of it: no more of them than its rounds need."""
+
+import pytest
+
+from primep2p.core import effects as fx
+from primep2p.core.runs import Run
+from primep2p.core.waking import Waking
+from primep2p.model.records import RoundPolicy
+from tests.core.kit import Group, member
+
+POLICY = RoundPolicy(first_members=1, min_updates=1)
+
+
+def waking(n: int) -> tuple[Group, Waking, list[str]]:
+    group = Group(n, policy=POLICY)
+    me, *others = [who.peer_id for who in group.members]
+    return group, Waking(group.head, [], me), others
+
+
+@pytest.mark.parametrize(("n", "needed"), [(1, 0), (2, 1), (3, 1), (4, 2), (7, 3), (16, 6)])
+def test_it_waits_for_so_many_answers_and_no_more(n: int, needed: int) -> None:
+    _, machine, others = waking(n)
+    for peer in others[:needed]:
+        assert not machine.ready
+        machine.handle(fx.RecordsHeard(peer, ()))
+    assert machine.ready
+
+
+def test_one_member_that_answers_often_is_one_answer() -> None:
+    _, machine, others = waking(4)
+    for _ in range(5):
+        machine.handle(fx.RecordsHeard(others[0], ()))
+    assert not machine.ready
+
+
+def test_a_strangers_answer_counts_for_nothing() -> None:
+    _, machine, _ = waking(4)
+    for stranger in range(20, 30):
+        machine.handle(fx.RecordsHeard(member(stranger).peer_id, (b"junk",)))
+    assert not machine.ready
+    assert machine.foreign == []
+
+
+def test_members_are_asked_once_for_each_connection() -> None:
+    _, machine, others = waking(4)
+    asked = fx.AskRecords(others[0])
+    assert machine.handle(fx.Connected(others[0])) == [asked]
+    assert machine.handle(fx.Connected(others[0])) == []
+    machine.handle(fx.RecordsUnheard(others[0]))
+    assert machine.handle(fx.Connected(others[0])) == [asked]
+    assert machine.handle(fx.Connected(member(20).peer_id)) == []
+
+
+def test_a_member_that_answers_again_and_again_fills_no_memory() -> None:
+    _, machine, others = waking(7)
+    for _ in range(50):
+        machine.handle(fx.Lost(others[0]))
+        machine.handle(fx.Connected(others[0]))
+        machine.handle(fx.RecordsHeard(others[0], (b"junk",) * 10))
+    assert len(machine.foreign) == 10
+
+
+def test_a_liars_junk_neither_stops_nor_mutes_a_node() -> None:
+    group, machine, others = waking(4)
+    machine.handle(fx.RecordsHeard(others[0], (b"junk", group.update(group.members[1]).raw)))
+    machine.handle(fx.RecordsHeard(others[1], ()))
+    assert machine.ready
+    run = Run(machine.head, group.members[0])
+    effects = run.begin(0.0, entries=machine.entries, foreign=machine.foreign)
+    effects += run.handle(fx.Expired(fx.Moment(1, "collect")), 0.0)
+    assert any(isinstance(effect, fx.Journal) for effect in effects)
