@@ -157,8 +157,16 @@ class Consensus:
         self.away = away
         return self._advance()
 
+    def restore_move(self, view: int, header: Hash, prevotes: list[Opened[Vote]], *, locked: bool) -> None:
+        """A move from the journal, with the quorum that proves it."""
+        self.valid = (view, header)
+        if locked:
+            self.locked = (view, header)
+        for vote in prevotes:
+            self.tally.add(vote)
+
     def resume(self, view: int, step: Phase) -> None:
-        """Back to where the journal says this node was."""
+        """Back to where the journal says this node was; after the moves."""
         self.view, self.step = view, step
 
     def is_far(self, view: int) -> bool:

@@ -62,6 +62,7 @@ class Round:
         self._lists_due = False
         self._turn: Propose | None = None
         self._draft: Draft | None = None
+        self._decided: tuple[int, Hash] | None = None
         self._timers: set[str] = set()
         self._quiet = False
 
@@ -293,6 +294,7 @@ class Round:
             self._wait_for_lists()
         self._try_propose()
         self._judge()
+        self._certify()
 
     def _collect(self) -> None:
         if not self.collection.is_enough:
@@ -439,7 +441,7 @@ class Round:
             case Entered():
                 self._enter()
             case Decide(view, header):
-                self._decide(view, header)
+                self._decided = (view, header)
 
     def _vote(self, vote: Vote) -> None:
         self._report()
@@ -459,10 +461,12 @@ class Round:
         entry = Moved(view, locked, candidate.raw, candidate.bundle_raw, prevotes)
         self._out.append(fx.Journal(self.round, entry))
 
-    def _decide(self, view: int, header: Hash) -> None:
-        """The certificate is there; the header may still have to come."""
+    def _certify(self) -> None:
+        """The votes are there; the header may still have to come."""
+        if self._decided is None or self.decision is not None:
+            return
+        view, header = self._decided
         if header not in self.candidates:
-            self.consensus.decided = False
             return
         votes = self.consensus.tally.quorum(view, "precommit", header)
         certificate = Certificate(self.head.run, self.round, header, votes)
@@ -485,15 +489,10 @@ class Round:
 
     def _restore_moved(self, entry: Moved) -> None:
         self._restore_candidate(entry.header, entry.bundle)
-        moved = (entry.view, header_hash(entry.header))
-        self.consensus.valid = moved
-        if entry.locked:
-            self.consensus.locked = moved
-        for raw in entry.prevotes:
-            opened = self.records.open(raw)
-            self.records.accept(opened)
-            if isinstance(opened.record, Vote):
-                self.consensus.tally.add(opened.of(Vote))
+        prevotes = [self.records.open(raw).of(Vote) for raw in entry.prevotes]
+        for prevote in prevotes:
+            self.records.accept(prevote)
+        self.consensus.restore_move(entry.view, header_hash(entry.header), prevotes, locked=entry.locked)
 
     def _restore_step(self, own: list[msgspec.Struct]) -> None:
         """The furthest view and step that this node signed in."""
