@@ -21,6 +21,9 @@ _MAX_REASON = 200
 _MAX_ACCUSATIONS = 10_000
 """Rows of accusations; the oldest go first. Peer ids cost nothing, so their number must not be up to peers."""
 
+_MAX_ADDRESSES = 1000
+"""Peers whose addresses are remembered: peer ids cost nothing."""
+
 _MAX_EVIDENCE = 16
 """Records of evidence kept against one peer in one run: one convicts."""
 
@@ -121,6 +124,9 @@ class SqliteRuns:
         """Where a member was last heard of: a hint for the next start."""
         with self._database.write(durable=False) as connection:
             connection.execute("INSERT OR REPLACE INTO addresses VALUES (?, ?)", (peer, "\n".join(addresses)))
+            connection.execute(
+                "DELETE FROM addresses WHERE rowid <= (SELECT max(rowid) FROM addresses) - ?", (_MAX_ADDRESSES,)
+            )
 
     def addresses(self) -> dict[PeerId, tuple[str, ...]]:
         """All that is remembered of members' addresses."""
