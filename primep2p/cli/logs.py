@@ -10,6 +10,7 @@ import structlog
 from structlog.typing import Processor
 
 from primep2p.model.errors import StoreError
+from primep2p.model.text import printable
 
 __all__ = ["configure_logs"]
 
@@ -63,13 +64,13 @@ def _console() -> logging.Handler:
     renderer = structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback, pad_event_to=0
     )
-    handler.setFormatter(_formatter([_without_logger, renderer]))
+    handler.setFormatter(_formatter([_for_people, renderer]))
     return handler
 
 
-def _without_logger(logger: Any, method: str, event: Any) -> Any:
+def _for_people(logger: Any, method: str, event: Any) -> Any:
     event.pop("logger", None)
-    return event
+    return {key: printable(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
 def _formatter(last: list[Processor]) -> logging.Formatter:

@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
+from primep2p.model.text import printable
+
 __all__ = ["follow", "readable", "tail"]
 
 POLL_S = 0.2
@@ -37,16 +39,16 @@ def follow(path: Path, lines: int) -> Iterator[str]:
 
 
 def readable(line: str) -> str:
-    """A line of the log for people; what is no such line stays as it is."""
+    """A line of the log for people, without what would drive a terminal; with its traceback, it is several."""
     try:
         fields = json.loads(line)
         head = f"{fields.pop('timestamp')[:19].replace('T', ' ')} {fields.pop('level'):7} {fields.pop('event')}"
     except (ValueError, KeyError, TypeError, AttributeError):
-        return line
+        return printable(line)
     fields.pop("logger", None)
     traceback = fields.pop("exception", "")
     rest = "".join(f" {key}={value}" for key, value in fields.items())
-    return head + rest + (f"\n{traceback}" if traceback else "")
+    return "\n".join(map(printable, [head + rest, *traceback.splitlines()]))
 
 
 def _rotated(path: Path, descriptor: int) -> bool:

@@ -14,6 +14,7 @@ from primep2p.cli.exits import USAGE, exit_code
 from primep2p.cli.render import print_json, show_peers
 from primep2p.control.calls import PeersList
 from primep2p.model.errors import PluginError, PrimeError
+from primep2p.model.text import printable
 
 __all__ = ["app", "main"]
 
@@ -79,7 +80,7 @@ def print_error(error: PrimeError) -> None:
         lines += [f"  | {line}" for line in error.stderr.splitlines()]
     lines += [f"  {error.hint}"] if error.hint else []
     try:
-        print("\n".join(lines), file=sys.stderr, flush=True)
+        print("\n".join(map(printable, lines)), file=sys.stderr, flush=True)
     except OSError:  # stderr is a file on the disk that is full: the exit code must say it alone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 

@@ -1,12 +1,17 @@
-"""Answers and events for people: tables, and one line of JSON for everybody else."""
+"""Answers and events for people: tables, and one line of JSON for everybody else.
 
+Names, reasons and metrics are words of peers: all that is printed here goes through `printable`.
+"""
+
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from primep2p.model.text import printable
 from primep2p.model.views import (
     Accused,
     AnyEvent,
@@ -45,74 +50,76 @@ SHORT = 12
 
 def print_json(answer: object) -> None:
     """One line, at once: a pipe may be waiting for it."""
-    sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
+    line = msgspec.json.encode(answer).decode()
+    # JSON itself escapes the older control characters, and not these, which drive terminals too.
+    sys.stdout.write(re.sub(r"[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", line) + "\n")
     sys.stdout.flush()
 
 
 def show_status(status: NodeStatus) -> None:
     """The daemon at a glance."""
-    print(f"peer      {status.peer_id}")
-    print(f"daemon    {status.version}, pid {status.pid}, up {duration(status.uptime_s)}, {_mib(status.rss_bytes)}")
-    print(f"network   {status.network}")
-    print(f"home      {status.home}")
+    _print(f"peer      {status.peer_id}")
+    _print(f"daemon    {status.version}, pid {status.pid}, up {duration(status.uptime_s)}, {_mib(status.rss_bytes)}")
+    _print(f"network   {status.network}")
+    _print(f"home      {status.home}")
     for index, address in enumerate(status.addresses):
-        print(f"{'' if index else 'listens':10}{address}")
-    print(f"peers     {len(status.connected)} connected")
+        _print(f"{'' if index else 'listens':10}{address}")
+    _print(f"peers     {len(status.connected)} connected")
     if status.runs:
-        print()
+        _print()
         show_runs(status.runs)
 
 
 def show_runs(runs: list[RunSummary]) -> None:
     """A run a row."""
     if not runs:
-        print("no runs yet; start one with: primep2p run create run.toml")
+        _print("no runs yet; start one with: primep2p run create run.toml")
         return
     table = _table("run", "name", "phase", ">round", ">members", ">connected", "head")
     for run in runs:
         row = (run.run[:SHORT], run.name, run.phase, run.round, run.members, run.connected, run.head[:SHORT] or "-")
-        table.add_row(*map(str, row))
-    _print(table)
+        table.add_row(*_cells(row))
+    _print_table(table)
 
 
 def show_created(run: RunSummary, first_members: int) -> None:
     """The new run, and how others come in."""
-    print(f"run {run.run}")
-    print(f"training begins when {first_members} members are here; others join with:")
-    print(f"  primep2p run join {run.run}")
+    _print(f"run {run.run}")
+    _print(f"training begins when {first_members} members are here; others join with:")
+    _print(f"  primep2p run join {run.run}")
 
 
 def show_joined(run: RunSummary) -> None:
     """The run that this node is in now."""
-    print(f"joined {run.name} ({run.run[:SHORT]}): {run.phase}, round {run.round}, {run.members} members")
+    _print(f"joined {run.name} ({run.run[:SHORT]}): {run.phase}, round {run.round}, {run.members} members")
 
 
 def show_run(run: RunDetail) -> None:
     """A run in full."""
-    print(f"run       {run.run}")
-    print(f"name      {run.name}, trainer {run.trainer}, {run.phase}")
-    print(f"round     {run.round}, view {run.view}, {run.step or 'no step'} for {duration(run.waiting_s)}")
-    print(f"head      {run.head or '-'} of round {run.head_round}")
-    print(f"params    {run.params or '-'}")
-    print(f"pin       {run.pin or '-'}")
+    _print(f"run       {run.run}")
+    _print(f"name      {run.name}, trainer {run.trainer}, {run.phase}")
+    _print(f"round     {run.round}, view {run.view}, {run.step or 'no step'} for {duration(run.waiting_s)}")
+    _print(f"head      {run.head or '-'} of round {run.head_round}")
+    _print(f"params    {run.params or '-'}")
+    _print(f"pin       {run.pin or '-'}")
     silent, liars = run.survives_silent, run.survives_liars
-    print(f"quorum    {run.quorum} of {len(run.members)}: survives {silent} silent members, {liars} liars")
+    _print(f"quorum    {run.quorum} of {len(run.members)}: survives {silent} silent members, {liars} liars")
     if awaited := [member.peer for member in run.members if member.awaited]:
-        print(f"waits for {', '.join(awaited)}")
-    if run.plugin_error:
-        print(f"trainer   {run.plugin_error}")
+        _print(f"waits for {', '.join(awaited)}")
+    for index, line in enumerate(run.plugin_error.splitlines()):
+        _print(f"{'' if index else 'trainer':10}{line}")
     for accusation in run.accusations:
-        print(f"accused   {accusation}")
+        _print(f"accused   {accusation}")
     if run.evidence:
-        print(f"evidence  {run.evidence} kept")
-    print()
+        _print(f"evidence  {run.evidence} kept")
+    _print()
     members = _table("member", ">since", ">missed", "connected", "awaited")
     for member in run.members:
         row = (member.peer, member.since, member.missed, _yes(member.connected), _yes(member.awaited))
-        members.add_row(*map(str, row))
-    _print(members)
+        members.add_row(*_cells(row))
+    _print_table(members)
     if run.rounds:
-        print()
+        _print()
         rounds = RoundTable()
         for certified in run.rounds:
             rounds.add(certified)
@@ -121,13 +128,14 @@ def show_run(run: RunDetail) -> None:
 def show_peers(peers: list[PeerView]) -> None:
     """A peer a row."""
     if not peers:
-        print("no peers yet; p2p.bootstrap in node.toml names some to meet")
+        _print("no peers yet; p2p.bootstrap in node.toml names some to meet")
         return
     table = _table("peer", "connected", "runs", "accused of")
     for peer in peers:
         runs = ", ".join(run[:SHORT] for run in peer.runs)
-        table.add_row(peer.peer, _yes(peer.connected), runs or "-", "; ".join(peer.faults) or "-")
-    _print(table)
+        row = (peer.peer, _yes(peer.connected), runs or "-", "; ".join(peer.faults) or "-")
+        table.add_row(*_cells(row))
+    _print_table(table)
 
 
 class RoundTable:
@@ -143,24 +151,24 @@ class RoundTable:
         """Prints the event if it is worth a line."""
         if not self._begun and isinstance(event, RoundCertified):
             self._begun = True
-            print(self.HEADING)
-        line = self._line(event)
-        if line:
-            print(line, flush=True)
+            _print(self.HEADING)
+        for line in self._lines(event):
+            _print(line)
 
-    def _line(self, event: AnyEvent) -> str:
+    def _lines(self, event: AnyEvent) -> list[str]:
         match event:
             case RoundCertified():
-                return _round_row(event)
+                return [_round_row(event)]
             case RunFinished(round=round_):
-                return f"finished after round {round_}"
+                return [f"finished after round {round_}"]
             case PluginFailed(sentence=sentence, stderr=stderr):
-                return f"  the trainer failed: {sentence}" + "".join(f"\n  | {line}" for line in stderr.splitlines())
+                return [f"  the trainer failed: {sentence}", *(f"  | {line}" for line in stderr.splitlines())]
             case Accused(peer=peer, reason=reason):
-                return f"  {peer} is accused: {reason}"
+                return [f"  {peer} is accused: {reason}"]
             case LogLine(level="warning" | "error", sentence=sentence):
-                return f"  {sentence}"
-        return self._step_line(event) if self._verbose else ""
+                return [f"  {sentence}"]
+        line = self._step_line(event) if self._verbose else ""
+        return [line] if line else []
 
     def _step_line(self, event: AnyEvent) -> str:
         clock = datetime.fromtimestamp(event.at_s).strftime("%H:%M:%S.%f")[:-3]
@@ -213,6 +221,15 @@ def _yes(value: bool) -> str:
     return "yes" if value else "no"
 
 
+def _print(line: str = "") -> None:
+    """At once: a pipe may be waiting for it."""
+    print(printable(line), flush=True)
+
+
+def _cells(row: Iterable[object]) -> Iterable[str]:
+    return (printable(str(each)) for each in row)
+
+
 def _table(*headings: str) -> "Table":
     """Columns whose heading starts with > are set right."""
     from rich.table import Table  # takes longer to import than all else that a command needs
@@ -224,7 +241,7 @@ def _table(*headings: str) -> "Table":
     return table
 
 
-def _print(table: "Table") -> None:
+def _print_table(table: "Table") -> None:
     from rich.console import Console
 
     # What is not a terminal has room for whole ids.

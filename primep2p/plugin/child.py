@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
+from primep2p.model.text import printable
 from primep2p.plugin.frames import Answer, FrameReader, Request, decode_answer, encode
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus  # the stubs that libp2p brings hide trio's own types
 
-__all__ = ["Child", "Fault", "Log", "live", "printable"]
+__all__ = ["Child", "Fault", "Log", "live"]
 
 EXIT_S = 1.0
 """From the end of the pipe until the process has exited, so that its status can be told."""
@@ -169,10 +170,5 @@ class Log:
 
     def tail(self) -> str:
         """The last lines."""
-        lines = self._tail.decode(errors="replace").expandtabs(4).splitlines()
+        lines = self._tail.decode(errors="replace").splitlines()
         return "\n".join(map(printable, lines[-TAIL_LINES:]))
-
-
-def printable(text: str) -> str:
-    """A trainer's words in one line, without what would drive a terminal."""
-    return "".join(filter(str.isprintable, " ".join(text.split("\n"))))

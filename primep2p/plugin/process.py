@@ -13,8 +13,9 @@ import trio
 
 from primep2p.model.errors import PluginError, Unavailable
 from primep2p.model.records import Scalar, TensorSpec
+from primep2p.model.text import printable
 from primep2p.plugin import frames
-from primep2p.plugin.child import Child, Fault, Log, live, printable
+from primep2p.plugin.child import Child, Fault, Log, live
 from primep2p.plugin.discovery import find
 from primep2p.plugin.tensors import check_file
 

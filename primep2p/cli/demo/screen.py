@@ -14,6 +14,7 @@ from rich.text import Text
 from primep2p.cli.digits import Examples
 from primep2p.cli.swarm import Daemon
 from primep2p.model.ids import PeerId
+from primep2p.model.text import printable
 from primep2p.model.views import RoundCertified
 
 __all__ = ["Screen", "short"]
@@ -138,8 +139,9 @@ class Screen:
         self._print(f"{'':9}{what}", "bold red")
 
     def say(self, line: str, style: str = "") -> None:
-        """A line of its own."""
-        self._print(f"  {line}", style)
+        """A line of its own, or several."""
+        for each in line.splitlines():
+            self._print(f"  {each}", style)
 
     def verdict(self, rows: Iterable[tuple[str, str, str]]) -> None:
         """What came of it: a name, a figure and what it means, a row each."""
@@ -167,7 +169,7 @@ class Screen:
         return " ".join(str(number) if number in there else "·" for number in range(self._nodes))
 
     def _print(self, line: str = "", style: str = "") -> None:
-        self._console.print(line, style=style or None)
+        self._console.print(printable(line), style=style or None)  # reasons are words of peers
 
 
 def short(peer: PeerId) -> str:

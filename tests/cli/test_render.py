@@ -1,0 +1,112 @@
+import json
+import logging
+
+import msgspec
+import pytest
+import structlog
+
+from primep2p.cli.demo.screen import Screen
+from primep2p.cli.logs import configure_logs
+from primep2p.cli.logtail import readable
+from primep2p.cli.main import print_error
+from primep2p.cli.render import RoundTable, print_json, show_joined, show_peers, show_run, show_runs
+from primep2p.model.errors import PeerError, PluginError
+from primep2p.model.views import (
+    Accused,
+    Evaluated,
+    LogLine,
+    MemberView,
+    PeerView,
+    PluginFailed,
+    RoundCertified,
+    RunDetail,
+    RunSummary,
+)
+
+HOSTILE = "a\x1b[2J\x1b]0;owned\x07\x9b2J\x7f\u202eb\nquorum    1"
+"""Clears a terminal in two ways, renames its window, writes backwards, and begins a line of its own."""
+
+SUMMARY = RunSummary(
+    run="ab" * 32, name=HOSTILE, phase="running", round=3, head="cd" * 32, params="b", members=4, connected=3
+)
+CERTIFIED = RoundCertified(
+    round=1, header="ef" * 32, params="b", participants=[], signers=[], roster=[], metrics={HOSTILE: 0.5}, void="",
+    view=0, seconds=1.0,
+)  # fmt: skip
+DETAIL = RunDetail(
+    run="ab" * 32, name=HOSTILE, phase="running", trainer=HOSTILE, creator="c", round=3, view=0, step="collect",
+    head="cd" * 32, head_round=2, params="b", pin="p", quorum=3, survives_silent=1, survives_liars=1,
+    members=[MemberView(peer="p", since=0, missed=0, connected=True, awaited=True)], waiting_s=0.5,
+    rounds=[CERTIFIED], accusations=[HOSTILE], evidence=0, plugin_error=f"{HOSTILE}\nlast words",
+)  # fmt: skip
+EVENTS = [
+    CERTIFIED,
+    msgspec.structs.replace(CERTIFIED, void=HOSTILE),
+    Accused(peer="p", reason=HOSTILE),
+    Evaluated(round=1, metrics={HOSTILE: None}),
+    LogLine(level="warning", sentence=HOSTILE),
+    PluginFailed(round=1, sentence=HOSTILE, stderr=HOSTILE),
+]
+
+
+def show_events() -> None:
+    table = RoundTable(verbose=True)
+    for event in EVENTS:
+        table.add(event)
+
+
+def show_log() -> None:
+    print(readable(json.dumps({"timestamp": "2030-01-01T00:00:00", "level": "info", "event": "e", "name": HOSTILE})))
+    print(readable(HOSTILE))
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        lambda: show_runs([SUMMARY]),
+        lambda: show_joined(SUMMARY),
+        lambda: show_run(DETAIL),
+        lambda: show_peers([PeerView(peer="p", connected=True, runs=[], faults=[HOSTILE])]),
+        lambda: print_error(PeerError(HOSTILE, hint=HOSTILE)),
+        lambda: print_error(PluginError(HOSTILE, stderr=HOSTILE)),
+        lambda: print_json(DETAIL),
+        show_events,
+        show_log,
+    ],
+    ids=["runs", "joined", "run", "peers", "error", "trainer", "json", "events", "log"],
+)
+def test_words_of_peers_do_not_drive_the_terminal(show, capsys):
+    show()
+    shown = "".join(capsys.readouterr())
+    assert "[2J" in shown
+    assert "\x1b" not in shown
+    assert all(character.isprintable() or character in "\n\u202e" for character in shown)
+    assert not [line for line in shown.splitlines() if line.startswith("quorum    1")]
+
+
+def test_words_of_peers_do_not_drive_the_demos_screen(capsys):
+    with Screen(1, 1, verbose=True, quiet=False) as screen:
+        screen.say(f"node 0 accuses p: {HOSTILE}")
+    shown = capsys.readouterr().out
+    assert "[2J" in shown
+    assert all(map(str.isprintable, shown.splitlines()))
+
+
+@pytest.fixture
+def logging_as_it_was():
+    root, raises = logging.getLogger(), logging.raiseExceptions
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], logging.raiseExceptions = handlers, raises
+    root.setLevel(level)
+    logging.captureWarnings(False)
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("logging_as_it_was")
+def test_words_of_peers_do_not_drive_the_terminal_of_a_daemon_in_the_foreground(tmp_path, capsys):
+    configure_logs(tmp_path, "info", console=True)
+    structlog.get_logger("primep2p.node").warning("accused", reason=HOSTILE)
+    shown = capsys.readouterr().err
+    assert "[2J" in shown
+    assert all(map(str.isprintable, shown.splitlines()))
