@@ -2,13 +2,13 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from primep2p.cli.feed import Feed, Happened, Silent
 from primep2p.cli.swarm import Daemon
 from primep2p.control.calls import ModelPathOf, RunCreate, RunJoin, RunShow
-from primep2p.model.errors import PrimeError
+from primep2p.model.errors import PrimeError, Unavailable
 from primep2p.model.records import RoundPolicy, Scalar
 from primep2p.model.views import AnyEvent, Event, RoundCertified, RunDetail, RunFinished
 from primep2p.run_config import RunConfig
@@ -30,10 +30,12 @@ class Watched:
         self.finished: set[Daemon] = set()
         self.silent: set[Daemon] = set()
         self._feed = Feed(run)
+        self._daemons: set[Daemon] = set()
         self.follow(*daemons)
 
     def follow(self, *daemons: Daemon) -> None:
         """Also after a restart."""
+        self._daemons.update(daemons)
         self.silent.difference_update(daemons)
         self._feed.follow(*daemons)
 
@@ -44,8 +46,12 @@ class Watched:
     def until(self, wanted: Callable[[], bool], within_s: float = LONG_S) -> None:
         """Takes events until that is so. Raises Unavailable where it does not become so."""
         deadline = time.monotonic() + within_s
-        while not wanted():
-            self._take(self._feed.next(deadline - time.monotonic()))
+        try:
+            while not wanted():
+                self._take(self._feed.next(deadline - time.monotonic()))
+        except Unavailable as error:
+            error.add_note("\n".join(self._states()))
+            raise
 
     def until_round(self, round: int, *daemons: Daemon) -> None:
         """Each of these has told of it."""
@@ -79,6 +85,20 @@ class Watched:
         for daemon in daemons:
             eventually(lambda daemon=daemon: daemon.call(ModelPathOf(run=self.run)).cid == details[0].params)
         return details[0]
+
+    def _states(self) -> Iterator[str]:
+        """What each node says of the run, for whoever reads why a test failed."""
+        for daemon in self._daemons:
+            try:
+                detail = daemon.call(RunShow(run=self.run))
+            except PrimeError as error:
+                yield f"{daemon}: {error.sentence}"
+            else:
+                awaited = [member.peer[-6:] for member in detail.members if member.awaited]
+                yield (
+                    f"{daemon} (…{daemon.peer[-6:]}): {detail.phase}, round {detail.round} view {detail.view} "
+                    f"{detail.step} for {detail.waiting_s} s, waits for {awaited}, {detail.plugin_error!r}"
+                )
 
     def _take(self, happened: Happened) -> None:
         daemon, event = happened.daemon, happened.event
