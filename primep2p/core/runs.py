@@ -17,8 +17,8 @@ from primep2p.model.errors import PeerError
 from primep2p.model.ids import Hash, PeerId
 from primep2p.model.journal import JournalEntry
 from primep2p.model.messages import Certified, Digest, OverlayMessage, Proposed, Records
-from primep2p.model.records import Checkpoint, Join, Proposal
-from primep2p.wire.envelope import Envelopes, Opened
+from primep2p.model.records import Checkpoint, Join, Proposal, RoundRecord
+from primep2p.wire.envelope import Envelopes, Opened, Peeked
 
 __all__ = ["Run"]
 
@@ -135,30 +135,36 @@ class Run:
             return  # it may be a member of a later roster: catching up will tell
         if self.round is not None and self.round.records.knows(peeked.hash):
             return
-        opened = self._envelopes.verify(peeked)
-        if self._is_due(sender, opened, Records(self.head.run, (raw,)), now) and self.round is not None:
+        opened = self._if_due(sender, peeked, Records(self.head.run, (raw,)), now)
+        if opened is not None and self.round is not None:
             self.round.on_record(opened, now)
 
     def _on_proposed(self, sender: PeerId, message: Proposed, now: float) -> None:
         peeked = self._envelopes.peek(message.proposal)
         if self.round is None or peeked.signer not in peers_of(self.head.state):
             return
-        opened = self._envelopes.verify(peeked).of(Proposal)
-        if self._is_due(sender, opened, message, now):
-            self.round.on_proposed(sender, message, opened, now)
+        if (opened := self._if_due(sender, peeked, message, now)) is not None:
+            self.round.on_proposed(sender, message, opened.of(Proposal), now)
 
-    def _is_due(self, sender: PeerId, opened: Opened[msgspec.Struct], message: OverlayMessage, now: float) -> bool:
-        """Whether a record is of this run and of the round under way; of the next one it is held."""
-        if getattr(opened.record, "run", None) != self.head.run:
-            raise PeerError("a record of another run")
-        ahead = int(getattr(opened.record, "round", 0)) - (self.head.round + 1)
-        if ahead == 1:
+    def _if_due(
+        self, sender: PeerId, peeked: Peeked, message: OverlayMessage, now: float
+    ) -> Opened[msgspec.Struct] | None:
+        """The verified record if it is of the round under way. Of the next round it is held; what others say about who
+        is behind. Signatures, which cost most, are checked last: old records may come by the thousand."""
+        record = self._envelopes.read(peeked)
+        if not isinstance(record, RoundRecord) or record.run != self.head.run:
+            raise PeerError("a record of another run, or of none of its rounds")
+        due = self.head.round + 1
+        if record.round == due:
+            return self._envelopes.verify(peeked)
+        if record.round == due + 1:
+            self._envelopes.verify(peeked)
             self._hold(sender, message)
-        elif ahead > 1:
+        elif record.round > due:
             self._catch_up(sender, now)
-        elif ahead == -self.head.round - 1:
+        elif record.round == 0:
             self._help(sender, now)  # it still waits for checkpoint 0
-        return ahead == 0
+        return None
 
     def _hold(self, sender: PeerId, message: OverlayMessage) -> None:
         """Members send what they sign themselves: nobody fills the room of another one."""

@@ -32,6 +32,7 @@ __all__ = [
     "Proposal",
     "RosterChange",
     "RoundPolicy",
+    "RoundRecord",
     "RunSpec",
     "RunState",
     "Scalar",
@@ -289,6 +290,10 @@ class Vote(Record, frozen=True):
     view: View
     step: Step
     header: Annotated[bytes, Meta(max_length=32)]
+
+
+RoundRecord = Update | Collected | Proposal | Vote
+"""What members sign in the course of a round."""
 
 
 class Certificate(Record, frozen=True):

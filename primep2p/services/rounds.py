@@ -170,10 +170,13 @@ class RunService:
                 return []
 
     def _begun(self, gathering: Gathering) -> list[fx.Effect]:
-        """Checkpoint 0 is certified: rounds begin."""
+        """Checkpoint 0 is certified: rounds begin, as after any start, since this home may be older than the run."""
         if gathering.head is None:
             return []
-        return self._begin(Run(gathering.head, self._seams.envelopes), [], [])
+        waking = Waking(gathering.head, [], self._seams.envelopes.peer_id)
+        self.machine = waking
+        asks = [effect for peer in self._connected for effect in waking.handle(fx.Connected(peer))]
+        return asks + self._try_begin()
 
     def _try_begin(self) -> list[fx.Effect]:
         """Enough members said what they hold of this node's own records."""

@@ -89,11 +89,14 @@ class Envelopes:
         covered = self._covered(envelope.kind, envelope.signer, envelope.payload)
         return Peeked(envelope.kind, envelope.signer, sha256(covered).digest(), raw, envelope, covered)
 
+    def read(self, peeked: Peeked) -> msgspec.Struct:
+        """What the payload claims, its signature unchecked: only good to refuse it sooner. Raises PeerError."""
+        return decode(KINDS[peeked.kind], peeked.envelope.payload)
+
     def verify(self, peeked: Peeked) -> Opened[msgspec.Struct]:
         """The record inside, once the signature holds and the payload is what its kind says. Raises PeerError."""
         keys.verify(peeked.signer, peeked.covered, peeked.envelope.signature)
-        record: msgspec.Struct = decode(KINDS[peeked.kind], peeked.envelope.payload)
-        return Opened(record, peeked.signer, peeked.hash, peeked.raw)
+        return Opened(self.read(peeked), peeked.signer, peeked.hash, peeked.raw)
 
     def open_any(self, raw: bytes) -> Opened[msgspec.Struct]:
         """The verified record in `raw`. Raises PeerError."""
