@@ -27,6 +27,8 @@ __all__ = [
     "P2PSection",
     "StoreSection",
     "TrainerSection",
+    "is_dialable",
+    "is_listenable",
     "load",
     "read_toml",
 ]
@@ -55,11 +57,12 @@ class P2PSection(Section, frozen=True):
     """How it meets others."""
 
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/4650",)
-    """Multiaddrs to accept connections on."""
+    """Multiaddrs to accept connections on: TCP over IPv4 or IPv6. Port 0 takes a free one."""
     bootstrap: tuple[str, ...] = ()
-    """Peers to connect to at the start, with their peer id."""
+    """Peers to connect to at the start, with their peer id: TCP over IPv4, IPv6 or a name (dns, dns4, dns6)."""
     announce: tuple[str, ...] = ()
-    """Addresses to tell others instead of those listened on, for example behind a NAT with a forwarded port."""
+    """Addresses to tell others instead of those listened on, for example a name, or those of a NAT with a forwarded
+    port."""
 
 
 class ControlSection(Section, frozen=True):
@@ -146,12 +149,12 @@ def read_toml(path: Path) -> dict[str, Any]:
 def _checked(table: dict[str, Any], source: str) -> NodeConfig:
     try:
         config = build(NodeConfig, table)
-        for name in ("listen", "announce"):
-            _each(config.p2p, name, _is_address, "a multiaddr such as /ip4/0.0.0.0/tcp/4650")
+        _each(config.p2p, "listen", is_listenable, "a multiaddr such as /ip4/0.0.0.0/tcp/4650")
+        _each(config.p2p, "announce", is_dialable, "a multiaddr such as /dns/node.example.org/tcp/4650")
         _each(
             config.p2p,
             "bootstrap",
-            _names_peer,
+            lambda address: "/p2p/" in address and is_dialable(address),
             "a multiaddr with a peer id such as /ip4/192.0.2.7/tcp/4650/p2p/12D3KooW…",
         )
         for name, target in config.trainer.plugins.items():
@@ -164,7 +167,8 @@ def _checked(table: dict[str, Any], source: str) -> NodeConfig:
 
 _PLUGIN = re.compile(r".+:[A-Za-z_][A-Za-z0-9_]*")
 _PEER = re.compile(r"12D3KooW[1-9A-HJ-NP-Za-km-z]{44}")
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*")
 
 
 def _each(section: P2PSection, name: str, good: Callable[[str], bool], wanted: str) -> None:
@@ -173,20 +177,28 @@ def _each(section: P2PSection, name: str, good: Callable[[str], bool], wanted: s
             raise Fault(f"p2p.{name}[{index}]", f"must be {wanted}")
 
 
-def _is_address(text: str) -> bool:
-    """TCP over IP or a name, WebSocket on top and a peer id at the end where wanted: what the host can dial."""
-    parts = text.split("/")
-    if len(parts) < 5 or parts[0] != "" or parts[3] != "tcp":
-        return False
-    if not _is_host(parts[1], parts[2]) or not (parts[4].isascii() and parts[4].isdigit() and int(parts[4]) < 65_536):
-        return False
-    match parts[5:]:
-        case [] | ["ws"]:
-            return True
-        case ["p2p", peer] | ["ws", "p2p", peer]:
-            return _PEER.fullmatch(peer) is not None
+def is_listenable(text: str) -> bool:
+    """Whether `text` is a multiaddr that a node can listen on: TCP over IPv4 or IPv6."""
+    match text.split("/"):
+        case ["", "ip4" | "ip6" as kind, host, "tcp", port]:
+            return _is_host(kind, host) and _is_port(port)
+    return False
+
+
+def is_dialable(text: str) -> bool:
+    """Whether `text` is a multiaddr that a node can dial: TCP over IP or a name, a peer id at the end where wanted."""
+    match text.split("/"):
+        case ["", kind, host, "tcp", port, "p2p", peer] if _PEER.fullmatch(peer):
+            pass
+        case ["", kind, host, "tcp", port]:
+            pass
         case _:
             return False
+    return _is_host(kind, host) and _is_port(port) and int(port) > 0
+
+
+def _is_port(text: str) -> bool:
+    return re.fullmatch(r"0|[1-9][0-9]{0,4}", text) is not None and int(text) < 65_536
 
 
 def _is_host(kind: str, host: str) -> bool:
@@ -195,16 +207,12 @@ def _is_host(kind: str, host: str) -> bool:
             case "ip4":
                 return bool(ipaddress.IPv4Address(host))
             case "ip6":
-                return bool(ipaddress.IPv6Address(host))
+                return ipaddress.IPv6Address(host).scope_id is None  # a zone means something on one machine only
             case "dns" | "dns4" | "dns6":
                 return _HOST.fullmatch(host) is not None
     except ValueError:
         pass
     return False
-
-
-def _names_peer(text: str) -> bool:
-    return "/p2p/" in text and _is_address(text)
 
 
 def _absolute(text: str, base: Path) -> Path:

@@ -110,29 +110,40 @@ def test_a_mistake_in_the_environment_names_its_variable(variable, value, senten
 
 
 @pytest.mark.parametrize(
-    ("address", "good"),
+    ("address", "listens", "dials"),
     [
-        ("/ip4/127.0.0.1/tcp/0", True),
-        ("/ip6/::1/tcp/4650", True),
-        ("/dns4/node.example.org/tcp/443/ws", True),
-        (f"/ip4/127.0.0.1/tcp/4650/p2p/{PEER}", True),
-        (f"/dns/example.org/tcp/1/ws/p2p/{PEER}", True),
-        ("/ip4/256.0.0.1/tcp/1", False),
-        ("/ip4/127.0.0.1/tcp/65536", False),
-        ("/ip4/127.0.0.1/udp/1", False),
-        ("/ip4/127.0.0.1/tcp/1/p2p/x", False),
-        ("/dns4//tcp/1", False),
-        ("127.0.0.1:4650", False),
-        ("", False),
+        ("/ip4/127.0.0.1/tcp/4650", True, True),
+        ("/ip6/::1/tcp/4650", True, True),
+        ("/ip4/127.0.0.1/tcp/0", True, False),
+        (f"/ip4/127.0.0.1/tcp/4650/p2p/{PEER}", False, True),
+        ("/dns/example.org/tcp/1", False, True),
+        ("/dns4/node.example.org/tcp/443", False, True),
+        (f"/dns6/example.org/tcp/1/p2p/{PEER}", False, True),
+        ("/dns4/node.example.org/tcp/443/ws", False, False),
+        ("/ip4/127.0.0.1/tcp/4650/ws", False, False),
+        ("/ip4/256.0.0.1/tcp/1", False, False),
+        ("/ip6/fe80::1%eth0/tcp/1", False, False),
+        ("/ip4/127.0.0.1/tcp/65536", False, False),
+        ("/ip4/127.0.0.1/tcp/01", False, False),
+        ("/ip4/127.0.0.1/tcp", False, False),
+        ("/ip4/127.0.0.1/udp/1", False, False),
+        ("/ip4/127.0.0.1/tcp/1/p2p/x", False, False),
+        ("/dns4//tcp/1", False, False),
+        ("/dns4/a..b/tcp/1", False, False),
+        ("/dns4/-/tcp/1", False, False),
+        (f"/dns4/{'a' * 64}.b/tcp/1", False, False),
+        ("127.0.0.1:4650", False, False),
+        ("", False, False),
     ],
 )
-def test_addresses_are_what_the_host_can_dial(tmp_path, address, good):
-    path = written(tmp_path, f'[p2p]\nlisten = ["{address}"]')
-    if good:
-        assert load(path, {}).p2p.listen == (address,)
-    else:
-        with pytest.raises(ConfigError, match="must be a multiaddr"):
-            load(path, {})
+def test_addresses_are_what_the_host_can_listen_on_and_dial(tmp_path, address, listens, dials):
+    for key, good in (("listen", listens), ("announce", dials)):
+        path = written(tmp_path, f'[p2p]\n{key} = ["{address}"]')
+        if good:
+            assert getattr(load(path, {}).p2p, key) == (address,)
+        else:
+            with pytest.raises(ConfigError, match=rf"p2p.{key}\[0\] must be a multiaddr"):
+                load(path, {})
 
 
 def test_a_bootstrap_address_must_name_its_peer(tmp_path):

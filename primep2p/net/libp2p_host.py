@@ -13,9 +13,9 @@ import trio
 from libp2p.abc import INotifee
 from libp2p.peer.id import ID
 from libp2p.tools.anyio_service import background_trio_service
-from libp2p.transport.tcp.tcp import TCP
 from multiaddr import Multiaddr
 
+from primep2p.config import is_dialable
 from primep2p.keys import Identity, public_key_of
 from primep2p.model.errors import ConfigError, PeerError, Unavailable
 from primep2p.model.ids import PeerId
@@ -24,7 +24,7 @@ from primep2p.net.libp2p_calls import Calls
 from primep2p.net.libp2p_directory import ADDRESS_TTL_S, KadDirectory
 from primep2p.net.libp2p_gossip import Gossip
 from primep2p.net.libp2p_stream import LibP2PStream
-from primep2p.net.libp2p_transport import build_host, keep_logs_quiet, parse_listen, require_free_port
+from primep2p.net.libp2p_transport import build_host, keep_logs_quiet, looked_up, parse_listen, require_free_port
 from primep2p.net.peers import PeerTable
 
 __all__ = ["LibP2PHost"]
@@ -210,13 +210,20 @@ class LibP2PHost:
         self, peer: PeerId, address: Multiaddr, dial: "_Dial", failed: trio.Event, others: trio.CancelScope
     ) -> None:
         try:
-            await self._swarm.dial_addr(address, _identity_of(peer))
+            numeric = await looked_up(address)
+        except OSError as error:
+            dial.errors.append(f"{address}: {error.strerror}")
+            numeric = []
+        for each in numeric:
+            try:
+                await self._swarm.dial_addr(each, _identity_of(peer))
+            except Exception as error:  # a dozen unrelated classes
+                dial.errors.append(f"{each}: {error.__cause__ or error}")
+                continue
             self._host.get_peerstore().add_addrs(_identity_of(peer), [address], ADDRESS_TTL_S)
-        except Exception as error:  # a dozen unrelated classes
-            dial.errors.append(f"{address}: {error.__cause__ or error}")
-            failed.set()
+            others.cancel()
             return
-        others.cancel()
+        failed.set()
 
     async def disconnect(self, peer: PeerId) -> None:
         with trio.CancelScope(shield=True):
@@ -374,14 +381,13 @@ def _identity_of(peer: PeerId) -> ID:
 
 
 def _transport_part(address: str, peer: PeerId) -> Multiaddr | None:
-    """`address` without the peer id at its end, or None where it is no address of `peer` that TCP can dial."""
+    """`address` without the peer id at its end, or None where it is no address of `peer` that can be dialled."""
     part, _, named = address.partition("/p2p/")
-    if named not in ("", peer):
+    if named not in ("", peer) or not is_dialable(part):
         return None
     try:
-        maddr = Multiaddr(part)
-        return maddr if TCP().can_dial(maddr) else None
-    except Exception:  # the parser raises many things
+        return Multiaddr(part)
+    except Exception:  # a name that the library's parser does not take; it raises many things
         return None
 
 
@@ -395,6 +401,6 @@ def _parse_bootstrap(address: str) -> tuple[PeerId, str]:
     except PeerError as error:
         raise ConfigError(
             f"p2p.bootstrap: {address!r} is not the address of a peer",
-            hint="an address looks like /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW...",
+            hint="an address looks like /ip4/192.0.2.7/tcp/4650/p2p/12D3KooW...",
         ) from error
     return peer, address

@@ -21,15 +21,17 @@ from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.transport.tcp.tcp import TCP
 from multiaddr import Multiaddr
 
+from primep2p.config import is_listenable
 from primep2p.keys import Identity
 from primep2p.model.errors import ConfigError
 
-__all__ = ["build_host", "keep_logs_quiet", "parse_listen", "require_free_port", "resolved"]
+__all__ = ["build_host", "keep_logs_quiet", "looked_up", "parse_listen", "require_free_port", "resolved"]
 
 _MAX_CONNECTIONS = 1024
 _MAX_CONNECTIONS_PER_PEER = 8  # two dials that cross make two, and one may not have noticed yet that another is dead
 _MAX_STREAMS = 10_000
 _UPGRADE_S = 10.0
+_FAMILIES = {"dns": socket.AF_UNSPEC, "dns4": socket.AF_INET, "dns6": socket.AF_INET6}
 
 _log = logging.getLogger("primep2p.net.libp2p")
 
@@ -100,19 +102,25 @@ class _Listening(TCP):  # type: ignore[misc]
 
 
 def parse_listen(addresses: tuple[str, ...]) -> tuple[Multiaddr, ...]:
-    """Raises ConfigError for what is not an address of TCP."""
-    parsed = []
+    """Raises ConfigError for what is not an address to listen on."""
     for address in addresses:
-        try:
-            maddr = Multiaddr(address)
-            _socket_address(maddr)
-        except Exception as error:  # the parser raises many things
+        if not is_listenable(address):
             raise ConfigError(
                 f"p2p.listen: {address!r} is not an address to listen on",
-                hint="an address looks like /ip4/0.0.0.0/tcp/4001",
-            ) from error
-        parsed.append(maddr)
-    return tuple(parsed)
+                hint="an address looks like /ip4/0.0.0.0/tcp/4650",
+            )
+    return tuple(map(Multiaddr, addresses))
+
+
+async def looked_up(maddr: Multiaddr) -> list[Multiaddr]:
+    """`maddr`, or what its name stands for on this machine: the library would ask a DNS server, and no hosts file.
+    Raises OSError."""
+    _, kind, host, _, port = str(maddr).split("/")
+    if kind not in _FAMILIES:
+        return [maddr]
+    found = await trio.socket.getaddrinfo(host, port, family=_FAMILIES[kind], type=socket.SOCK_STREAM)
+    families = {socket.AF_INET: "ip4", socket.AF_INET6: "ip6"}
+    return [Multiaddr(f"/{families[family]}/{each[0]}/tcp/{port}") for family, _, _, _, each in found]
 
 
 def require_free_port(maddr: Multiaddr) -> None:

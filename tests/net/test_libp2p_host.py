@@ -258,6 +258,15 @@ async def test_an_unspecified_address_is_told_as_those_of_the_interfaces(listen:
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("kind", ["dns", "dns4"])
+async def test_a_name_is_dialled_as_what_it_stands_for_here(world: World, kind: str) -> None:
+    async with world.hosts("ada", "bob") as (ada, bob):
+        (address,) = bob.addresses
+        await ada.connect(bob.peer_id, (address.replace("/ip4/127.0.0.1", f"/{kind}/localhost"),))
+        with pytest.raises(Unavailable, match=r"no\.such\.name\.invalid"):
+            await bob.connect(identity("cyd").peer_id, (f"/{kind}/no.such.name.invalid/tcp/1",))
+
+
 async def test_accepted_connections_leave_nothing_behind(world: World) -> None:
     async with world.hosts("ada", "bob") as (ada, bob):
         for _ in range(5):
