@@ -106,7 +106,6 @@ class ModelPathOf(Call[ModelPath], frozen=True):
     """The file with a round's certified params; `round` -1 is the newest."""
 
     name: ClassVar[str] = "model.path"
-    deadline_s: ClassVar[float] = 600.0  # params that are not here yet are fetched
 
     run: str
     round: int = -1
