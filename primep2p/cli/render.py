@@ -98,7 +98,8 @@ def show_run(run: RunDetail) -> None:
     """A run in full."""
     _print(f"run       {run.run}")
     _print(f"name      {run.name}, trainer {run.trainer}, {run.phase}")
-    _print(f"round     {run.round}, view {run.view}, {run.step or 'no step'} for {duration(run.waiting_s)}")
+    step = run.step or "no step"
+    _print(f"round     {run.round}, view {run.view}, {step}, last moved {duration(run.waiting_s)} ago")
     _print(f"head      {run.head or '-'} of round {run.head_round}")
     _print(f"params    {run.params or '-'}")
     _print(f"pin       {run.pin or '-'}")
@@ -176,7 +177,8 @@ class RoundTable:
             case StepChanged(round=round_, view=view, step=step):
                 return f"  {clock} round {round_} view {view}: {step}"
             case TrainingReported(step=step, steps=steps, loss=loss):
-                return f"  {clock} trained {step}{f' of {steps}' if steps else ''}, loss {_number(loss)}"
+                told = "" if loss is None else f", loss {_number(loss)}"
+                return f"  {clock} trained {step}{f' of {steps}' if steps else ''}{told}"
             case Evaluated(round=round_, metrics=metrics):
                 return f"  {clock} evaluated round {round_}: {_metrics(metrics)}"
             case PeerChanged(peer=peer, connected=connected):

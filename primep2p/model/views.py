@@ -96,7 +96,7 @@ class RunDetail(View, frozen=True):
     survives_liars: int
     members: list[MemberView]
     waiting_s: float
-    """Seconds since this node's round last made progress."""
+    """Seconds since the round last moved on this node."""
     rounds: list["RoundCertified"]
     """The newest last."""
     accusations: list[str]
@@ -166,7 +166,7 @@ class StepChanged(Event, frozen=True, tag="step-changed"):
 
 
 class TrainingReported(Event, frozen=True, tag="training-reported"):
-    """The trainer reported progress through its context."""
+    """The trainer reported progress through its context; `loss` is null where it told none that is finite."""
 
     round: int
     step: int

@@ -20,9 +20,6 @@ __all__ = ["InitialModel", "Trained", "Training", "TrainingEvent"]
 
 TrainingEvent = TrainingReported | PluginFailed
 
-NO_LOSS = -1.0
-"""Stands in an event for a loss that was not reported or is not finite, which JSON cannot say."""
-
 
 class Training:
     """Drives one run's trainer. Verbs may be called at any time and wait for their turn: training before evaluation,
@@ -94,7 +91,7 @@ class Training:
 
     def _reporter(self, round: int) -> Report:
         def report(step: int, steps: int, loss: float) -> None:
-            loss = loss if isfinite(loss) else NO_LOSS
-            self._report(TrainingReported(run=self._run, round=round, step=step, steps=steps, loss=loss))
+            told = loss if isfinite(loss) else None
+            self._report(TrainingReported(run=self._run, round=round, step=step, steps=steps, loss=told))
 
         return report

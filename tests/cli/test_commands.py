@@ -14,7 +14,7 @@ from primep2p.control.handlers import NodeHandlers
 from primep2p.control.place import link_path, socket_path
 from primep2p.control.server import ControlServer
 from primep2p.model.errors import PrimeError
-from primep2p.model.views import Accused, RoundCertified, RunFinished, StepChanged
+from primep2p.model.views import Accused, RoundCertified, RunFinished, StepChanged, TrainingReported
 
 
 def certified(number: int, void: str = "") -> RoundCertified:
@@ -120,6 +120,7 @@ def test_a_table_in_a_pipe_keeps_whole_ids(command):
 
 def test_show_says_what_the_run_survives_and_whom_it_waits_for(command):
     out = command("run", "show", "ab")[1]
+    assert "round     3, view 0, collect, last moved 0.5 s ago" in out
     assert "quorum    3 of 1: survives 1 silent members, 1 liars" in out
     assert f"waits for {PEER}" in out
 
@@ -186,6 +187,13 @@ def test_watch_prints_a_line_a_round_and_ends_with_the_run(command, daemon):
 def test_watch_shows_steps_when_asked_and_json_shows_all(command, daemon):
     daemon.script = [StepChanged(run=RUN, round=1, view=0, step="collect"), RunFinished(run=RUN, round=1)]
     assert "round 1 view 0: collect" in command("run", "watch", RUN[:5], "-v")[1]
+
+
+def test_a_loss_that_is_not_told_is_not_shown(command, daemon):
+    told = [TrainingReported(run=RUN, round=1, step=step, steps=2, loss=loss) for step, loss in ((1, None), (2, 0.5))]
+    daemon.script = [*told, RunFinished(run=RUN, round=1)]
+    out = command("run", "watch", RUN, "-v")[1]
+    assert [line.split("trained ")[1] for line in out.splitlines()[:2]] == ["1 of 2", "2 of 2, loss 0.5"]
 
 
 def test_watch_with_json_is_an_event_a_line(command, daemon):

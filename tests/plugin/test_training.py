@@ -116,8 +116,8 @@ async def test_a_failure_reaches_the_owner_and_the_caller() -> None:
     assert await service.evaluate(4, PARAMS) == {}
 
 
-@pytest.mark.parametrize(("loss", "told"), [(0.25, 0.25), (float("nan"), -1.0), (float("inf"), -1.0)])
-async def test_progress_becomes_events_that_json_can_say(loss: float, told: float) -> None:
+@pytest.mark.parametrize(("loss", "told"), [(0.25, 0.25), (float("nan"), None), (float("inf"), None)])
+async def test_progress_becomes_events_that_json_can_say(loss: float, told: float | None) -> None:
     trainer, events = Trainer(), list[TrainingEvent]()
     trainer.go.set()
     trainer.loss = loss
