@@ -59,9 +59,7 @@ def follow(head: Head, checkpoint: Checkpoint, open_: Open) -> Head:
     if (header.run, header.round, header.parent) != (head.run, head.round + 1, head.hash):
         raise PeerError("a checkpoint that does not follow the head")
     committee = head.committee
-    open_certificate(
-        checkpoint.certificate, committee, open_, run=head.run, round=header.round, header=hash_, q=committee.q
-    )
+    open_certificate(checkpoint.certificate, committee, open_, run=head.run, round=header.round, header=hash_)
     joined = [change for change in header.changes if change.change == "joined"]
     check_newcomers(head.spec, head.state, joined)
     state, changes = advance(head.state, seen=frozenset(header.seen), joined=joined, policy=head.spec.policy)

@@ -43,15 +43,7 @@ def certified_start(spec: Opened[RunSpec], checkpoint: Checkpoint, envelopes: En
     state = _state_of(spec, header)
     members = Committee(tuple(member.peer for member in state.members), q=len(state.members))
 
-    open_certificate(
-        checkpoint.certificate,
-        members,
-        envelopes.open_any,
-        run=spec.hash,
-        round=0,
-        header=hash_,
-        q=members.q,
-    )
+    open_certificate(checkpoint.certificate, members, envelopes.open_any, run=spec.hash, round=0, header=hash_)
     return Head(spec.hash, spec.record, header, hash_, state, checkpoint)
 
 

@@ -138,18 +138,19 @@ class Tally:
         """Who voted."""
         return frozenset(peer for votes in self._votes[view, step].values() for peer in votes)
 
-    def forget(self, keep: Callable[[int], bool]) -> list[Opened[Vote]]:
-        """Drop the votes of views that `keep` refuses, so that a round of many views stays small; gives them back."""
-        gone = []
+    def forget(self, keep: Callable[[int], bool]) -> None:
+        """Drop the votes of views that `keep` refuses, so that a round of many views stays small."""
         for key in [key for key in self._votes if not keep(key[0])]:
-            gone += [vote for votes in self._votes.pop(key).values() for vote in votes.values()]
-        return gone
+            del self._votes[key]
 
 
 def open_votes(
     raws: Iterable[bytes], open_: Open, *, run: RunId, round: int, step: Step, header: bytes | None
 ) -> list[Opened[Vote]]:
-    """The votes of distinct voters in `raws`, all of one view. Raises PeerError where one does not fit."""
+    """The votes of distinct voters in `raws`: for `header` and all of one view, or, where that is None, for anything.
+
+    Raises PeerError where one does not fit.
+    """
     votes: list[Opened[Vote]] = []
     for raw in raws:
         opened = open_(raw).of(Vote)
@@ -167,7 +168,7 @@ def open_votes(
 
 
 def open_certificate(
-    certificate: Certificate, committee: Committee, open_: Open, *, run: RunId, round: int, header: Hash, q: int
+    certificate: Certificate, committee: Committee, open_: Open, *, run: RunId, round: int, header: Hash
 ) -> list[Opened[Vote]]:
     """The precommits that certify `header`. Raises PeerError unless q distinct members of the committee signed [V5]."""
     if (certificate.run, certificate.round, certificate.header) != (run, round, header):
@@ -176,6 +177,6 @@ def open_certificate(
     strangers = [vote.signer for vote in votes if vote.signer not in committee]
     if strangers:
         raise PeerError(f"a certificate signed by {strangers[0]}, who had no vote")
-    if len(votes) < q:
-        raise PeerError(f"a certificate with {len(votes)} of {q} signatures")
+    if len(votes) < committee.q:
+        raise PeerError(f"a certificate with {len(votes)} of {committee.q} signatures")
     return votes

@@ -154,8 +154,7 @@ def test_k_members_have_reached_a_view_and_one_liar_alone_has_not() -> None:
 
 def test_views_that_are_forgotten_count_no_more_but_those_kept_do() -> None:
     tally = tally_of(*(vote(index, view=view) for index in range(3) for view in (0, 1)))
-    gone = tally.forget(lambda view: view == 1)
-    assert {one.record.view for one in gone} == {0}
+    tally.forget(lambda view: view == 1)
     assert (tally.has_quorum(0, "prevote", HEADER), tally.has_quorum(1, "prevote", HEADER)) == (False, True)
 
 
@@ -232,7 +231,7 @@ def certificate(*votes: Opened[Vote], header: bytes = HEADER, round: int = 1) ->
 
 
 def opened(one: Certificate) -> int:
-    return len(open_certificate(one, FOUR, verified, run=RUN, round=1, header=HEADER, q=FOUR.q))
+    return len(open_certificate(one, FOUR, verified, run=RUN, round=1, header=HEADER))
 
 
 def precommits(*indices: int, view: int = 3) -> list[Opened[Vote]]:
