@@ -14,6 +14,7 @@ import numpy.typing as npt
 __all__ = ["ABI_VERSION", "Context", "Metrics", "Params", "Trainer", "Update"]
 
 ABI_VERSION = 1
+"""Of what this module says. A trainer class may name the one that it is written for as its `abi_version`."""
 
 Params = dict[str, npt.NDArray[np.float32]]
 """Tensors by name. Those that a trainer is given are mapped from a file and read-only: copy before changing them."""

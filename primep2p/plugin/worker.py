@@ -25,7 +25,7 @@ import msgspec
 import numpy as np
 
 from primep2p.model.records import TensorSpec
-from primep2p.plugin.api import Context, Trainer, Update
+from primep2p.plugin.api import ABI_VERSION, Context, Trainer, Update
 from primep2p.plugin.frames import (
     MAX_METRICS,
     Answer,
@@ -64,6 +64,7 @@ class Pipe:
 
     def __init__(self, pipe: socket.socket) -> None:
         self._pipe = pipe
+        # Unbounded and never long: the daemon sends a request when it has the answer to the one before.
         self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._writing = threading.Lock()
         threading.Thread(target=self._read, name="primep2p-pipe", daemon=True).start()
@@ -117,7 +118,11 @@ class Session:
     def __init__(self, pipe: Pipe, load: Load) -> None:
         self._pipe = pipe
         self._load = load
-        self._trainer: Trainer = _load_class(load.location, load.attribute)()
+        kind = _load_class(load.location, load.attribute)
+        written_for = getattr(kind, "abi_version", ABI_VERSION)
+        if written_for != ABI_VERSION:
+            raise Unusable(f"it is written for version {written_for} of the plugin API, and this is {ABI_VERSION}")
+        self._trainer: Trainer = kind()
 
     def answer(self, request: Request) -> Answer:
         """What the trainer makes of a request. Raises what the trainer raises, and Unusable."""

@@ -187,6 +187,10 @@ class Lies(Good):
         raise AssertionError("unreachable")
 
 
+class OfTomorrow(Good):
+    abi_version = 2
+
+
 class CannotBeMade(Good):
     def __init__(self) -> None:
         raise OSError("no such licence")

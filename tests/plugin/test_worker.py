@@ -314,17 +314,21 @@ async def test_the_daemon_believes_no_process(tmp_path: Path, lie: str, told: st
 @pytest.mark.parametrize(
     ("target", "told"),
     [
-        (f"{SAMPLES.with_name('broken_import.py')}:Trainer", "ModuleNotFoundError: No module named 'a_package_that"),
-        (f"{SAMPLES}:Nobody", "AttributeError"),
-        ("no_such_module_anywhere:Trainer", "ModuleNotFoundError"),
-        (f"{SAMPLES}:CannotBeMade", "OSError: no such licence"),
+        (
+            f"{SAMPLES.with_name('broken_import.py')}:Trainer",
+            "loading it raised ModuleNotFoundError: No module named 'a_package_that",
+        ),
+        (f"{SAMPLES}:Nobody", "loading it raised AttributeError"),
+        ("no_such_module_anywhere:Trainer", "loading it raised ModuleNotFoundError"),
+        (f"{SAMPLES}:CannotBeMade", "loading it raised OSError: no such licence"),
+        (f"{SAMPLES}:OfTomorrow", "it is written for version 2 of the plugin API, and this is 1"),
     ],
 )
 async def test_a_trainer_that_cannot_be_made_is_a_plugin_error(tmp_path: Path, target: str, told: str) -> None:
     worker = Worker("odd", plugins={"odd": target}, config={}, data=None, directory=tmp_path)
     async with trio.open_nursery() as nursery:
         await nursery.start(worker.run)
-        with pytest.raises(PluginError, match=f"trainer odd: loading it raised {told}"):
+        with pytest.raises(PluginError, match=f"trainer odd: {told}"):
             await worker.init(1)
         nursery.cancel_scope.cancel()
 
