@@ -49,6 +49,10 @@ such call, -32602 wrong params, -32603 internal, -32000 refused.
 A **stream** answers `null` once the subscription is in place. Then come notifications `event` with
 `{{"id": the request's, "event": …}}`, and `end` with `{{"id": …, "error": null}}` when there will be no more. Closing
 the connection cancels it. A reader that falls too far behind is disconnected.
+
+In Python, `primep2p.Client` speaks it under trio; the calls are the classes of `primep2p.control.calls`:
+`async with Client.open(home) as client: await client.call(RunList())`, and for a stream
+`async with client.stream(RunWatch()) as events`, then `async for event in events`.
 """
 
 
@@ -128,7 +132,7 @@ def _call(call: type[Call[Any]], types: dict[str, type[msgspec.Struct]]) -> str:
     fields = msgspec.structs.fields(call)
     params = "".join(f"- `{field.name}`: {_type(field.type, types)}{_or_default(field)}\n" for field in fields)
     answer = _type(answer_type(call), types)
-    kind = f"{call.access}, a stream of {answer}" if call.stream else f"{call.access}, answers {answer}"
+    kind = f"A stream of {answer}." if call.stream else f"Answers {answer}."
     return f"### {call.name}\n\n{inspect.getdoc(call)}\n\n{kind}\n{params and chr(10) + params}"
 
 

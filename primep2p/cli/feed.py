@@ -36,6 +36,7 @@ class Feed:
 
     def __init__(self, run: str) -> None:
         self.run = run
+        # Unbounded: a few dozen small events a round, of one run, for a reader that reads until it ends.
         self._queue: queue.Queue[Happened] = queue.Queue()
 
     def follow(self, *daemons: Daemon) -> None:

@@ -1,10 +1,9 @@
 """The trio client of the control socket: many calls and streams at a time over one connection."""
 
-import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import msgspec
 import trio
@@ -27,27 +26,30 @@ from primep2p.control.place import find_socket, no_daemon
 from primep2p.model.errors import PrimeError, Unavailable
 from primep2p.strict import plain
 
-__all__ = ["Client", "open_client"]
+__all__ = ["Client"]
 
 A = TypeVar("A")
 
-
-@asynccontextmanager
-async def open_client(home: Path) -> "AsyncIterator[Client]":
-    """A client of the daemon of `home` until the context is left. Raises Unavailable where no daemon runs."""
-    try:
-        stream = await trio.open_unix_socket(str(find_socket(home)))
-    except OSError as error:
-        raise no_daemon(home) from error
-    client = Client(stream)
-    async with stream, trio.open_nursery() as nursery:
-        nursery.start_soon(client.run)
-        yield client
-        nursery.cancel_scope.cancel()
+MOST_WAITING = 1024
+"""Events of a stream that wait to be read: as many as the daemon keeps for a slow reader."""
 
 
 class Client:
-    """Calls over a connection that `run` reads. From `open_client`."""
+    """Calls over a connection that `run` reads. From `open`."""
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, home: Path) -> AsyncIterator[Self]:
+        """A client of the daemon of `home` until the context is left. Raises Unavailable where no daemon runs."""
+        try:
+            stream = await trio.open_unix_socket(str(find_socket(home)))
+        except OSError as error:
+            raise no_daemon(home) from error
+        client = cls(stream)
+        async with stream, trio.open_nursery() as nursery:
+            nursery.start_soon(client.run)
+            yield client
+            nursery.cancel_scope.cancel()
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
@@ -63,7 +65,8 @@ class Client:
 
     @asynccontextmanager
     async def stream(self, call: Call[A]) -> AsyncIterator[AsyncIterator[A]]:
-        """Events from when the context is entered; leaving it forgets what still comes."""
+        """Events from when the context is entered; leaving it forgets what still comes. Raises Unavailable where the
+        daemon goes, and where its reader falls too far behind."""
         async with self._asked(call) as (_, inbox):
             yield self._events(inbox, answer_type(type(call)))
 
@@ -85,8 +88,7 @@ class Client:
     async def _asked(self, call: Call[Any]) -> "AsyncIterator[tuple[bytes, trio.MemoryReceiveChannel[Message]]]":
         self._calls += 1
         id_ = self._calls
-        # Unbounded: the server drops a reader that is too slow, so there is a bound at the other end.
-        outbox, inbox = trio.open_memory_channel[Message](math.inf)
+        outbox, inbox = trio.open_memory_channel[Message](MOST_WAITING)
         self._inboxes[id_] = outbox
         try:
             with trio.move_on_after(call.deadline_s) as waiting:
@@ -95,7 +97,7 @@ class Client:
                 raise Unavailable("the daemon does not answer in time")
             yield answer, inbox
         finally:
-            del self._inboxes[id_]
+            self._inboxes.pop(id_, None)
 
     async def _answer(self, id_: int, call: Call[Any], inbox: trio.MemoryReceiveChannel[Message]) -> bytes:
         if self._gone:
@@ -119,14 +121,17 @@ class Client:
             if error.error is not None:
                 raise failure_error(error.error)
             return
-        raise _closed()
+        raise _closed() if self._gone else Unavailable(f"more than {MOST_WAITING} events were not read")
 
     def _hand_over(self, message: Message) -> None:
         id_ = message.id
         if message.method:
             id_ = cast(RequestId, decode_answer(_Addressed, bytes(message.params)).id)
         if id_ is not None and id_ in self._inboxes:
-            self._inboxes[id_].send_nowait(message)
+            try:
+                self._inboxes[id_].send_nowait(message)
+            except trio.WouldBlock:  # the others on this connection do not wait for it
+                self._inboxes.pop(id_).close()
 
 
 class _Addressed(msgspec.Struct):

@@ -1,7 +1,7 @@
 """Every call of the control socket, declared once: server, clients, commands and docs derive from these types."""
 
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, get_args
 
 import msgspec
 from msgspec import Struct
@@ -38,7 +38,6 @@ class Call(Struct, Generic[A], frozen=True, kw_only=True):
     """A request; `A` is its answer, or what a stream consists of."""
 
     name: ClassVar[str]
-    access: ClassVar[Literal["read", "write"]] = "read"
     stream: ClassVar[bool] = False
     """Answered by null once the subscription is in place; then events come until `end`."""
     deadline_s: ClassVar[float] = 10.0
@@ -55,14 +54,12 @@ class DaemonStop(Call[Stopped], frozen=True):
     """Stop the daemon; answered before it goes."""
 
     name: ClassVar[str] = "daemon.stop"
-    access: ClassVar[Literal["read", "write"]] = "write"
 
 
 class RunCreate(Call[RunSummary], frozen=True):
     """Start a run: this node's trainer makes the first params, and the node is its first member."""
 
     name: ClassVar[str] = "run.create"
-    access: ClassVar[Literal["read", "write"]] = "write"
     deadline_s: ClassVar[float] = 600.0  # the trainer imports its framework and makes a model
 
     config: RunConfig
@@ -72,7 +69,6 @@ class RunJoin(Call[RunSummary], frozen=True):
     """Become a member of a run. `run` is ID or ID@round:hash; `pin` is round:hash where `run` has none."""
 
     name: ClassVar[str] = "run.join"
-    access: ClassVar[Literal["read", "write"]] = "write"
     deadline_s: ClassVar[float] = 120.0  # members are looked up and asked for the head
 
     run: str

@@ -1,6 +1,8 @@
 import json
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -10,7 +12,7 @@ import trio
 from fake_node import PEER, RUN, FakeNode
 
 from primep2p.control import server as server_module
-from primep2p.control.async_client import open_client
+from primep2p.control.async_client import MOST_WAITING, Client
 from primep2p.control.calls import (
     DaemonStatus,
     DaemonStop,
@@ -74,7 +76,7 @@ async def read_line(stream: trio.SocketStream) -> dict[str, object]:
 
 
 async def test_every_call_reaches_its_verb_and_brings_its_answer_back(tmp_path):
-    async with serving(tmp_path) as it, open_client(tmp_path) as client:
+    async with serving(tmp_path) as it, Client.open(tmp_path) as client:
         assert (await client.call(DaemonStatus())).peer_id == PEER
         assert (await client.call(RunCreate(config=DIGITS))).name == "digits"
         assert it.node.created == [DIGITS]
@@ -124,7 +126,7 @@ async def test_the_blocking_client_streams_until_the_run_is_finished(tmp_path):
 
 
 async def test_a_stream_carries_every_kind_of_number_and_ends(tmp_path):
-    async with serving(tmp_path) as it, open_client(tmp_path) as client, client.stream(RunWatch()) as events:
+    async with serving(tmp_path) as it, Client.open(tmp_path) as client, client.stream(RunWatch()) as events:
         it.node.emit(TrainingReported(run=RUN, round=1, step=1, steps=2, loss=float("nan")))
         it.node.emit(TrainingReported(run=RUN, round=1, step=2, steps=2, loss=0.5))
         it.node.finish()
@@ -133,13 +135,13 @@ async def test_a_stream_carries_every_kind_of_number_and_ends(tmp_path):
 
 async def test_leaving_a_connection_cancels_its_streams(tmp_path):
     async with serving(tmp_path) as it:
-        async with open_client(tmp_path) as client, client.stream(RunWatch()):
+        async with Client.open(tmp_path) as client, client.stream(RunWatch()):
             assert not it.node.unwatched.is_set()
         await it.node.unwatched.wait()
 
 
 async def test_calls_on_one_connection_run_at_the_same_time(tmp_path):
-    async with serving(tmp_path) as it, open_client(tmp_path) as client, trio.open_nursery() as nursery:
+    async with serving(tmp_path) as it, Client.open(tmp_path) as client, trio.open_nursery() as nursery:
         answered = trio.Event()
 
         async def create() -> None:
@@ -176,7 +178,7 @@ async def test_an_answer_is_on_its_way_before_idle_returns(tmp_path):
 
 
 async def test_errors_keep_whose_fault_they_are_across_the_socket(tmp_path):
-    async with serving(tmp_path), open_client(tmp_path) as client:
+    async with serving(tmp_path), Client.open(tmp_path) as client:
         with pytest.raises(PluginError) as plugin:
             await client.call(RunCreate(config=RunConfig(name="x", trainer="broken")))
         assert (plugin.value.sentence, plugin.value.stderr, plugin.value.hint) == (
@@ -193,7 +195,7 @@ async def test_errors_keep_whose_fault_they_are_across_the_socket(tmp_path):
 
 
 async def test_a_bug_in_a_handler_is_answered_and_the_daemon_lives(tmp_path):
-    async with serving(tmp_path), open_client(tmp_path) as client:
+    async with serving(tmp_path), Client.open(tmp_path) as client:
         with pytest.raises(InternalError, match="internal error: ZeroDivisionError"):
             await client.call(RunCreate(config=RunConfig(name="x", trainer="bug")))
         assert (await client.call(DaemonStatus())).peer_id == PEER
@@ -246,7 +248,7 @@ async def test_what_is_no_call_gets_an_error_and_the_connection_goes_on(tmp_path
 
 
 async def test_a_line_beyond_the_limit_closes_its_connection_only(tmp_path):
-    async with serving(tmp_path) as it, await it.connect() as stream, open_client(tmp_path) as other:
+    async with serving(tmp_path) as it, await it.connect() as stream, Client.open(tmp_path) as other:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(send_quietly, stream, b"x" * (MAX_LINE_BYTES + 2))
             assert "connection is closed" in str((await read_line(stream))["error"])
@@ -266,8 +268,27 @@ async def test_a_reader_too_slow_for_its_events_is_dropped_and_others_are_not(tm
         for _ in range(QUEUE_LINES * 3):  # its socket takes some of them
             it.node.emit(fat)
         await it.node.unwatched.wait()
-        async with open_client(tmp_path) as other:
+        async with Client.open(tmp_path) as other:
             assert (await other.call(DaemonStatus())).peer_id == PEER
+
+
+async def test_a_stream_that_is_not_read_ends_and_the_others_of_its_client_go_on(tmp_path):
+    async with serving(tmp_path) as it, Client.open(tmp_path) as client, client.stream(RunWatch()) as events:
+        event = StepChanged(run=RUN, round=1, view=0, step="collect")
+        for _ in range(MOST_WAITING + 1):
+            it.node.emit(event)
+            assert (await client.call(DaemonStatus())).peer_id == PEER  # what was sent before has arrived
+        for _ in range(MOST_WAITING):
+            await anext(events)
+        with pytest.raises(Unavailable, match=f"more than {MOST_WAITING} events were not read"):
+            await anext(events)
+        assert (await client.call(DaemonStatus())).peer_id == PEER
+
+
+def test_the_client_is_public_and_nobody_else_waits_for_trio():
+    ask = "import sys, primep2p; print('trio' in sys.modules); from primep2p import Client; print(Client.__module__)"
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "primep2p.control.async_client"]
 
 
 async def test_too_many_calls_under_way_are_refused_and_not_queued(tmp_path):
@@ -305,7 +326,7 @@ async def test_the_socket_of_a_dead_daemon_is_replaced_and_that_of_a_living_one_
         second = ControlServer(it.path, NodeHandlers(it.node))
         with pytest.raises(Unavailable, match="another daemon answers"):
             await second.run()
-        async with open_client(tmp_path) as client:
+        async with Client.open(tmp_path) as client:
             assert (await client.call(DaemonStatus())).peer_id == PEER
 
 
