@@ -6,7 +6,7 @@ are carried out. A reader too slow for its events is dropped; garbage is answere
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,12 +53,23 @@ log = structlog.get_logger("primep2p.control")
 
 
 class ControlServer:
-    """Serves `handlers` at `path`, with a symlink at `link`. Listens from the start of `run` until it is cancelled."""
+    """Serves `handlers` at `path`, with a symlink at `link`. Listens from the start of `run` until it is cancelled.
 
-    def __init__(self, path: Path, handlers: Handlers, *, link: Path | None = None) -> None:
+    `uid_of` is the seam to the kernel: the user at the other end of a connection.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        handlers: Handlers,
+        *,
+        link: Path | None = None,
+        uid_of: Callable[[trio.socket.SocketType], int] = peer_uid,
+    ) -> None:
         self._path = path
         self._link = link if link != path else None
         self._handlers = handlers
+        self._uid_of = uid_of
         self._connections: set[_Connection] = set()
         self._settled = trio.lowlevel.ParkingLot()
 
@@ -84,7 +95,7 @@ class ControlServer:
 
     async def _serve(self, accepted: trio.socket.SocketType) -> None:
         with accepted:
-            uid = peer_uid(accepted)
+            uid = self._uid_of(accepted)
             if uid not in (os.getuid(), 0):
                 log.warning("connection of another user refused", uid=uid)
                 return

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import pytest
 import trio
-from fake_node import PEER, RUN, FakeNode
 
 from primep2p.cli.exits import EXIT_CODES
 from primep2p.cli.logtail import follow, tail
@@ -15,6 +14,7 @@ from primep2p.control.place import link_path, socket_path
 from primep2p.control.server import ControlServer
 from primep2p.model.errors import PrimeError
 from primep2p.model.views import Accused, RoundCertified, RunFinished, StepChanged, TrainingReported
+from tests.control.fake_node import PEER, RUN, FakeNode
 
 
 def certified(number: int, void: str = "") -> RoundCertified:

@@ -6,12 +6,11 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
-from fake_node import PEER, RUN, FakeNode
 
-from primep2p.control import server as server_module
 from primep2p.control.async_client import MOST_WAITING, Client
 from primep2p.control.calls import (
     DaemonStatus,
@@ -28,11 +27,12 @@ from primep2p.control.client import BlockingClient
 from primep2p.control.handlers import NodeHandlers
 from primep2p.control.jsonrpc import MAX_LINE_BYTES, InternalError
 from primep2p.control.place import link_path, socket_path
-from primep2p.control.server import QUEUE_LINES, ControlServer
+from primep2p.control.server import MAX_CALLS, QUEUE_LINES, ControlServer
 from primep2p.model.errors import CallError, ConfigError, PluginError, Unavailable
 from primep2p.model.records import RoundPolicy
 from primep2p.model.views import RunFinished, StepChanged, TrainingReported
 from primep2p.run_config import RunConfig
+from tests.control.fake_node import PEER, RUN, FakeNode
 
 DIGITS = RunConfig(name="digits", trainer="mlp", trainer_config={"epochs": 1, "layers": [64, 32]})
 
@@ -51,10 +51,10 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(tmp_path: Path) -> AsyncIterator[Serving]:
+async def serving(tmp_path: Path, **seams: Any) -> AsyncIterator[Serving]:
     node = FakeNode(tmp_path)
     path = socket_path(tmp_path, env={"XDG_RUNTIME_DIR": str(tmp_path)})
-    server = ControlServer(path, NodeHandlers(node), link=link_path(tmp_path))
+    server = ControlServer(path, NodeHandlers(node), link=link_path(tmp_path), **seams)
     async with trio.open_nursery() as nursery:
         await nursery.start(server.run)
         yield Serving(node, server, path, nursery)
@@ -293,7 +293,7 @@ def test_the_client_is_public_and_nobody_else_waits_for_trio():
 
 async def test_too_many_calls_under_way_are_refused_and_not_queued(tmp_path):
     async with serving(tmp_path) as it, await it.connect() as stream:
-        for number in range(server_module.MAX_CALLS):
+        for number in range(MAX_CALLS):
             await ask(stream, b'{"jsonrpc":"2.0","id":%d,"method":"run.watch"}' % number)
         answer = await ask(stream, b'{"jsonrpc":"2.0","id":"one more","method":"run.list"}')
         assert "calls are under way" in str(answer["error"])
@@ -310,11 +310,9 @@ async def test_the_socket_is_its_owners_alone_and_gone_afterwards(tmp_path):
         BlockingClient(tmp_path)
 
 
-async def test_another_users_connection_is_refused(tmp_path, monkeypatch):
-    async with serving(tmp_path) as it:
-        monkeypatch.setattr(server_module, "peer_uid", lambda connection: 12_345)
-        async with await it.connect() as stream:
-            assert await stream.receive_some(1) == b""
+async def test_another_users_connection_is_refused(tmp_path):
+    async with serving(tmp_path, uid_of=lambda connection: 12_345) as it, await it.connect() as stream:
+        assert await stream.receive_some(1) == b""
 
 
 async def test_the_socket_of_a_dead_daemon_is_replaced_and_that_of_a_living_one_is_not(tmp_path):

@@ -1,21 +1,22 @@
 """A process with this directory on its path has a fake node in place of the real one, libp2p and all.
 
-The home's name chooses how it behaves: "refuses" fails at its start, "dies" raises a bug.
+No seam reaches so far: what is tested is the command `primep2p daemon start` as a process, and with --detach the one
+that this starts by itself. The home's name chooses how it behaves: "refuses" fails at its start, "dies" raises a bug.
 """
 
 import sys
 import types
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "control"))
+sys.path.append(str(Path(__file__).resolve().parents[3]))
 
 if "daemon" in sys.argv or "-m" in sys.orig_argv:
     import os
 
     import trio
-    from fake_node import FakeNode
 
     from primep2p.model.errors import ConfigError
+    from tests.control.fake_node import FakeNode
 
     class Daemon(FakeNode):
         async def run(self, *, task_status=trio.TASK_STATUS_IGNORED):
