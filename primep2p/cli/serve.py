@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import structlog
 import trio
@@ -15,9 +15,7 @@ from primep2p.control.handlers import NodeHandlers, NodeVerbs
 from primep2p.control.place import link_path, socket_path
 from primep2p.control.server import ControlServer
 from primep2p.model.views import NodeStatus
-
-if TYPE_CHECKING:
-    from trio_typing import TaskStatus  # the stubs that libp2p brings hide trio's own types
+from primep2p.tasks import TaskStatus
 
 __all__ = ["RunnableNode", "serve", "serve_node"]
 
@@ -35,7 +33,7 @@ class RunnableNode(NodeVerbs, Protocol):
         """Set by `stop`."""
         ...
 
-    async def run(self, *, task_status: "TaskStatus[None]" = ...) -> None: ...
+    async def run(self, *, task_status: TaskStatus[None] = ...) -> None: ...
 
 
 def serve(config: NodeConfig, ready: Callable[[NodeStatus], None], *, console: bool) -> None:
@@ -61,7 +59,7 @@ async def serve_node(node: RunnableNode, config: NodeConfig, ready: Callable[[No
         ready(status)
 
 
-async def _stop_on_signal(node: RunnableNode, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+async def _stop_on_signal(node: RunnableNode, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         task_status.started()
         async for number in signals:

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 import trio
@@ -35,9 +35,7 @@ from primep2p.control.jsonrpc import (
 )
 from primep2p.control.place import peer_uid, prepare_directory
 from primep2p.model.errors import CallError, ConfigError, Unavailable
-
-if TYPE_CHECKING:
-    from trio_typing import TaskStatus  # the stubs that libp2p brings hide trio's own types
+from primep2p.tasks import TaskStatus
 
 __all__ = ["MAX_CALLS", "QUEUE_LINES", "ControlServer"]
 
@@ -73,7 +71,7 @@ class ControlServer:
         self._connections: set[_Connection] = set()
         self._settled = trio.lowlevel.ParkingLot()
 
-    async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Raises ConfigError where the socket cannot be made."""
         with self._listener() as listening:
             listener = trio.socket.from_stdlib_socket(listening)

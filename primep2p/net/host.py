@@ -6,12 +6,10 @@ Two real implementations are held to the same contract suite: `LibP2PHost` and `
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from primep2p.model.ids import PeerId
-
-if TYPE_CHECKING:
-    from trio_typing import TaskStatus  # the stubs that libp2p brings hide trio's own types
+from primep2p.tasks import TaskStatus
 
 __all__ = [
     "MAX_HEARD_BEHIND",
@@ -103,7 +101,7 @@ nobody else; when it returns the stream is closed."""
 class Host(Protocol):
     """This node on the network. Listens from the start of `run` until it is cancelled."""
 
-    async def run(self, *, task_status: "TaskStatus[None]" = ...) -> None: ...
+    async def run(self, *, task_status: TaskStatus[None] = ...) -> None: ...
 
     @property
     def peer_id(self) -> PeerId: ...

@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
 from libp2p.abc import INotifee
@@ -26,11 +26,9 @@ from primep2p.net.libp2p_gossip import Gossip
 from primep2p.net.libp2p_stream import LibP2PStream
 from primep2p.net.libp2p_transport import build_host, keep_logs_quiet, looked_up, parse_listen, require_free_port
 from primep2p.net.peers import PeerTable
+from primep2p.tasks import TaskStatus
 
 __all__ = ["LibP2PHost"]
-
-if TYPE_CHECKING:
-    from trio_typing import TaskStatus  # the stubs that libp2p brings hide trio's own types
 
 _CONNECT_S = 10.0
 _OPEN_S = 10.0
@@ -89,7 +87,7 @@ class LibP2PHost:
 
     # -- life
 
-    async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listens until cancelled, which takes less than a second. Raises ConfigError when it cannot listen."""
         for address in self._listen:
             require_free_port(address)
@@ -104,7 +102,7 @@ class LibP2PHost:
         if failed is not None:  # raised here: out of a nursery it would come in a group
             raise failed
 
-    async def _serve(self, nursery: trio.Nursery, task_status: "TaskStatus[None]") -> ConfigError | None:
+    async def _serve(self, nursery: trio.Nursery, task_status: TaskStatus[None]) -> ConfigError | None:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._host.run(listen_addrs=self._listen))
             await self._swarm.auto_connector.stop()  # it dials whomever it has heard of, whatever its watermarks

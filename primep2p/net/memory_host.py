@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING
 
 import trio
 
@@ -28,9 +27,7 @@ from primep2p.net.host import (
 )
 from primep2p.net.memory_stream import MemoryStream, stream_pair
 from primep2p.net.peers import Mailbox, PeerTable
-
-if TYPE_CHECKING:
-    from trio_typing import TaskStatus  # the stubs that libp2p brings hide trio's own types
+from primep2p.tasks import TaskStatus
 
 __all__ = ["MemoryHost", "MemoryNetwork"]
 
@@ -151,7 +148,7 @@ class MemoryHost:
     def handle(self, protocol: str, handler: Handler) -> None:
         self._handlers[protocol] = handler
 
-    async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         if self._peer in self._network._hosts:
             raise ValueError(f"two hosts of {self._peer} at once")
         async with trio.open_nursery() as nursery:

@@ -9,16 +9,13 @@ from collections import deque
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import trio
 
 from primep2p.model.text import printable
 from primep2p.plugin.frames import Answer, FrameReader, Request, decode_answer, encode
-
-if TYPE_CHECKING:
-    from trio_typing import TaskStatus  # the stubs that libp2p brings hide trio's own types
+from primep2p.tasks import TaskStatus
 
 __all__ = ["Child", "Fault", "Log", "live"]
 
@@ -100,7 +97,7 @@ class Child:
         return Fault(f" exited with status {status}" if status >= 0 else f" died of signal {-status}")
 
 
-async def live(directory: Path, log: "Log", *, task_status: "TaskStatus[Child]") -> None:
+async def live(directory: Path, log: "Log", *, task_status: TaskStatus[Child]) -> None:
     """Owns one process: starts it in `directory`, keeps its output, leaves neither it nor its group behind."""
     ours, theirs = socket.socketpair()
     with ours, theirs:

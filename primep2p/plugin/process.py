@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import trio
 
@@ -18,9 +18,7 @@ from primep2p.plugin import frames
 from primep2p.plugin.child import Child, Fault, Log, live
 from primep2p.plugin.discovery import find
 from primep2p.plugin.tensors import check_file
-
-if TYPE_CHECKING:
-    from trio_typing import TaskStatus  # the stubs that libp2p brings hide trio's own types
+from primep2p.tasks import TaskStatus
 
 __all__ = ["InitialModel", "Report", "Trained", "TrainerWorker", "Worker"]
 
@@ -60,7 +58,7 @@ class TrainerWorker(Protocol):
     """The seam to a run's trainer. One request at a time. Verbs raise PluginError, or Unavailable once stopped;
     cancelling one kills the trainer, which is made anew at the next request."""
 
-    async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled; then the trainer is gone."""
         ...
 
@@ -113,7 +111,7 @@ class Worker:
         self._number = 0
         self._busy = False
 
-    async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled; then the process is killed with all it forked, and reaped."""
         for directory in (self._directory, self._directory / "scratch"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)

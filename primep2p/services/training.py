@@ -5,16 +5,13 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import trio
 
 from primep2p.model.errors import PluginError
 from primep2p.model.views import PluginFailed, TrainingReported
 from primep2p.plugin.process import InitialModel, Report, Trained, TrainerWorker
-
-if TYPE_CHECKING:
-    from trio_typing import TaskStatus  # the stubs that libp2p brings hide trio's own types
+from primep2p.tasks import TaskStatus
 
 __all__ = ["InitialModel", "Trained", "Training", "TrainingEvent"]
 
@@ -48,7 +45,7 @@ class Training:
         self._trainings = trio.lowlevel.ParkingLot()
         self._evaluations = trio.lowlevel.ParkingLot()
 
-    async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled; then the trainer's process is gone."""
         await self._worker.run(task_status=task_status)
 
