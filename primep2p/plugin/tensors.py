@@ -13,44 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from primep2p.model.records import TensorSpec
+from primep2p.wire.safetensors import FLOAT_BYTES, LENGTH_BYTES, RESERVED_NAME, data_bytes, header_bytes
 
-__all__ = ["Array", "check_file", "create_mapped", "data_bytes", "header_bytes", "is_finite", "open_mapped", "specs_of"]
+__all__ = ["Array", "check_file", "create_mapped", "is_finite", "open_mapped", "specs_of"]
 
 Array = npt.NDArray[np.float32]
-
-FLOAT_BYTES = 4
-LENGTH_BYTES = 8
-ALIGNMENT = 8
-"""safetensors pads its header with spaces so that the tensors begin at a multiple of 8."""
 
 BLOCK_VALUES = 2**18
 """1 MiB: stays in a core's cache between reading and looking."""
 
-RESERVED_NAME = "__metadata__"
-
 MAX_HEADER_BYTES = 100_000_000
 """The limit of the safetensors format itself."""
-
-
-def data_bytes(tensors: tuple[TensorSpec, ...]) -> int:
-    """How many bytes the values of `tensors` take."""
-    return sum(FLOAT_BYTES * prod(tensor.shape) for tensor in tensors)
-
-
-def header_bytes(tensors: tuple[TensorSpec, ...]) -> bytes:
-    """All that precedes the values in the file, its own length included: the bytes of the store's canonical header.
-    Raises ValueError for names that no file has."""
-    entries: dict[str, object] = {}
-    offset = 0
-    for tensor in tensors:
-        if tensor.name in entries or tensor.name == RESERVED_NAME:
-            raise ValueError(f"no tensor may have the name {tensor.name!r}")
-        end = offset + FLOAT_BYTES * prod(tensor.shape)
-        entries[tensor.name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % ALIGNMENT)
-    return len(text).to_bytes(LENGTH_BYTES, "little") + text
 
 
 def create_mapped(path: Path, tensors: tuple[TensorSpec, ...]) -> dict[str, Array]:

@@ -1,8 +1,6 @@
 """Tensors in files of the safetensors format: mapped to be read, written in one canonical way.
 
-A file is the header's length (8 bytes, little endian), the header (JSON, padded with blanks), then the tensors'
-bytes without gaps. The canonical file of a run's tensors has them in the run's order and no metadata, so equal
-tensors are equal bytes, whoever writes them. Source: github.com/huggingface/safetensors, "Format".
+The canonical file of a run's tensors has them in the run's order, under the header of wire/safetensors.py.
 """
 
 import json
@@ -21,6 +19,7 @@ import numpy.typing as npt
 from primep2p.model.errors import PeerError
 from primep2p.model.records import TensorSpec
 from primep2p.store.files import disk
+from primep2p.wire.safetensors import ALIGNMENT, LENGTH_BYTES, RESERVED_NAME, header_bytes
 
 __all__ = ["MAX_HEADER_BYTES", "TensorWriter", "canonical_header", "map_tensors", "write_tensors", "writing"]
 
@@ -30,8 +29,6 @@ MAX_HEADER_BYTES = 16 * 2**20
 _SPARE_BYTES = 64 * 2**10
 """What another writer may add to a header beside the tensors: metadata, blanks."""
 
-_ALIGNMENT = 8
-_METADATA = "__metadata__"
 _FLOAT32 = np.dtype("<f4")
 
 Array = npt.NDArray[np.float32]
@@ -47,19 +44,13 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def canonical_header(tensors: Sequence[TensorSpec]) -> bytes:
     """All that comes before the tensors' bytes, its length included. Raises PeerError for names that no file has."""
-    entries: dict[str, object] = {}
-    start = 0
-    for tensor in tensors:
-        if tensor.name in entries or tensor.name == _METADATA:
-            raise PeerError(f"two tensors are named {tensor.name!r}, or the format keeps that name for itself")
-        end = start + prod(tensor.shape) * _FLOAT32.itemsize
-        entries[tensor.name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, end]}
-        start = end
-    header = json.dumps(entries, separators=(",", ":"), ensure_ascii=True).encode()
-    header += b" " * (-len(header) % _ALIGNMENT)
-    if len(header) > MAX_HEADER_BYTES:
-        raise PeerError(f"a header of {len(header)} bytes, more than the {MAX_HEADER_BYTES} allowed")
-    return len(header).to_bytes(8, "little") + header
+    try:
+        header = header_bytes(tensors)
+    except ValueError as error:
+        raise PeerError(str(error)) from error
+    if len(header) - LENGTH_BYTES > MAX_HEADER_BYTES:
+        raise PeerError(f"a header of {len(header) - LENGTH_BYTES} bytes, more than the {MAX_HEADER_BYTES} allowed")
+    return header
 
 
 def map_tensors(path: Path, tensors: Sequence[TensorSpec]) -> list[Array]:
@@ -127,17 +118,17 @@ def write_tensors(path: Path, tensors: Sequence[TensorSpec], arrays: Sequence[Ar
 
 def _read_header(file: BinaryIO, size_bytes: int, canonical_bytes: int) -> bytes:
     """All that comes before the tensors' bytes, read only once its length is found sane."""
-    prefix = file.read(8)
+    prefix = file.read(LENGTH_BYTES)
     length = int.from_bytes(prefix, "little")
-    most = min(MAX_HEADER_BYTES, size_bytes - 8, 2 * canonical_bytes + _SPARE_BYTES)
-    if len(prefix) < 8 or length > most or length % _ALIGNMENT:
+    most = min(MAX_HEADER_BYTES, size_bytes - LENGTH_BYTES, 2 * canonical_bytes + _SPARE_BYTES)
+    if len(prefix) < LENGTH_BYTES or length > most or length % ALIGNMENT:
         raise PeerError(f"no safetensors file: a header of {length} bytes in a file of {size_bytes}")
     return prefix + file.read(length)
 
 
 def _places(header: bytes, tensors: Sequence[TensorSpec], data_bytes: int) -> list[int]:
     """Where each of `tensors` begins among the `data_bytes` bytes after the header."""
-    entries = _entries(header[8:])
+    entries = _entries(header[LENGTH_BYTES:])
     if entries.keys() != {tensor.name for tensor in tensors}:
         raise PeerError("the file has other tensors than the run")
     for tensor in tensors:
@@ -161,7 +152,7 @@ def _entries(header: bytes) -> dict[str, _Entry]:
     try:
         found = json.loads(header, object_pairs_hook=_without_twins)
         if isinstance(found, dict):
-            found.pop(_METADATA, None)
+            found.pop(RESERVED_NAME, None)
         return msgspec.convert(found, dict[str, _Entry], strict=True)
     except (ValueError, RecursionError) as error:
         raise PeerError(f"no safetensors file: {error}") from error

@@ -10,16 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from primep2p.model.records import TensorSpec
 from primep2p.plugin.frames import FrameReader, Loaded, Reported, Train, decode_answer, decode_request, encode
-from primep2p.plugin.tensors import check_file, create_mapped, header_bytes, is_finite, open_mapped
-from primep2p.store.tensors import canonical_header
-
-names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20)
-specs = st.lists(
-    st.builds(TensorSpec, names, st.just("float32"), st.lists(st.integers(0, 4), max_size=3).map(tuple)),
-    min_size=1,
-    max_size=6,
-    unique_by=lambda tensor: tensor.name,
-).map(tuple)
+from primep2p.plugin.tensors import check_file, create_mapped, is_finite, open_mapped
 
 
 @given(st.lists(st.integers(0, 2**40), max_size=8), st.integers(1, 64))
@@ -37,11 +28,6 @@ def test_requests_and_answers_are_not_taken_for_each_other() -> None:
         decode_request(body)
     with pytest.raises(ValueError):
         decode_answer(encode(Train(1, 1, 1, "params", "result"))[4:])
-
-
-@given(tensors=specs)
-def test_a_header_is_the_canonical_one_of_the_store(tensors: tuple[TensorSpec, ...]) -> None:
-    assert header_bytes(tensors) == canonical_header(tensors)
 
 
 def test_a_file_that_is_written_mapped_is_what_the_library_reads(tmp_path: Path) -> None:
