@@ -11,7 +11,7 @@ from primep2p.model.views import TrainingReported
 
 def test_a_killed_node_resumes_and_takes_part_again_within_two_rounds(four, swarm):
     *others, victim = four
-    run = found(*four, rounds=8, seconds=1.2)
+    run = found(*four, rounds=12, seconds=1.0)
     run.until_round(2, *four)
     victim.kill()
     run.until_round(3, others[0])
