@@ -1,7 +1,10 @@
 """primep2p: a group of people trains one model together, with no server."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from primep2p.control.async_client import Client
 
 __all__ = ["Client", "__version__"]
 

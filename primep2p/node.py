@@ -5,7 +5,6 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, ExitStack
 from pathlib import Path
 from secrets import token_bytes
-from typing import TYPE_CHECKING
 
 import psutil
 import structlog
@@ -53,11 +52,9 @@ from primep2p.services.training import Training, TrainingEvent
 from primep2p.services.transfer import Transfer
 from primep2p.store.db import Store, lock_home, open_store
 from primep2p.store.seam import RunRow, StoredCheckpoint
+from primep2p.tasks import TaskStatus
 from primep2p.wire.codec import decode
 from primep2p.wire.envelope import Envelopes, Opened
-
-if TYPE_CHECKING:
-    from trio_typing import TaskStatus  # the stubs that libp2p brings hide trio's own types
 
 __all__ = ["Node", "build"]
 
@@ -101,7 +98,7 @@ class Node:
         self._seams: Seams | None = None
         self._nursery: trio.Nursery | None = None
 
-    async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Raises ConfigError, StoreError."""
         self._started_at = trio.current_time()
         with ExitStack() as stack:

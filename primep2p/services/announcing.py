@@ -1,16 +1,12 @@
 """Telling the directory which blobs this node holds, in the background: a provider record takes 0.1 to 0.3 s."""
 
-from typing import TYPE_CHECKING
-
 import trio
 
 from primep2p.model.errors import Unavailable
 from primep2p.model.ids import Cid
 from primep2p.net.host import Directory
 from primep2p.store.seam import BlobStore
-
-if TYPE_CHECKING:
-    from trio_typing import TaskStatus  # the stubs that libp2p brings hide trio's own types
+from primep2p.tasks import TaskStatus
 
 __all__ = ["MAX_ANNOUNCED", "REPEAT_S", "Announcing", "directory_key"]
 
@@ -39,7 +35,7 @@ class Announcing:
         self._due_s: dict[Cid, float] = {}
         self._added = trio.Event()
 
-    async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled."""
         task_status.started()
         while True:

@@ -1,14 +1,10 @@
 """Small things to write down that nobody waits for: faults without evidence, and where members were last heard of."""
 
-from typing import TYPE_CHECKING
-
 import trio
 
 from primep2p.model.ids import PeerId, RunId
 from primep2p.store.seam import RunStore
-
-if TYPE_CHECKING:
-    from trio_typing import TaskStatus  # the stubs that libp2p brings hide trio's own types
+from primep2p.tasks import TaskStatus
 
 __all__ = ["Book"]
 
@@ -27,7 +23,7 @@ class Book:
         self._runs = runs
         self._send, self._receive = trio.open_memory_channel[_Note](CAPACITY)
 
-    async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Raises StoreError where the disk fails."""
         task_status.started()
         async for peer, note, run in self._receive:

@@ -1,14 +1,11 @@
 """The pump of a machine: events in, effects out, timers as sleeping tasks."""
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
 import trio
 
 from primep2p.core.effects import Effect, Event, Expired, Timer
-
-if TYPE_CHECKING:
-    from trio_typing import TaskStatus
+from primep2p.tasks import TaskStatus
 
 __all__ = ["Driver"]
 
@@ -32,7 +29,7 @@ class Driver:
         self._nursery: trio.Nursery | None = None
         self._timers: set[trio.CancelScope] = set()
 
-    async def run(self, first: list[Effect], *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, first: list[Effect], *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Perform `first`, then pump until cancelled. What `perform` raises ends it."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery

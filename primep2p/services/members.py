@@ -6,7 +6,6 @@ members are sought again when they are lost.
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import trio
 
@@ -16,10 +15,8 @@ from primep2p.model.ids import PeerId, RunId
 from primep2p.model.messages import OverlayMessage
 from primep2p.net.frames import Frames
 from primep2p.net.host import Host, PeerConnected, Stream
+from primep2p.tasks import TaskStatus
 from primep2p.wire.codec import MAX_RECORD_BYTES, decode, encode
-
-if TYPE_CHECKING:
-    from trio_typing import TaskStatus
 
 __all__ = ["PROTOCOL", "Inbox", "Overlay"]
 
@@ -69,7 +66,7 @@ class Overlay:
         self._nursery: trio.Nursery | None = None
         host.handle(PROTOCOL, self._listen)
 
-    async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled."""
         async with trio.open_nursery() as nursery, self._host.peer_events() as events:
             self._nursery = nursery

@@ -1,7 +1,6 @@
 """One run on this node: drives its machine with the real network, disk, trainer and kernels."""
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
 import msgspec
 import trio
@@ -23,11 +22,9 @@ from primep2p.services.seams import Seams, TrainingVerbs
 from primep2p.services.training import TrainingEvent
 from primep2p.services.work import Work
 from primep2p.store.seam import RunRow, StoredCheckpoint
+from primep2p.tasks import TaskStatus
 from primep2p.wire.codec import decode, encode
 from primep2p.wire.envelope import Opened
-
-if TYPE_CHECKING:
-    from trio_typing import TaskStatus
 
 __all__ = ["RunService"]
 
@@ -73,7 +70,7 @@ class RunService:
 
     # ---- life
 
-    async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Raises StoreError where the disk fails."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
@@ -374,7 +371,7 @@ class RunService:
         except Unavailable:
             return  # nothing relies on one message
 
-    async def _listen(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+    async def _listen(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with self._seams.host.subscribe(self.topic) as heard:
             task_status.started()
             async for message in heard:

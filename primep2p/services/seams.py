@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import trio
 
@@ -15,10 +15,8 @@ from primep2p.services.book import Book
 from primep2p.services.members import Overlay
 from primep2p.services.sync import Sync
 from primep2p.store.seam import BlobStore, RunStore
+from primep2p.tasks import TaskStatus
 from primep2p.wire.envelope import Envelopes
-
-if TYPE_CHECKING:
-    from trio_typing import TaskStatus  # the stubs that libp2p brings hide trio's own types
 
 __all__ = ["Seams", "TrainingVerbs", "Transfers"]
 
@@ -26,7 +24,7 @@ __all__ = ["Seams", "TrainingVerbs", "Transfers"]
 class TrainingVerbs(Protocol):
     """What a run needs of its trainer."""
 
-    async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None: ...
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None: ...
     async def train(self, round: int, params: Path) -> Trained: ...
     async def evaluate(self, round: int, params: Path) -> dict[str, float]: ...
 

@@ -1,7 +1,6 @@
 """Blobs between peers: serves those that this node holds, fetches others, and tells the directory."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import trio
 
@@ -14,9 +13,7 @@ from primep2p.services.fetching import Fetching
 from primep2p.services.lanes import Lanes
 from primep2p.services.serving import MAX_ANSWER_BYTES, Offload, Serving
 from primep2p.store.seam import BlobStore
-
-if TYPE_CHECKING:
-    from trio_typing import TaskStatus  # the stubs that libp2p brings hide trio's own types
+from primep2p.tasks import TaskStatus
 
 __all__ = ["PROTOCOL", "STALL_S", "Transfer", "directory_key"]
 
@@ -50,7 +47,7 @@ class Transfer:
         self._fetches: dict[Cid, tuple[Fetching, int]] = {}  # with the most bytes that it may have
         self._nursery: trio.Nursery | None = None
 
-    async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serves and fetches until cancelled; fetches under way end as Unavailable then."""
         self._host.handle(PROTOCOL, self._serving.serve)
         try:
