@@ -93,6 +93,7 @@ class Node:
         self._started_at = 0.0
         self._kernels = self_check()
         self._joining = trio.Lock()
+        self._providing = trio.Lock()
         self._book: Book | None = None
         self._store: Store | None = None
         self._seams: Seams | None = None
@@ -333,7 +334,8 @@ class Node:
         """Tell the directory, again and again, that this node is in the run."""
         while True:
             try:
-                await self._host.directory.provide(run_key(run))
+                async with self._providing:  # one at a time: each is work for other nodes too
+                    await self._host.directory.provide(run_key(run))
             except Unavailable:
                 await trio.sleep(RETRY_S)
             else:

@@ -60,6 +60,7 @@ class RunService:
         self.plugin_error = ""
         self._seams = seams
         self._training = make_training(self._report)
+        self._training_life = trio.CancelScope()
         self._connected: set[PeerId] = set()
         self._driver = Driver(self._handle, self._perform)
         self._nursery: trio.Nursery | None = None
@@ -75,12 +76,17 @@ class RunService:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             self.progress_at = self._certified_at = trio.current_time()
-            await nursery.start(self._training.run)
+            await nursery.start(self._train)
             await nursery.start(self._listen)
             await nursery.start(self._driver.run, await self._wake())
             nursery.start_soon(self._provide)
             await self._seams.overlay.attach(self.run_id, self._driver.inbox)
             task_status.started()
+
+    async def _train(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """The trainer's life: until the run is finished, so that a finished run costs no memory."""
+        with self._training_life:
+            await self._training.run(task_status=task_status)
 
     def _own_nursery(self) -> trio.Nursery:
         if self._nursery is None:
@@ -283,7 +289,8 @@ class RunService:
     async def _hold_params(self, effect: fx.HoldParams) -> None:
         await self._work.hold_params(effect, lambda: self.head is None or self.head.header.params == effect.cid)
         if self.head is not None and isinstance(self.machine, Run) and self.machine.finished:
-            self._work.evaluate(self.head.round, effect.cid)
+            await self._work.evaluate_last(self.head.round, effect.cid)
+            self._training_life.cancel()
 
     async def catch_up(self, peer: PeerId, first: int) -> None:
         """Ask `peer` for the chain from round `first` on, and follow it."""

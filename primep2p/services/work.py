@@ -164,10 +164,15 @@ class Work:
                 self._seams.tell(LogLine(run=self._run.hex(), level="warning", sentence=said))
 
     def evaluate(self, round: int, params: Cid) -> None:
-        """In the trainer's spare time: while others still train, or at the run's end."""
+        """In the trainer's spare time, while others still train."""
         if not self._evaluating:
             self._evaluating = True
             self._nursery().start_soon(self._evaluation, round, params)
+
+    async def evaluate_last(self, round: int, params: Cid) -> None:
+        """At the run's end; returns when it is done."""
+        self._end_trainings()
+        await self._evaluation(round, params)
 
     async def _evaluation(self, round: int, params: Cid) -> None:
         try:
