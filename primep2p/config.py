@@ -125,7 +125,7 @@ def load(path: Path | None = None, env: Mapping[str, str] = os.environ, *, home:
     table: dict[str, Any] = {}
     if file is not None:
         table = read_toml(file)
-        table = _plain_paths(_checked(table, file.name), table, _absolute(str(file), Path.cwd()).parent)
+        table = _plain_paths(_checked(table, str(file)), table, _absolute(str(file), Path.cwd()).parent)
     for section, keys in overrides.items():
         table[section] = {**table.get(section, {}), **keys}
     config = _checked(table, "configuration")
@@ -143,7 +143,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path.name}: not TOML: {error}") from error
+        raise ConfigError(f"{path}: not TOML: {error}") from error
 
 
 def _checked(table: dict[str, Any], source: str) -> NodeConfig:

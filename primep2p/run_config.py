@@ -37,7 +37,7 @@ def load_run(path: Path) -> RunConfig:
         config = build(RunConfig, table)
         check(config)
     except Fault as fault:
-        raise ConfigError(f"{path.name}: {fault}") from fault
+        raise ConfigError(f"{path}: {fault}") from fault
     return config
 
 

@@ -89,7 +89,7 @@ def test_the_environment_beats_the_file_and_home_beats_both(tmp_path):
 def test_a_mistake_in_the_file_is_one_sentence_with_its_path(tmp_path, text, sentence):
     with pytest.raises(ConfigError) as error:
         load(written(tmp_path, text), {})
-    assert error.value.sentence.startswith(f"node.toml: {sentence}")
+    assert error.value.sentence.startswith(f"{tmp_path / 'node.toml'}: {sentence}")
     assert "\n" not in error.value.sentence
 
 
@@ -212,7 +212,7 @@ def test_a_threshold_may_be_written_as_a_number(tmp_path):
 def test_a_mistake_in_a_run_is_one_sentence_with_its_path(tmp_path, text, sentence):
     with pytest.raises(ConfigError) as error:
         run_of(tmp_path, text)
-    assert error.value.sentence.startswith(f"run.toml: {sentence}")
+    assert error.value.sentence.startswith(f"{tmp_path / 'run.toml'}: {sentence}")
 
 
 def test_a_run_without_a_name_says_so(tmp_path):

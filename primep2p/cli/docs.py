@@ -38,8 +38,8 @@ under way is carried out even if its caller leaves.
 
 ```
 -> {{"jsonrpc":"2.0","id":1,"method":"run.show","params":{{"run":"3f2a"}}}}
-<- {{"jsonrpc":"2.0","id":1,"error":{{"code":-32000,"message":"there is no run 3f2a",
-    "data":{{"code":"call","hint":"run list shows them","stderr":""}}}}}}
+<- {{"jsonrpc":"2.0","id":1,"error":{{"code":-32000,"message":"this node is in no run '3f2a'",
+    "data":{{"code":"call","hint":"see: primep2p run list","stderr":""}}}}}}
 ```
 
 `error.data.code` says whose fault it is and never changes its meaning: `config`, `peer`, `unavailable`, `plugin`,

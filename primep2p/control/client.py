@@ -34,9 +34,9 @@ A = TypeVar("A")
 class BlockingClient:
     """A connection to the daemon of `home`. One call at a time; a stream takes the connection for itself."""
 
-    def __init__(self, home: Path) -> None:
-        """Raises Unavailable where no daemon runs."""
-        path = find_socket(home)
+    def __init__(self, home: Path, options: str = "") -> None:
+        """Raises Unavailable where no daemon runs, with the `options` by which a command names this node."""
+        path = find_socket(home, options)
         self._home = home
         self._lines = LineBuffer(MAX_ANSWER_BYTES)
         self._waiting: list[Message] = []
@@ -47,7 +47,7 @@ class BlockingClient:
             owner = peer_uid(self._socket)
         except OSError as error:
             self._socket.close()
-            raise no_daemon(home) from error
+            raise no_daemon(home, options) from error
         if owner not in (os.getuid(), home.stat().st_uid):
             self._socket.close()
             raise Unavailable(f"the socket {path} is served by another user (uid {owner})")

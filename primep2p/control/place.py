@@ -12,6 +12,7 @@ import struct
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Protocol
 
 from primep2p.model.errors import ConfigError, Unavailable
@@ -43,7 +44,7 @@ def link_path(home: Path) -> Path:
     return home / "control.sock"
 
 
-def find_socket(home: Path) -> Path:
+def find_socket(home: Path, options: str = "") -> Path:
     """The socket that the daemon of `home` left word of. Raises Unavailable."""
     link = link_path(home)
     try:
@@ -51,12 +52,13 @@ def find_socket(home: Path) -> Path:
     except OSError as error:
         if link.is_socket():  # control.socket is set to this very path
             return link
-        raise no_daemon(home) from error
+        raise no_daemon(home, options) from error
 
 
-def no_daemon(home: Path) -> Unavailable:
-    """What a client says when nobody listens."""
-    return Unavailable(f"no daemon runs for {home}; start it with: primep2p daemon start")
+def no_daemon(home: Path, options: str = "") -> Unavailable:
+    """What a client says when nobody listens. `options` are those that named the node to a command."""
+    named = options or f"--home {quote(str(home))}"
+    return Unavailable(f"no daemon runs for {home}; start it with: primep2p daemon start {named}")
 
 
 def prepare_directory(directory: Path) -> None:

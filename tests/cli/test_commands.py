@@ -138,10 +138,10 @@ def test_join_takes_a_pin_behind_the_id(command, daemon):
     assert daemon.node.joined == [(RUN, (7, bytes.fromhex("cd" * 32)))]
 
 
-def test_the_callers_mistake_exits_with_4_and_a_hint(command):
+def test_the_callers_mistake_exits_with_4_and_a_hint_that_names_this_node(command, daemon):
     code, out, err = command("run", "show", "zz")
     assert (code, out) == (4, "")
-    assert err == "primep2p: there is no run zz\n  run list shows them\n"
+    assert err == f"primep2p: there is no run zz\n  see: primep2p run list --home {daemon.home}\n"
 
 
 def test_a_failing_trainer_exits_with_5_and_its_last_words(command, tmp_path):

@@ -93,8 +93,15 @@ def test_a_missing_daemon_is_one_sentence(tmp_path, capsys, arguments):
     with pytest.raises(SystemExit) as exit_:
         main([*arguments, "--home", str(tmp_path)])
     assert exit_.value.code == 3
-    expected = f"primep2p: no daemon runs for {tmp_path}; start it with: primep2p daemon start\n"
+    expected = f"primep2p: no daemon runs for {tmp_path}; start it with: primep2p daemon start --home {tmp_path}\n"
     assert capsys.readouterr().err == expected
+
+
+def test_who_is_missing_is_started_by_the_configuration_that_named_it(tmp_path, capsys):
+    (tmp_path / "my node.toml").write_text(f'[node]\nhome = "{tmp_path / "home"}"')
+    with pytest.raises(SystemExit):
+        main(["status", "-c", str(tmp_path / "my node.toml")])
+    assert capsys.readouterr().err.endswith(f"primep2p daemon start -c '{tmp_path}/my node.toml'\n")
 
 
 def test_a_mistake_in_the_configuration_is_one_sentence(tmp_path, capsys):
@@ -102,7 +109,7 @@ def test_a_mistake_in_the_configuration_is_one_sentence(tmp_path, capsys):
     with pytest.raises(SystemExit) as exit_:
         main(["daemon", "start", "--detach", "-c", str(tmp_path / "node.toml")])
     assert exit_.value.code == 2
-    expected = "primep2p: node.toml: p2p.listen[0] must be a multiaddr such as /ip4/0.0.0.0/tcp/4650\n"
+    expected = f"primep2p: {tmp_path / 'node.toml'}: p2p.listen[0] must be a multiaddr such as /ip4/0.0.0.0/tcp/4650\n"
     assert capsys.readouterr().err == expected
 
 

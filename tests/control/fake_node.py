@@ -74,7 +74,7 @@ class FakeNode:
 
     def run_detail(self, prefix: str) -> RunDetail:
         if not RUN.startswith(prefix):
-            raise CallError(f"there is no run {prefix}", hint="run list shows them")
+            raise CallError(f"there is no run {prefix}", hint="see: primep2p run list")
         return RunDetail(
             run=RUN,
             name="digits",

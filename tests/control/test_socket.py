@@ -188,7 +188,7 @@ async def test_errors_keep_whose_fault_they_are_across_the_socket(tmp_path):
         )
         with pytest.raises(CallError, match="there is no run zz") as call:
             await client.call(RunShow(run="zz"))
-        assert call.value.hint == "run list shows them"
+        assert call.value.hint == "see: primep2p run list"
         with pytest.raises(CallError, match="there is no run zz"):
             async with client.stream(RunWatch(run="zz")):
                 pass
