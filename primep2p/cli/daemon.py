@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
+from shlex import quote
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from primep2p.cli.at import HERE, At, Json, flag
 from primep2p.cli.logtail import follow, readable, tail
-from primep2p.cli.render import print_json, show_status
+from primep2p.cli.render import print_json, show_started, show_status
 from primep2p.cli.spawn import Starting, tell_failure, tell_ready
 from primep2p.control.calls import DaemonStatus, DaemonStop
 from primep2p.control.jsonrpc import blamed
@@ -38,7 +39,7 @@ def start(
         _detach(at)
         return
     if ready_fd < 0:
-        _serve(at, lambda ready: None, console=True)
+        _serve(at, lambda ready: _tell_terminal(at, ready), console=True)
         return
     with os.fdopen(ready_fd, "wb", buffering=0) as parent:
         try:
@@ -95,6 +96,12 @@ def _serve(at: At, ready: Callable[[NodeStatus], None], *, console: bool) -> Non
         if known is None or known is error:
             raise
         raise known from error
+
+
+def _tell_terminal(at: At, ready: NodeStatus) -> None:
+    status_command = "primep2p status " + (at.options or f"--home {quote(ready.home)}")
+    with suppress(OSError):  # nobody reads what it prints: it serves all the same
+        show_started(ready, status_command)
 
 
 def _detach(at: At) -> None:

@@ -1,4 +1,4 @@
-"""The daemon's log: JSON lines in its home always, readable lines on the console in the foreground."""
+"""The daemon's log: JSON lines in its home always, in the foreground on the console too as `daemon logs` shows them."""
 
 import logging
 import sys
@@ -9,8 +9,8 @@ from typing import Any
 import structlog
 from structlog.typing import Processor
 
+from primep2p.cli.logtail import for_people
 from primep2p.model.errors import StoreError
-from primep2p.model.text import printable
 
 __all__ = ["configure_logs"]
 
@@ -61,16 +61,12 @@ _COMMON: list[Processor] = [
 def _console() -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(lambda record: record.name == OURS or record.name.startswith(f"{OURS}."))
-    renderer = structlog.dev.ConsoleRenderer(
-        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback, pad_event_to=0
-    )
-    handler.setFormatter(_formatter([_for_people, renderer]))
+    handler.setFormatter(_formatter([structlog.processors.format_exc_info, _for_people]))
     return handler
 
 
-def _for_people(logger: Any, method: str, event: Any) -> Any:
-    event.pop("logger", None)
-    return {key: printable(value) if isinstance(value, str) else value for key, value in event.items()}
+def _for_people(logger: Any, method: str, event: Any) -> str:
+    return for_people(dict(event))
 
 
 def _formatter(last: list[Processor]) -> logging.Formatter:

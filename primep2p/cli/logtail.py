@@ -4,11 +4,14 @@ import json
 import time
 from collections import deque
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+from primep2p.cli.render import clock
 from primep2p.model.text import printable
 
-__all__ = ["follow", "readable", "tail"]
+__all__ = ["follow", "for_people", "readable", "tail"]
 
 POLL_S = 0.2
 """Files tell nobody portably that they grew; five looks a second cost nothing."""
@@ -41,13 +44,18 @@ def follow(path: Path, lines: int) -> Iterator[str]:
 def readable(line: str) -> str:
     """A line of the log for people, without what would drive a terminal; with its traceback, it is several."""
     try:
-        fields = json.loads(line)
-        head = f"{fields.pop('timestamp')[:19].replace('T', ' ')} {fields.pop('level'):7} {fields.pop('event')}"
+        return for_people(json.loads(line))
     except (ValueError, KeyError, TypeError, AttributeError):
         return printable(line)
+
+
+def for_people(fields: dict[str, Any]) -> str:
+    """What happened, from what a line of the log holds; takes `fields` apart."""
+    moment = datetime.fromisoformat(fields.pop("timestamp")).astimezone()
+    head = f"{moment:%Y-%m-%d} {clock(moment)} {fields.pop('level'):7} {fields.pop('event')}"
     fields.pop("logger", None)
     traceback = fields.pop("exception", "")
-    rest = "".join(f" {key}={value}" for key, value in fields.items())
+    rest = "".join(f" {key}={value}" for key, value in fields.items() if value != "")
     return "\n".join(map(printable, [head + rest, *traceback.splitlines()]))
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RoundTable",
+    "clock",
     "duration",
     "print_json",
     "show_created",
@@ -41,6 +42,7 @@ __all__ = [
     "show_peers",
     "show_run",
     "show_runs",
+    "show_started",
     "show_status",
 ]
 
@@ -68,6 +70,12 @@ def show_status(status: NodeStatus) -> None:
     if status.runs:
         _print()
         show_runs(status.runs)
+
+
+def show_started(status: NodeStatus, status_command: str) -> None:
+    """The daemon that has this terminal now, and how to go on."""
+    show_status(status)
+    _print(f"Ctrl-C stops it; in another terminal: {status_command}")
 
 
 def show_runs(runs: list[RunSummary]) -> None:
@@ -172,20 +180,25 @@ class RoundTable:
         return [line] if line else []
 
     def _step_line(self, event: AnyEvent) -> str:
-        clock = datetime.fromtimestamp(event.at_s).strftime("%H:%M:%S.%f")[:-3]
+        when = clock(datetime.fromtimestamp(event.at_s))
         match event:
             case StepChanged(round=round_, view=view, step=step):
-                return f"  {clock} round {round_} view {view}: {step}"
+                return f"  {when} round {round_} view {view}: {step}"
             case TrainingReported(step=step, steps=steps, loss=loss):
                 told = "" if loss is None else f", loss {_number(loss)}"
-                return f"  {clock} trained {step}{f' of {steps}' if steps else ''}{told}"
+                return f"  {when} trained {step}{f' of {steps}' if steps else ''}{told}"
             case Evaluated(round=round_, metrics=metrics):
-                return f"  {clock} evaluated round {round_}: {_metrics(metrics)}"
+                return f"  {when} evaluated round {round_}: {_metrics(metrics)}"
             case PeerChanged(peer=peer, connected=connected):
-                return f"  {clock} {peer} {'connected' if connected else 'lost'}"
+                return f"  {when} {peer} {'connected' if connected else 'lost'}"
             case LogLine(sentence=sentence):
-                return f"  {clock} {sentence}"
+                return f"  {when} {sentence}"
         return ""
+
+
+def clock(moment: datetime) -> str:
+    """A time of the day, as everywhere where one is shown."""
+    return f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03}"
 
 
 def duration(seconds: float) -> str:

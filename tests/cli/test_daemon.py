@@ -42,7 +42,8 @@ def test_a_signal_stops_the_daemon_cleanly(tmp_path, env, number):
     daemon.send_signal(number)
     out, err = daemon.communicate(timeout=10)
     assert daemon.returncode == 0
-    assert out == b""
+    assert out.startswith(b"peer      12D3KooW")
+    assert out.endswith(f"in another terminal: primep2p status --home {tmp_path / 'home'}\n".encode())
     assert b"Traceback" not in err
     assert not (tmp_path / "home" / "control.sock").is_symlink()
     events = [json.loads(line)["event"] for line in (tmp_path / "home" / "daemon.log").read_text().splitlines()]
@@ -66,7 +67,7 @@ def test_a_detached_daemon_answers_when_start_returns(tmp_path, env):
             status = client.call(DaemonStatus())
         assert started.stdout == f"peer {status.peer_id}, pid {status.pid}\n"
         logged = run(env, "daemon", "logs", "-n", "1", "--home", str(home))
-        assert "info    ready peer=" in logged.stdout
+        assert " info    ready peer=" in logged.stdout
     finally:
         assert run(env, "daemon", "stop", "--home", str(home)).returncode == 0
 

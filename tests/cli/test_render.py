@@ -1,5 +1,6 @@
 import json
 import logging
+import time
 
 import msgspec
 import pytest
@@ -92,6 +93,25 @@ def test_words_of_peers_do_not_drive_the_demos_screen(capsys):
     assert all(map(str.isprintable, shown.splitlines()))
 
 
+def test_every_clock_is_local_and_a_log_omits_what_is_empty(monkeypatch, capsys):
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    try:
+        line = {
+            "timestamp": "1970-01-01T00:00:01.234567Z",
+            "level": "info",
+            "event": "certified",
+            "round": 1,
+            "void": "",
+        }
+        RoundTable(verbose=True).add(LogLine(level="info", sentence="so", at_s=1.234567))
+        assert readable(json.dumps({**logged, "round": 1, "void": ""})) == "1970-01-01 05:30:01.234 info    certified round=1"
+        assert capsys.readouterr().out == "  05:30:01.234 so\n"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 @pytest.fixture
 def logging_as_it_was():
     root, raises = logging.getLogger(), logging.raiseExceptions
@@ -109,4 +129,5 @@ def test_words_of_peers_do_not_drive_the_terminal_of_a_daemon_in_the_foreground(
     structlog.get_logger("primep2p.node").warning("accused", reason=HOSTILE)
     shown = capsys.readouterr().err
     assert "[2J" in shown
+    assert shown == readable((tmp_path / "daemon.log").read_text()) + "\n"
     assert all(map(str.isprintable, shown.splitlines()))
