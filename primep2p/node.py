@@ -1,6 +1,7 @@
 """A node: its identity, its place in the network, its store, and the runs that it takes part in."""
 
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, ExitStack
 from pathlib import Path
@@ -89,6 +90,7 @@ class Node:
         self._envelopes = envelopes
         self._host = host
         self._hub = Hub()
+        self._trainers = config.home / "trainers"
         self._services: dict[RunId, RunService] = {}
         self._started_at = 0.0
         self._kernels = self_check()
@@ -172,10 +174,13 @@ class Node:
         """A new run with this node as its first member. Raises PluginError where its trainer fails."""
         seams, nonce = self._opened()[1], token_bytes(16)
         find(config.trainer, self._config.trainer.plugins)
-        training = self._training_of(
-            config.trainer, config.trainer_config, f"new-{nonce.hex()}", (), INIT_S, self._tell
-        )
-        params, tensors = await first_params(training, seams.blobs, seams.scratch)
+        place = f"new-{nonce.hex()}"
+        training = self._training_of(config.trainer, config.trainer_config, place, (), INIT_S, self._tell)
+        try:
+            params, tensors = await first_params(training, seams.blobs, seams.scratch)
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(shutil.rmtree, self._trainers / place, True)
         spec = seams.envelopes.seal(
             RunSpec(
                 creator=seams.envelopes.peer_id,
@@ -276,6 +281,12 @@ class Node:
 
     async def _open_run(self, row: RunRow) -> RunService:
         _, seams = self._opened()
+        owner = seams.envelopes.peek(row.join).signer
+        if owner != seams.envelopes.peer_id:
+            raise ConfigError(
+                f"{self._config.home} belongs to the peer {owner}, and its identity.key is that of another one",
+                hint="put the identity back, or start with a home of its own",
+            )
         try:
             spec = seams.envelopes.open(RunSpec, row.spec)
         except PeerError as error:
@@ -322,7 +333,7 @@ class Node:
                 plugins=section.plugins,
                 config=settings,
                 data=Path(section.data) if section.data else None,
-                directory=self._config.home / "trainers" / directory,
+                directory=self._trainers / directory,
                 tensors=tensors,
                 silent_s=section.silent_s,
             )

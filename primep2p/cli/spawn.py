@@ -63,7 +63,7 @@ class Starting:
             raise StoreError(f"cannot write to the home {home}: {error.strerror}") from error
         reading, writing = os.pipe()
         self._pipe = os.fdopen(reading, "rb", buffering=0)
-        command = [sys.executable, "-m", "primep2p.cli.main", "daemon", "start", "--ready-fd", str(writing)]
+        command = [sys.executable, "-P", "-m", "primep2p.cli.main", "daemon", "start", "--ready-fd", str(writing)]
         command += ["--home", str(home)] + (["--config", str(config.absolute())] if config else [])
         try:
             with last_words:

@@ -47,6 +47,30 @@ def test_two_daemons_do_not_share_a_home(four):
     assert daemon.call(DaemonStatus()).pid == daemon.pid
 
 
+def test_what_lies_in_the_working_directory_is_not_run(tmp_path):
+    (tmp_path / "primep2p").mkdir()
+    (tmp_path / "random.py").write_text("raise SystemExit('not yours')")
+    with Swarm(tmp_path / "homes", [Settings()]) as swarm:
+        home = str(swarm.daemons[0].home)
+        command = [Path(sys.executable).with_name("primep2p"), "daemon", "start", "--detach", "--home", home]
+        started = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert (started.returncode, started.stderr) == (0, "")
+        subprocess.run([command[0], "daemon", "stop", "--home", home], check=True, timeout=60)
+
+
+def test_a_home_with_another_identity_than_its_runs_is_refused(tmp_path):
+    with Swarm(tmp_path / "homes", [Settings(), Settings()]) as swarm:
+        swarm.start()
+        one = swarm.daemons[0]
+        found(*swarm.daemons, rounds=1, trainer="noop", settings={}).end(*swarm.daemons)
+        swarm.stop(one)
+        key = one.home / "identity.key"
+        key.write_bytes(bytes(32))
+        refused = start("--home", str(one.home))
+        assert refused.returncode == 2
+        assert f"{one.home} belongs to the peer {one.peer}" in refused.stderr
+
+
 @pytest.mark.parametrize("how", [[], ["--detach"]])
 def test_a_port_that_is_taken_is_a_mistake_in_the_configuration(four, tmp_path, how):
     home = tmp_path / "home"

@@ -250,7 +250,7 @@ def _config(nodes: int, rounds: int, hidden: int) -> RunConfig:
         trainer="mlp",
         trainer_config={
             "hidden": [hidden],
-            "learning_rate": 0.2,
+            "learning_rate": min(0.2, max(0.03, hidden / 320)),  # large steps drive a narrow layer out of its range
             "momentum": 0.9,
             "epochs": 10,
             "batch_size": 16,
