@@ -63,8 +63,8 @@ class At:
             with BlockingClient(self.load().home, self.options) as client:
                 yield client
         except PrimeError as error:
-            if error.hint.startswith(_SEE):
-                error.hint = f"see: {self.command(error.hint.removeprefix(_SEE))}"
+            if error.hint.startswith(_SEE) and self.options not in error.hint:  # a command may hold two clients
+                error.hint += f" {self.options}"
             raise
 
 

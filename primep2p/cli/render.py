@@ -33,12 +33,16 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = [
+    "SHORT",
     "RoundTable",
     "clock",
     "duration",
     "print_json",
     "show_created",
+    "show_file",
+    "show_gathering",
     "show_joined",
+    "show_joined_late",
     "show_peers",
     "show_run",
     "show_runs",
@@ -90,30 +94,60 @@ def show_runs(runs: list[RunSummary]) -> None:
     _print_table(table)
 
 
-def show_created(run: RunSummary, first_members: int) -> None:
-    """The new run, and how others come in."""
+def show_created(run: RunSummary, first_members: int, watch_command: str) -> None:
+    """The new run, how others come in, and how to see it."""
     _print(f"run {run.run}")
-    _print(f"training begins when {first_members} members are here; others join with:")
+    are_here = "1 member is here" if first_members == 1 else f"{first_members} members are here"
+    _print(f"training begins when {are_here}; others join with:")
     _print(f"  primep2p run join {run.run}")
+    _print(f"watch it with: {watch_command}")
 
 
-def show_joined(run: RunSummary) -> None:
-    """The run that this node is in now."""
-    _print(f"joined {run.name} ({run.run[:SHORT]}): {run.phase}, round {run.round}, {run.members} members")
+def show_joined(run: RunDetail, watch_command: str) -> None:
+    """The run that this node is in now, and how to see it."""
+    begun = f"round {run.round}, {_many(len(run.members), 'member')}"
+    state = f"{_here(run)} members are here" if run.phase == "gathering" else begun
+    _print(f"joined {run.name} ({run.run[:SHORT]}): {run.phase}, {state}")
+    _print(f"watch it with: {watch_command}")
 
 
-def show_run(run: RunDetail) -> None:
-    """A run in full."""
+def show_joined_late(run: RunDetail, file: str, *, member: bool) -> None:
+    """A run that is over: this node can have its model."""
+    has = "now has its model" if file else "fetches its model"
+    _print(f"{run.name} ({run.run[:SHORT]}) is finished: this node {has}{'' if member else ', and is no member'}")
+    show_file(file)
+
+
+def show_file(file: str) -> None:
+    """Where the newest model is on this node; nothing where it is not here."""
+    if file:
+        _print(f"file      {file}")
+
+
+def show_gathering(run: RunDetail) -> None:
+    """Why there is no round to see yet."""
+    _print(f"gathering: {_here(run)} members are here")
+
+
+def show_run(run: RunDetail, file: str) -> None:
+    """A run in full; `file` is where its newest model is, if it is here."""
     _print(f"run       {run.run}")
     _print(f"name      {run.name}, trainer {run.trainer}, {run.phase}")
     step = run.step or "no step"
     _print(f"round     {run.round}, view {run.view}, {step}, last moved {duration(run.waiting_s)} ago")
-    _print(f"head      {run.head or '-'} of round {run.head_round}")
+    if run.head:
+        _print(f"head      {run.head} of round {run.head_round}")
     _print(f"params    {run.params or '-'}")
-    _print(f"pin       {run.pin or '-'}")
-    silent, liars = run.survives_silent, run.survives_liars
-    _print(f"quorum    {run.quorum} of {len(run.members)}: survives {silent} silent members, {liars} liars")
-    if awaited := [member.peer for member in run.members if member.awaited]:
+    show_file(file)
+    if run.pin:
+        _print(f"pin       {run.pin}")
+    missing = run.first_members - len(run.members) if run.phase == "gathering" else 0
+    if run.phase != "gathering":
+        survives = f"{_many(run.survives_silent, 'silent member')}, {_many(run.survives_liars, 'liar')}"
+        _print(f"quorum    {run.quorum} of {len(run.members)}: survives {survives}")
+    if missing > 0:
+        _print(f"waits for {_many(missing, 'more member')} ({_here(run)} are here)")
+    elif awaited := [member.peer for member in run.members if member.awaited]:
         _print(f"waits for {', '.join(awaited)}")
     for index, line in enumerate(run.plugin_error.splitlines()):
         _print(f"{'' if index else 'trainer':10}{line}")
@@ -226,6 +260,14 @@ def _metrics(metrics: Mapping[str, float | None]) -> str:
 
 def _number(value: float | None) -> str:
     return "none" if value is None else f"{value:.4g}"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _here(run: RunDetail) -> str:
+    return f"{len(run.members)} of {run.first_members}"
 
 
 def _mib(size_bytes: int) -> str:

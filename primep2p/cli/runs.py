@@ -1,14 +1,28 @@
 """`primep2p run`: create, join, list, show, watch."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from primep2p.cli.at import HERE, At, Json, Verbose
-from primep2p.cli.render import RoundTable, print_json, show_created, show_joined, show_run, show_runs
-from primep2p.control.calls import RunCreate, RunJoin, RunList, RunShow, RunWatch
-from primep2p.model.views import RoundCertified, RunFinished
+from primep2p.cli.render import (
+    SHORT,
+    RoundTable,
+    print_json,
+    show_created,
+    show_file,
+    show_gathering,
+    show_joined,
+    show_joined_late,
+    show_run,
+    show_runs,
+)
+from primep2p.control.calls import DaemonStatus, ModelPathOf, RunCreate, RunJoin, RunList, RunShow, RunWatch
+from primep2p.control.client import BlockingClient
+from primep2p.model.errors import CallError, Unavailable
+from primep2p.model.views import AnyEvent, RoundCertified, RunDetail, RunFinished
 from primep2p.run_config import load_run
 
 __all__ = ["app"]
@@ -29,7 +43,7 @@ def create(
     config = load_run(file)
     with at.connect() as client:
         run = client.call(RunCreate(config=config))
-    print_json(run) if json else show_created(run, config.policy.first_members)
+    print_json(run) if json else show_created(run, config.policy.first_members, _watch_command(at, run.run))
 
 
 @app.command
@@ -42,7 +56,16 @@ def join(
     """Become a member of a run."""
     with at.connect() as client:
         joined = client.call(RunJoin(run=run))
-    print_json(joined) if json else show_joined(joined)
+        if json:
+            print_json(joined)
+            return
+        detail = client.call(RunShow(run=joined.run))
+        if detail.phase == "finished":
+            me = client.call(DaemonStatus()).peer_id
+            member = any(each.peer == me for each in detail.members)
+            show_joined_late(detail, _model_file(client, detail.run), member=member)
+            return
+    show_joined(detail, _watch_command(at, detail.run))
 
 
 @app.command(name="list")
@@ -58,7 +81,8 @@ def show(run: RunName, *, json: Json = False, at: At = HERE) -> None:
     """Show a run: its members, whom it waits for, its newest rounds, and what it survives."""
     with at.connect() as client:
         answer = client.call(RunShow(run=run))
-    print_json(answer) if json else show_run(answer)
+        file = "" if json else _model_file(client, answer.run)
+    print_json(answer) if json else show_run(answer, file)
 
 
 @app.command
@@ -71,22 +95,53 @@ def watch(
 ) -> None:
     """Print a line for each certified round as it happens, until the run is finished."""
     with at.connect() as asking, at.connect() as watching:
-        if not run and len(known := asking.call(RunList())) == 1:
-            run = known[0].run
-        events = watching.stream(RunWatch(run=run))
-        table = RoundTable(verbose=verbose)
-        newest = -1
+        run = run or _only_run(asking)
         # Subscribed first: a round certified meanwhile is in the answer, among the events, or in both.
-        if run:
-            detail = asking.call(RunShow(run=run))
-            for certified in detail.rounds:
-                newest = certified.round
-                print_json(certified) if json else table.add(certified)
-            if detail.phase == "finished":
-                return
-        for event in events:
-            if isinstance(event, RoundCertified) and run and event.round <= newest:
-                continue
+        events = watching.stream(RunWatch(run=run))
+        detail = asking.call(RunShow(run=run))
+        if detail.phase == "gathering" and not json:
+            show_gathering(detail)
+        table = RoundTable(verbose=verbose)
+        for event in _past_and_coming(detail, events):
             print_json(event) if json else table.add(event)
-            if isinstance(event, RunFinished) and run:
-                return
+            if isinstance(event, RunFinished):
+                break
+        if not json:
+            show_file(_model_file(asking, detail.run))
+
+
+def _past_and_coming(detail: RunDetail, events: Iterator[AnyEvent]) -> Iterator[AnyEvent]:
+    """Each certified round once."""
+    yield from detail.rounds
+    if detail.phase == "finished":
+        at_s = detail.rounds[-1].at_s if detail.rounds else 0.0
+        yield RunFinished(at_s=at_s, run=detail.run, round=detail.head_round)
+        return
+    newest = max((certified.round for certified in detail.rounds), default=-1)
+    for event in events:
+        if not (isinstance(event, RoundCertified) and event.round <= newest):
+            yield event
+
+
+def _only_run(client: BlockingClient) -> str:
+    """The run that is meant where none is named. Raises CallError where that is none, or not clear."""
+    match [summary.run for summary in client.call(RunList())]:
+        case []:
+            raise CallError("this node is in no run", hint="create one with `primep2p run create`, or join one")
+        case [run]:
+            return run
+        case several:
+            ids = ", ".join(run[:SHORT] for run in several)
+            raise CallError(f"this node is in {len(several)} runs; which one: {ids}?", hint="see: primep2p run list")
+
+
+def _model_file(client: BlockingClient, run: str) -> str:
+    """Where the run's newest model is; empty where it is not here."""
+    try:
+        return client.call(ModelPathOf(run=run)).path
+    except (CallError, Unavailable):
+        return ""
+
+
+def _watch_command(at: At, run: str) -> str:
+    return at.command(f"run watch {run[:SHORT]}")

@@ -23,6 +23,7 @@ __all__ = [
     "RoundCertified",
     "RunDetail",
     "RunFinished",
+    "RunPhase",
     "RunSummary",
     "StepChanged",
     "Stopped",
@@ -94,6 +95,8 @@ class RunDetail(View, frozen=True):
     quorum: int
     survives_silent: int
     survives_liars: int
+    first_members: int
+    """So many the run waits for before it begins."""
     members: list[MemberView]
     waiting_s: float
     """Seconds since the round last moved on this node."""

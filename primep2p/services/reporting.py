@@ -53,6 +53,7 @@ def detail(service: RunService, connected: frozenset[PeerId], me: PeerId, runs: 
         quorum=committee.q,
         survives_silent=committee.survives_silent if head else 0,
         survives_liars=committee.survives_liars if head else 0,
+        first_members=spec.policy.first_members,
         members=_member_views(service, connected, me),
         waiting_s=round(trio.current_time() - service.progress_at, 3),
         rounds=service.rounds,

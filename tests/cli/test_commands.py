@@ -121,7 +121,8 @@ def test_a_table_in_a_pipe_keeps_whole_ids(command):
 def test_show_says_what_the_run_survives_and_whom_it_waits_for(command):
     out = command("run", "show", "ab")[1]
     assert "round     3, view 0, collect, last moved 0.5 s ago" in out
-    assert "quorum    3 of 1: survives 1 silent members, 1 liars" in out
+    assert "quorum    3 of 1: survives 1 silent member, 1 liar" in out
+    assert "file      /x.safetensors" in out
     assert f"waits for {PEER}" in out
 
 
@@ -129,7 +130,7 @@ def test_create_takes_a_file_and_says_how_others_join(command, daemon, tmp_path)
     (tmp_path / "run.toml").write_text('name = "digits"\ntrainer = "mlp"\n[policy]\nrounds = 3')
     code, out, _ = command("run", "create", str(tmp_path / "run.toml"))
     assert code == 0
-    assert f"primep2p run join {RUN}" in out
+    assert f"primep2p run join {RUN}\nwatch it with: primep2p run watch {RUN[:12]} --home {daemon.home}\n" in out
     assert daemon.node.created[0].policy.rounds == 3
 
 
@@ -176,12 +177,64 @@ def test_watch_prints_a_line_a_round_and_ends_with_the_run(command, daemon):
     ]
     code, out, _ = command("run", "watch")
     assert code == 0
-    heading, first, accused, second, end = out.splitlines()
+    heading, first, accused, second, end, file = out.splitlines()
     assert heading.split() == ["round", "trained", "signed", "seconds", "head", "metrics"]
     assert first.split() == ["1", "3/4", "4/4", "1.25", "ef" * 6, "accuracy", "0.9123", "loss", "0.25"]
     assert accused == f"  {PEER} is accused: two votes"
     assert second.endswith("void: too few updates")
     assert end == "finished after round 2"
+    assert file == "file      /x.safetensors"
+
+
+def test_watch_of_a_node_in_no_run_says_so(command, daemon):
+    daemon.node.known = []
+    code, out, err = command("run", "watch")
+    assert (code, out) == (4, "")
+    assert err.startswith("primep2p: this node is in no run\n")
+
+
+def test_watch_asks_which_of_several_runs_is_meant(command, daemon):
+    daemon.node.known = [RUN, "cd" * 32]
+    code, _, err = command("run", "watch")
+    assert code == 4
+    assert err == (
+        f"primep2p: this node is in 2 runs; which one: {'ab' * 6}, {'cd' * 6}?\n"
+        f"  see: primep2p run list --home {daemon.home}\n"
+    )
+
+
+def test_watch_of_a_finished_run_ends_at_once(command, daemon):
+    daemon.node.phase = "finished"
+    assert command("run", "watch")[:2] == (0, "finished after round 2\nfile      /x.safetensors\n")
+    assert json.loads(command("run", "watch", "--json")[1])["event"] == "run-finished"
+
+
+def test_watch_of_a_gathering_run_says_how_many_are_here(command, daemon):
+    daemon.node.phase, daemon.node.have_model = "gathering", False
+    daemon.script = [certified(0), RunFinished(run=RUN, round=0)]
+    out = command("run", "watch")[1].splitlines()
+    assert out[0] == "gathering: 1 of 4 members are here"
+    assert out[-1] == "finished after round 0"
+
+
+def test_show_of_a_gathering_run_says_how_many_are_missing(command, daemon):
+    daemon.node.phase, daemon.node.have_model = "gathering", False
+    out = command("run", "show", "ab")[1]
+    assert "waits for 3 more members (1 of 4 are here)\n" in out
+    assert not [line for line in out.splitlines() if line.startswith(("quorum", "file"))]
+
+
+def test_join_says_what_happens_now_and_how_to_see_it(command, daemon):
+    watch = f"watch it with: primep2p run watch {'ab' * 6} --home {daemon.home}\n"
+    name = f"digits ({'ab' * 6})"
+    assert command("run", "join", RUN)[1] == f"joined {name}: running, round 3, 1 member\n{watch}"
+    daemon.node.phase = "gathering"
+    assert command("run", "join", RUN)[1] == f"joined {name}: gathering, 1 of 4 members are here\n{watch}"
+    daemon.node.phase = "finished"
+    told = f"{name} is finished: this node now has its model\nfile      /x.safetensors\n"
+    assert command("run", "join", RUN)[1] == told
+    daemon.node.members = ()
+    assert "this node now has its model, and is no member\n" in command("run", "join", RUN)[1]
 
 
 def test_watch_shows_steps_when_asked_and_json_shows_all(command, daemon):

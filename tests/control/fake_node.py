@@ -4,10 +4,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import trio
 
-from primep2p.model.errors import CallError, PluginError
-from primep2p.model.views import AnyEvent, MemberView, ModelPath, NodeStatus, PeerView, RunDetail, RunSummary
+from primep2p.model.errors import CallError, PluginError, Unavailable
+from primep2p.model.views import AnyEvent, MemberView, ModelPath, NodeStatus, PeerView, RunDetail, RunPhase, RunSummary
 from primep2p.run_config import RunConfig
 
 RUN = "ab" * 32
@@ -28,6 +29,10 @@ class FakeNode:
         self.stopped = trio.Event()
         self.created: list[RunConfig] = []
         self.joined: list[tuple[str, tuple[int, bytes] | None]] = []
+        self.phase: RunPhase = "running"
+        self.known = [RUN]
+        self.have_model = True
+        self.members: tuple[str, ...] = (PEER,)
         self.watching = trio.Event()
         self.unwatched = trio.Event()
         self.gate = trio.Event()
@@ -67,10 +72,10 @@ class FakeNode:
 
     async def join_run(self, run_hex: str, pin: tuple[int, bytes] | None) -> RunSummary:
         self.joined.append((run_hex, pin))
-        return summary(run=run_hex)
+        return msgspec.structs.replace(summary(run=run_hex), phase=self.phase)
 
     def runs(self) -> list[RunSummary]:
-        return [summary()]
+        return [summary(run=run) for run in self.known]
 
     def run_detail(self, prefix: str) -> RunDetail:
         if not RUN.startswith(prefix):
@@ -78,7 +83,7 @@ class FakeNode:
         return RunDetail(
             run=RUN,
             name="digits",
-            phase="running",
+            phase=self.phase,
             trainer="mlp",
             creator=PEER,
             round=3,
@@ -91,7 +96,8 @@ class FakeNode:
             quorum=3,
             survives_silent=1,
             survives_liars=1,
-            members=[MemberView(peer=PEER, since=0, missed=0, connected=True, awaited=True)],
+            first_members=4,
+            members=[MemberView(peer=p, since=0, missed=0, connected=True, awaited=True) for p in self.members],
             waiting_s=0.5,
             rounds=[],
             accusations=[],
@@ -121,6 +127,8 @@ class FakeNode:
             watcher.close()
 
     async def params_path(self, run: str, round: int) -> ModelPath:
+        if not self.have_model:
+            raise Unavailable("the params are not here yet")
         return ModelPath(run=run, round=round, cid="bafkrei", path="/x.safetensors")
 
     def peers(self) -> list[PeerView]:
