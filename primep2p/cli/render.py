@@ -156,7 +156,7 @@ def show_run(run: RunDetail, file: str) -> None:
     if run.evidence:
         _print(f"evidence  {run.evidence} kept")
     _print()
-    members = _table("member", ">since", ">missed", "connected", "awaited")
+    members = _table("!member", ">since", ">missed", "here", "awaited")
     for member in run.members:
         row = (member.peer, member.since, member.missed, _yes(member.connected), _yes(member.awaited))
         members.add_row(*_cells(row))
@@ -173,12 +173,14 @@ def show_peers(peers: list[PeerView]) -> None:
     if not peers:
         _print("no peers yet; p2p.bootstrap in node.toml names some to meet")
         return
-    table = _table("peer", "connected", "runs", "accused of")
+    table = _table("!peer", "connected", "runs")
     for peer in peers:
-        runs = ", ".join(run[:SHORT] for run in peer.runs)
-        row = (peer.peer, _yes(peer.connected), runs or "-", "; ".join(peer.faults) or "-")
-        table.add_row(*_cells(row))
+        runs = " ".join(run[:SHORT] for run in peer.runs)
+        table.add_row(*_cells((peer.peer, _yes(peer.connected), runs or "-")))
     _print_table(table)
+    for peer in peers:
+        for fault in peer.faults:
+            _print(f"accused   {peer.peer}: {fault}")
 
 
 class RoundTable:
@@ -288,13 +290,19 @@ def _cells(row: Iterable[object]) -> Iterable[str]:
 
 
 def _table(*headings: str) -> "Table":
-    """Columns whose heading starts with > are set right."""
+    """Columns whose heading starts with > are set right. One that starts with ! is shown whole, and the others take
+    several lines where they must."""
     from rich.table import Table  # takes longer to import than all else that a command needs
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    folds = any(heading.startswith("!") for heading in headings)
+    table = Table(box=None, pad_edge=False, collapse_padding=folds, header_style="bold")
     for heading in headings:
-        right = heading.startswith(">")
-        table.add_column(heading.removeprefix(">"), justify="right" if right else "left", no_wrap=True)
+        table.add_column(
+            heading.lstrip(">!"),
+            justify="right" if heading.startswith(">") else "left",
+            no_wrap=not folds or heading.startswith("!"),
+            overflow="fold" if folds else "ellipsis",
+        )
     return table
 
 

@@ -1,5 +1,7 @@
+import io
 import json
 import logging
+import sys
 import time
 
 import msgspec
@@ -91,6 +93,26 @@ def test_words_of_peers_do_not_drive_the_demos_screen(capsys):
     shown = capsys.readouterr().out
     assert "[2J" in shown
     assert all(map(str.isprintable, shown.splitlines()))
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("columns", [76, 80, 200])
+def test_a_peer_id_is_whole_on_a_terminal_however_narrow_the_others_get(monkeypatch, columns):
+    terminal, peer = Terminal(), "12D3KooW" + "A" * 44
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    show_peers([PeerView(peer=peer, connected=True, runs=["ab" * 32, "cd" * 32], faults=["two votes (1)"])])
+    member = MemberView(peer=peer, since=12_345, missed=123, connected=True, awaited=True)
+    show_run(msgspec.structs.replace(DETAIL, members=[member], rounds=[]), "")
+    lines = terminal.getvalue().splitlines()
+    assert [line.split()[0] for line in lines if peer in line] == [peer, "accused", "waits", peer]
+    assert "ab" * 6 in terminal.getvalue()
+    assert "cd" * 6 in terminal.getvalue()
+    assert columns < 80 or "awaited" in terminal.getvalue()
 
 
 def test_every_clock_is_local_and_a_log_omits_what_is_empty(monkeypatch, capsys):
