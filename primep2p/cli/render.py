@@ -73,7 +73,7 @@ def show_status(status: NodeStatus) -> None:
     _print(f"peers     {len(status.connected)} connected")
     if status.runs:
         _print()
-        show_runs(status.runs)
+        _print_runs(status.runs)
 
 
 def show_started(status: NodeStatus, status_command: str) -> None:
@@ -82,11 +82,15 @@ def show_started(status: NodeStatus, status_command: str) -> None:
     _print(f"Ctrl-C stops it; in another terminal: {status_command}")
 
 
-def show_runs(runs: list[RunSummary]) -> None:
-    """A run a row."""
+def show_runs(runs: list[RunSummary], create_command: str) -> None:
+    """A run a row, or how to start one."""
     if not runs:
-        _print("no runs yet; start one with: primep2p run create run.toml")
+        _print(f"no runs yet; start one with: {create_command}")
         return
+    _print_runs(runs)
+
+
+def _print_runs(runs: list[RunSummary]) -> None:
     table = _table("run", "name", "phase", ">round", ">members", ">connected", "head")
     for run in runs:
         row = (run.run[:SHORT], run.name, run.phase, run.round, run.members, run.connected, run.head[:SHORT] or "-")
@@ -111,11 +115,13 @@ def show_joined(run: RunDetail, watch_command: str) -> None:
     _print(f"watch it with: {watch_command}")
 
 
-def show_joined_late(run: RunDetail, file: str, *, member: bool) -> None:
-    """A run that is over: this node can have its model."""
+def show_joined_late(run: RunDetail, file: str, show_command: str, *, member: bool) -> None:
+    """A run that is over: this node has its model, or fetches it now."""
     has = "now has its model" if file else "fetches its model"
     _print(f"{run.name} ({run.run[:SHORT]}) is finished: this node {has}{'' if member else ', and is no member'}")
     show_file(file)
+    if not file:
+        _print(f"see where it is with: {show_command}")
 
 
 def show_file(file: str) -> None:

@@ -63,7 +63,8 @@ def join(
         if detail.phase == "finished":
             me = client.call(DaemonStatus()).peer_id
             member = any(each.peer == me for each in detail.members)
-            show_joined_late(detail, _model_file(client, detail.run), member=member)
+            file = _model_file(client, detail.run)
+            show_joined_late(detail, file, at.command(f"run show {detail.run[:SHORT]}"), member=member)
             return
     show_joined(detail, _watch_command(at, detail.run))
 
@@ -73,7 +74,7 @@ def list_(*, json: Json = False, at: At = HERE) -> None:
     """List the runs that this node takes part in."""
     with at.connect() as client:
         answer = client.call(RunList())
-    print_json(answer) if json else show_runs(answer)
+    print_json(answer) if json else show_runs(answer, at.command("run create run.toml"))
 
 
 @app.command
@@ -95,7 +96,7 @@ def watch(
 ) -> None:
     """Print a line for each certified round as it happens, until the run is finished."""
     with at.connect() as asking, at.connect() as watching:
-        run = run or _only_run(asking)
+        run = run or _only_run(at, asking)
         # Subscribed first: a round certified meanwhile is in the answer, among the events, or in both.
         events = watching.stream(RunWatch(run=run))
         detail = asking.call(RunShow(run=run))
@@ -123,11 +124,11 @@ def _past_and_coming(detail: RunDetail, events: Iterator[AnyEvent]) -> Iterator[
             yield event
 
 
-def _only_run(client: BlockingClient) -> str:
+def _only_run(at: At, client: BlockingClient) -> str:
     """The run that is meant where none is named. Raises CallError where that is none, or not clear."""
     match [summary.run for summary in client.call(RunList())]:
         case []:
-            raise CallError("this node is in no run", hint="create one with `primep2p run create`, or join one")
+            raise CallError("this node is in no run", hint=f"create one with: {at.command('run create run.toml')}")
         case [run]:
             return run
         case several:

@@ -190,7 +190,9 @@ def test_watch_of_a_node_in_no_run_says_so(command, daemon):
     daemon.node.known = []
     code, out, err = command("run", "watch")
     assert (code, out) == (4, "")
-    assert err.startswith("primep2p: this node is in no run\n")
+    create = f"primep2p run create run.toml --home {daemon.home}"
+    assert err == f"primep2p: this node is in no run\n  create one with: {create}\n"
+    assert command("run", "list")[1] == f"no runs yet; start one with: {create}\n"
 
 
 def test_watch_asks_which_of_several_runs_is_meant(command, daemon):
@@ -235,6 +237,10 @@ def test_join_says_what_happens_now_and_how_to_see_it(command, daemon):
     assert command("run", "join", RUN)[1] == told
     daemon.node.members = ()
     assert "this node now has its model, and is no member\n" in command("run", "join", RUN)[1]
+    daemon.node.have_model = False
+    told = f"{name} is finished: this node fetches its model, and is no member\n"
+    told += f"see where it is with: primep2p run show {'ab' * 6} --home {daemon.home}\n"
+    assert command("run", "join", RUN)[1] == told
 
 
 def test_watch_shows_steps_when_asked_and_json_shows_all(command, daemon):

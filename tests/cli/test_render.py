@@ -66,7 +66,7 @@ def show_log() -> None:
 @pytest.mark.parametrize(
     "show",
     [
-        lambda: show_runs([SUMMARY]),
+        lambda: show_runs([SUMMARY], "primep2p run create"),
         lambda: show_joined(DETAIL, "primep2p run watch"),
         lambda: show_run(DETAIL, f"/{HOSTILE}"),
         lambda: show_peers([PeerView(peer="p", connected=True, runs=[], faults=[HOSTILE])]),
