@@ -66,6 +66,6 @@ async def until_lost(host: Host, other: Host) -> None:
 
 async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
     """For what no event tells, like a record that lies at another node: asked again until it is so."""
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while not await condition():  # noqa: ASYNC110  (there is no event to wait for)
             await trio.sleep(0.02)
