@@ -1,6 +1,5 @@
 """The numpy trainers: gradients, the optimiser, learning, and what they say of wrong settings."""
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -126,14 +125,11 @@ def test_params_that_are_mapped_read_only_can_be_trained_from(digits: Path) -> N
         np.testing.assert_array_equal(params[name], array)
 
 
-def test_no_epochs_and_no_steps_cost_nothing_and_change_nothing(digits: Path) -> None:
+def test_no_epochs_and_no_steps_change_nothing(digits: Path) -> None:
     trainer = MultilayerPerceptron()
     ctx = context(digits, epochs=0, steps=0, hidden=[300], **DIGITS)
     params = trainer.init(ctx)
-    trainer.train(params, ctx)
-    begin = time.perf_counter()
     update = trainer.train(params, ctx)
-    assert time.perf_counter() - begin < 0.1
     assert update.delta is not None
     assert not any(array.any() for array in update.delta.values())
     assert update.examples == len(np.load(digits)["y"])

@@ -67,7 +67,7 @@ class World:
         self.nodes: list[Node] = []
 
     async def add(
-        self, name: str, *, stall_s: float = 5.0, speaks: Callable[[Stream], Awaitable[None]] | None = None
+        self, name: str, *, stall_s: float = 30.0, speaks: Callable[[Stream], Awaitable[None]] | None = None
     ) -> Node:
         node = Node(self.network, name, self.directory, stall_s=stall_s)
         await self.nursery.start(node.host.run)
@@ -317,7 +317,7 @@ async def test_a_silent_provider_is_passed_by(tmp_path: Path) -> None:
         await trio.sleep_forever()
 
     async with world(tmp_path) as w:
-        eve, ada, bob = await w.add("eve", speaks=silent), await w.add("ada"), await w.add("bob", stall_s=0.2)
+        eve, ada, bob = await w.add("eve", speaks=silent), await w.add("ada"), await w.add("bob", stall_s=2)
         cid = ada.give(SMALL)
         await bob.transfer.fetch(cid, [eve.peer, ada.peer], max_bytes=ANY)
         assert bob.content(cid) == SMALL
