@@ -8,6 +8,7 @@ import sys
 from collections import deque
 from contextlib import suppress
 from functools import partial
+from itertools import dropwhile
 from pathlib import Path
 
 import msgspec
@@ -166,6 +167,9 @@ class Log:
             self.path.replace(self.path.with_suffix(".log.1"))
 
     def tail(self) -> str:
-        """The last lines."""
+        """The last lines; they do not begin within an entry of a traceback, whose code and carets are indented."""
         lines = self._tail.decode(errors="replace").splitlines()
-        return "\n".join(map(printable, lines[-TAIL_LINES:]))
+        last = lines[-TAIL_LINES:]
+        if len(lines) > TAIL_LINES:
+            last = list(dropwhile(lambda line: line.startswith("    "), last)) or last
+        return "\n".join(map(printable, last))

@@ -54,6 +54,9 @@ REPORT_EVERY_S = 0.1
 READ_BYTES = 65_536
 MAX_SENTENCE = 1000
 
+METHODS = {Initialise: "init", Train: "train", Evaluate: "evaluate"}
+"""What the trainer's author calls what a request asks for."""
+
 
 class Unusable(Exception):
     """What a trainer gave back cannot be used; one sentence."""
@@ -242,7 +245,7 @@ def main(descriptor: int) -> None:
     try:
         session = Session(pipe, load)
     except Exception as error:
-        pipe.send(Failed(0, _told("loading it", error)))
+        pipe.send(Failed(0, _told("loading it", error, load.data)))
         return
     pipe.send(Loaded())
     while True:
@@ -251,19 +254,31 @@ def main(descriptor: int) -> None:
         try:
             pipe.send(session.answer(request))
         except Exception as error:
-            pipe.send(Failed(request.number, _told(type(request).__name__.lower(), error)))
+            pipe.send(Failed(request.number, _told(METHODS[type(request)], error, load.data)))
 
 
-def _told(doing: str, error: Exception) -> str:
+def _told(doing: str, error: Exception, data: str) -> str:
+    """One sentence; the traceback goes to the log, unless the sentence says it all."""
     if isinstance(error, Unusable):
         return str(error)[:MAX_SENTENCE]
-    traceback.print_exc()
+    if data and isinstance(error, OSError) and str(error.filename) == data:
+        return f"trainer.data: {data!r} cannot be read: {error.strerror}"[:MAX_SENTENCE]
+    _print_from_the_trainer_on(error)
     return f"{doing} raised {type(error).__name__}: {error}"[:MAX_SENTENCE]
+
+
+def _print_from_the_trainer_on(error: Exception) -> None:
+    """The traceback without this file's frames and those of the import that come before the trainer's own."""
+    frame = error.__traceback__
+    ours = (__file__, importlib.__file__, "<frozen ")
+    while frame is not None and frame.tb_frame.f_code.co_filename.startswith(ours):
+        frame = frame.tb_next
+    traceback.print_exception(type(error), error, frame or error.__traceback__)
 
 
 def _load_class(location: str, attribute: str) -> Any:
     if not location.endswith(".py"):
-        return attrgetter(attribute)(importlib.import_module(location))
+        return _named(importlib.import_module(location), attribute, location)
     sys.path.append(str(Path(location).parent))  # at the end: the files beside it shadow no installed package
     name = Path(location).stem
     if name in sys.modules:
@@ -274,7 +289,14 @@ def _load_class(location: str, attribute: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # as an import does: dataclasses of the plugin's look it up
     spec.loader.exec_module(module)
-    return attrgetter(attribute)(module)
+    return _named(module, attribute, location)
+
+
+def _named(module: Any, attribute: str, location: str) -> Any:
+    try:
+        return attrgetter(attribute)(module)
+    except AttributeError:
+        raise Unusable(f"no class {attribute!r} in {location}") from None
 
 
 def _kind(value: object) -> str:
