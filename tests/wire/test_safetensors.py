@@ -4,9 +4,11 @@ from hypothesis import strategies as st
 from safetensors import deserialize
 
 from primep2p.model.records import TensorSpec
-from primep2p.wire.safetensors import data_bytes, header_bytes
+from primep2p.wire.safetensors import RESERVED_NAME, data_bytes, header_bytes
 
-names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20)
+names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20).filter(
+    lambda name: name != RESERVED_NAME
+)
 specs = st.lists(
     st.builds(TensorSpec, names, st.just("float32"), st.lists(st.integers(0, 4), max_size=3).map(tuple)),
     min_size=1,
