@@ -72,8 +72,7 @@ class Round:
         """Start; after `restore` where there is something to restore."""
         self._timer("collect", self._policy.collect_s)
         self._repair_timer()
-        if mine := self.records.by(self.me):
-            self._resend(mine)
+        self._out += [fx.Broadcast(mine) for mine in self._messages(self.records.by(self.me))]
         self._report()
         self._settle()
 
@@ -139,13 +138,7 @@ class Round:
 
     def on_digest(self, sender: PeerId, message: Digest) -> None:
         """A member says what it holds: send what it lacks, ask for what this node lacks."""
-        lacking = self._notes.lacking(message)
-        plain = tuple(opened.raw for opened in lacking if not isinstance(opened.record, Proposal))
-        if plain:
-            self._out.append(fx.Send(sender, RecordsMessage(self.head.run, plain[:MAX_ITEMS])))
-        for opened in lacking:
-            if isinstance(opened.record, Proposal) and (proposed := self._proposed(opened)):
-                self._out.append(fx.Send(sender, proposed))
+        self._out += [fx.Send(sender, lacking) for lacking in self._messages(self._notes.lacking(message))]
         if self._notes.lacks(message):
             self._out.append(fx.Send(sender, self.digest()))
 
@@ -277,12 +270,11 @@ class Round:
         self._out.append(fx.Broadcast(RecordsMessage(self.head.run, (opened.raw,))))
         self._keep(opened)
 
-    def _resend(self, mine: list[Opened[msgspec.Struct]]) -> None:
-        plain = tuple(opened.raw for opened in mine if not isinstance(opened.record, Proposal))
-        self._out.append(fx.Broadcast(RecordsMessage(self.head.run, plain)))
-        for opened in mine:
-            if isinstance(opened.record, Proposal) and (proposed := self._proposed(opened)):
-                self._out.append(fx.Broadcast(proposed))
+    def _messages(self, records: list[Opened[msgspec.Struct]]) -> list[RecordsMessage | Proposed]:
+        """What carries these: proposals with what it takes to check them, all others together."""
+        plain = tuple(opened.raw for opened in records if not isinstance(opened.record, Proposal))
+        proposed = [message for opened in records if (message := self._proposed(opened)) is not None]
+        return [*([RecordsMessage(self.head.run, plain[:MAX_ITEMS])] if plain else []), *proposed]
 
     # ---- collecting
 

@@ -39,7 +39,7 @@ KEPT_ROUNDS = 50
 
 
 class RunService:
-    """Owns one run's machine, from gathering to the end. `failed` hears of a disk that cannot be trusted."""
+    """Owns one run's machine, from gathering to the end."""
 
     def __init__(
         self,
