@@ -21,6 +21,7 @@ from primep2p.core.votes import Committee
 from primep2p.model.ids import Hash
 from primep2p.model.records import Proposal, RoundPolicy, Step, Vote
 from primep2p.wire.envelope import Opened
+from tests.core.mutants import WithoutLock
 
 RUN = bytes(32)
 A, B = b"a" * 32, b"b" * 32
@@ -368,16 +369,6 @@ def test_a_member_that_comes_back_in_step_prevote_precommits_what_the_others_pre
 
 
 # ---- what the lock is for
-
-
-class WithoutLock(Consensus):
-    @property
-    def locked(self) -> tuple[int, Hash] | None:  # type: ignore[override]
-        return None
-
-    @locked.setter
-    def locked(self, value: object) -> None:
-        pass
 
 
 def _split_brain(machine: type[Consensus]) -> set[Hash]:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from primep2p.core import rounds
-from primep2p.core.consensus import Consensus
 from primep2p.core.votes import Committee
-from primep2p.model.ids import Hash, PeerId
+from primep2p.model.ids import PeerId
+from tests.core.mutants import WithoutLock
 from tests.sim.scenarios import LIES, hostile, mixed, run
 from tests.sim.world import Broken, Scenario, World
 
@@ -67,18 +67,6 @@ def caught(make: Callable[[int], World]) -> str:
         except Broken as broken:
             return str(broken)
     return ""
-
-
-class WithoutLock(Consensus):
-    """Forgets what it precommitted."""
-
-    @property
-    def locked(self) -> tuple[int, Hash] | None:  # type: ignore[override]
-        return None
-
-    @locked.setter
-    def locked(self, value: object) -> None:
-        pass
 
 
 def test_members_without_a_lock_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,17 +36,11 @@ from primep2p.model.records import (
     UpdateRef,
     Vote,
 )
-from primep2p.wire.cid import cid_of
 from primep2p.wire.codec import decode, encode
 from primep2p.wire.envelope import Envelopes, Opened
+from tests.core.kit import KERNELS, cid
 
 NETWORK = "sim"
-KERNELS = sha256(b"kernels").digest()
-
-
-def cid(*parts: object) -> Cid:
-    """A content id for something that exists in name only."""
-    return cid_of(repr(parts).encode())
 
 
 @dataclass
