@@ -8,7 +8,7 @@ from typing import Protocol
 import structlog
 import trio
 
-import primep2p.node as node_module
+import primep2p.cli.build as building
 from primep2p.cli.logs import configure_logs
 from primep2p.config import NodeConfig
 from primep2p.control.handlers import NodeHandlers, NodeVerbs
@@ -40,8 +40,8 @@ def serve(config: NodeConfig, ready: Callable[[NodeStatus], None], *, console: b
     """Runs the daemon of `config` until it is stopped by a call or a signal; `ready` hears when it answers calls.
     Raises PrimeError, alone or in a group."""
     configure_logs(config.home, config.log.level, console=console)
-    node: RunnableNode = node_module.build(config)
-    trio.run(serve_node, node, config, ready)
+    with building.build(config) as node:
+        trio.run(serve_node, node, config, ready)
     log.info("stopped")
 
 

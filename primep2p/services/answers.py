@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 
-import trio
-
 from primep2p.core.roster import peers_of
 from primep2p.core.runs import Run
 from primep2p.model.ids import PeerId, RunId
@@ -28,6 +26,7 @@ from primep2p.model.messages import (
 from primep2p.services.members import Overlay
 from primep2p.services.rounds import RunService
 from primep2p.store.seam import RunStore
+from primep2p.tasks import Offload
 
 __all__ = ["Answers"]
 
@@ -35,10 +34,13 @@ __all__ = ["Answers"]
 class Answers:
     """Answers from the machines and the store of this node's runs."""
 
-    def __init__(self, services: Mapping[RunId, RunService], runs: RunStore, overlay: Overlay) -> None:
+    def __init__(
+        self, services: Mapping[RunId, RunService], runs: RunStore, overlay: Overlay, offload: Offload
+    ) -> None:
         self._services = services
         self._runs = runs
         self._overlay = overlay
+        self._offload = offload
 
     async def answer(self, peer: PeerId, question: SyncQuestion) -> SyncAnswer:
         """The answer to `peer`."""
@@ -59,7 +61,7 @@ class Answers:
                 return Nothing()
 
     async def _head(self, run: RunId) -> SyncAnswer:
-        newest = await trio.to_thread.run_sync(self._runs.head, run)
+        newest = await self._offload(self._runs.head, run)
         if newest is None:
             return NotBegun()
         service = self._services[run]
@@ -68,9 +70,9 @@ class Answers:
         return Head(newest[1].checkpoint, newest[1].state, hints)
 
     async def _chain(self, run: RunId, first: int) -> SyncAnswer:
-        stored = await trio.to_thread.run_sync(self._runs.chain, run, first, MAX_CHAIN)
+        stored = await self._offload(self._runs.chain, run, first, MAX_CHAIN)
         if not stored:
-            begun = await trio.to_thread.run_sync(self._runs.head, run)
+            begun = await self._offload(self._runs.head, run)
             return Nothing("no checkpoint from there on") if begun else NotBegun()
         return Chain(tuple(entry.checkpoint for entry in stored), stored[0].state)
 

@@ -4,7 +4,7 @@ import trio
 
 from primep2p.model.ids import PeerId, RunId
 from primep2p.store.seam import RunStore
-from primep2p.tasks import TaskStatus
+from primep2p.tasks import Offload, TaskStatus
 
 __all__ = ["Book"]
 
@@ -17,10 +17,11 @@ _Note = tuple[PeerId, str | tuple[str, ...], RunId | None]
 
 
 class Book:
-    """Writes in a worker thread what its verbs, which never wait, are given."""
+    """Writes what its verbs, which never wait, are given."""
 
-    def __init__(self, runs: RunStore) -> None:
+    def __init__(self, runs: RunStore, offload: Offload) -> None:
         self._runs = runs
+        self._offload = offload
         self._send, self._receive = trio.open_memory_channel[_Note](CAPACITY)
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -28,9 +29,9 @@ class Book:
         task_status.started()
         async for peer, note, run in self._receive:
             if isinstance(note, str):
-                await trio.to_thread.run_sync(lambda p=peer, n=note, r=run: self._runs.accuse(p, n, None, run=r))
+                await self._offload(lambda p=peer, n=note, r=run: self._runs.accuse(p, n, None, run=r))
             else:
-                await trio.to_thread.run_sync(self._runs.remember, peer, note)
+                await self._offload(self._runs.remember, peer, note)
 
     def accuse(self, peer: PeerId, reason: str, run: RunId | None = None) -> None:
         """Count a fault."""

@@ -36,8 +36,9 @@ from primep2p.model.transfer import BlobAnswer, Chunk, Has, Refused, Want
 from primep2p.net.host import Directory
 from primep2p.services.announcing import directory_key
 from primep2p.services.lanes import Lane, Lanes
-from primep2p.services.serving import MAX_ANSWER_BYTES, Offload
+from primep2p.services.serving import MAX_ANSWER_BYTES
 from primep2p.store.seam import BlobStore, Partial
+from primep2p.tasks import Offload
 from primep2p.wire.codec import decode, encode
 
 __all__ = ["Fetching"]

@@ -11,11 +11,14 @@ from primep2p.model.records import TensorSpec
 from primep2p.services.training import InitialModel, Training
 from primep2p.store.seam import BlobStore
 from primep2p.store.tensors import map_tensors, write_tensors
+from primep2p.tasks import Offload
 
 __all__ = ["first_params"]
 
 
-async def first_params(training: Training, blobs: BlobStore, scratch: Path) -> tuple[Cid, tuple[TensorSpec, ...]]:
+async def first_params(
+    training: Training, blobs: BlobStore, scratch: Path, offload: Offload
+) -> tuple[Cid, tuple[TensorSpec, ...]]:
     """Ask the trainer, once; its process is gone when this returns. Raises PluginError."""
     failure: PluginError | None = None
     model: InitialModel | None = None
@@ -29,7 +32,7 @@ async def first_params(training: Training, blobs: BlobStore, scratch: Path) -> t
     if failure is not None:
         raise failure
     assert model is not None
-    return await trio.to_thread.run_sync(_keep, model, blobs, scratch), model.tensors
+    return await offload(_keep, model, blobs, scratch), model.tensors
 
 
 def _keep(model: InitialModel, blobs: BlobStore, scratch: Path) -> Cid:

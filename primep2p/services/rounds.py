@@ -113,7 +113,7 @@ class RunService:
     async def keep_join(self, join: Opened[Join]) -> None:
         """This node's newest Join, for the next start."""
         self.row = msgspec.structs.replace(self.row, join=join.raw)
-        await trio.to_thread.run_sync(self._seams.runs.save_run, self.row)
+        await self._seams.offload(self._seams.runs.save_run, self.row)
 
     async def head_changed(self) -> None:
         """Returns at the next change of the head."""
@@ -130,7 +130,7 @@ class RunService:
             ) from error
 
     async def _machine_from_store(self) -> list[fx.Effect]:
-        stored = await trio.to_thread.run_sync(self._seams.runs.head, self.run_id)
+        stored = await self._seams.offload(self._seams.runs.head, self.run_id)
         if stored is None:
             gathering = Gathering(self.spec, self._own_join(), self._seams.envelopes)
             self.machine = gathering
@@ -150,7 +150,7 @@ class RunService:
         self._seams.tell(event)
 
     async def _journal_of(self, round: int) -> list[JournalEntry]:
-        raws = await trio.to_thread.run_sync(self._seams.runs.entries, self.run_id, round)
+        raws = await self._seams.offload(self._seams.runs.entries, self.run_id, round)
         return [decode(JournalEntry, raw) for raw in raws]  # type: ignore[arg-type]
 
     # ---- events
@@ -217,7 +217,7 @@ class RunService:
     async def _flush(self, entries: dict[int, list[bytes]], waiting: list[fx.Effect]) -> None:
         """Writing entries earlier than their turn is safe: they say what was signed, whether or not it was sent."""
         for round, raws in entries.items():
-            await trio.to_thread.run_sync(self._seams.runs.append, self.run_id, round, raws)
+            await self._seams.offload(self._seams.runs.append, self.run_id, round, raws)
         entries.clear()
         for effect in waiting:
             await self._do(effect)
@@ -256,7 +256,7 @@ class RunService:
         can cause any number."""
         if evidence is not None:
             raw = encode(evidence)
-            await trio.to_thread.run_sync(lambda: self._seams.runs.accuse(peer, reason, raw, run=self.run_id))
+            await self._seams.offload(lambda: self._seams.runs.accuse(peer, reason, raw, run=self.run_id))
         else:
             self._seams.book.accuse(peer, reason, self.run_id)
         self._seams.overlay.end_conversation(peer)
@@ -316,7 +316,7 @@ class RunService:
     async def _commit(self, effect: fx.Commit) -> None:
         head, seams = effect.head, self._seams
         stored = StoredCheckpoint(head.checkpoint, encode(head.state))
-        await trio.to_thread.run_sync(seams.runs.commit, self.run_id, head.round, stored)
+        await seams.offload(seams.runs.commit, self.run_id, head.round, stored)
         self._driver.forget_timers()
         for scope in self._round_scopes:
             scope.cancel()

@@ -15,7 +15,7 @@ from primep2p.services.book import Book
 from primep2p.services.members import Overlay
 from primep2p.services.sync import Sync
 from primep2p.store.seam import BlobStore, RunStore
-from primep2p.tasks import TaskStatus
+from primep2p.tasks import Offload, TaskStatus
 from primep2p.wire.envelope import Envelopes
 
 __all__ = ["Seams", "TrainingVerbs", "Transfers"]
@@ -49,6 +49,8 @@ class Seams:
     sync: Sync
     transfer: Transfers
     tell: Callable[[AnyEvent], None]
+    offload: Offload
+    """For what blocks."""
     scratch: Path
     keep_updates: int
     addresses: Callable[[], tuple[str, ...]]

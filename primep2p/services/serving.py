@@ -1,7 +1,6 @@
 """Giving blobs to peers: answers questions on streams that peers open, as long as they read the answers."""
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable
 
 import trio
 
@@ -13,10 +12,11 @@ from primep2p.net.frames import Frames
 from primep2p.net.host import Stream
 from primep2p.services.lanes import MAX_LANES
 from primep2p.store.seam import BlobStore
+from primep2p.tasks import Offload
 from primep2p.wire.codec import decode, encode
 from primep2p.wire.manifest import MAX_MANIFEST_BYTES
 
-__all__ = ["MAX_ANSWER_BYTES", "MAX_STREAMS", "SEND_S", "Offload", "Serving"]
+__all__ = ["MAX_ANSWER_BYTES", "MAX_STREAMS", "SEND_S", "Serving"]
 
 MAX_ANSWER_BYTES = MAX_MANIFEST_BYTES + 64
 """The largest frame of an answer: the manifest of 64 GiB. A chunk takes half of it."""
@@ -28,9 +28,6 @@ MAX_STREAMS = 2 * MAX_LANES
 
 SEND_S = 60.0
 """A peer that takes longer to read one chunk only occupies memory."""
-
-Offload = Callable[..., Awaitable[Any]]
-"""Runs a blocking function with its arguments somewhere else: `trio.to_thread.run_sync`, but in a simulation."""
 
 
 class Serving:

@@ -11,9 +11,9 @@ from primep2p.net.host import Host
 from primep2p.services.announcing import Announcing, directory_key
 from primep2p.services.fetching import Fetching
 from primep2p.services.lanes import Lanes
-from primep2p.services.serving import MAX_ANSWER_BYTES, Offload, Serving
+from primep2p.services.serving import MAX_ANSWER_BYTES, Serving
 from primep2p.store.seam import BlobStore
-from primep2p.tasks import TaskStatus
+from primep2p.tasks import Offload, TaskStatus
 
 __all__ = ["PROTOCOL", "STALL_S", "Transfer", "directory_key"]
 

@@ -69,7 +69,7 @@ class Work:
             self._deltas.setdefault(effect.round, set()).add(effect.delta)
         try:
             await seams.transfer.fetch(effect.delta, effect.providers, max_bytes=self._tensor_bytes)
-            await trio.to_thread.run_sync(self._check, effect.delta)
+            await seams.offload(self._check, effect.delta)
         except Unavailable:
             await self._send(fx.Unobtained(effect.update))
         except PeerError as error:
@@ -86,13 +86,13 @@ class Work:
         self._params.add(effect.cid)
         if not self._verified:  # what lay on the disk while nobody looked: once for each start
             self._verified = True
-            await trio.to_thread.run_sync(seams.blobs.verify, effect.cid)
+            await seams.offload(seams.blobs.verify, effect.cid)
         while is_wanted():
             try:
                 if not seams.blobs.has(effect.cid):
                     await seams.transfer.fetch(effect.cid, effect.providers, max_bytes=self._tensor_bytes, durable=True)
                 if effect.cid == self._spec.params:
-                    await trio.to_thread.run_sync(self._check, effect.cid)
+                    await seams.offload(self._check, effect.cid)
             except Unavailable:
                 await trio.sleep(RETRY_S)
                 continue
@@ -115,7 +115,7 @@ class Work:
             return seams.blobs.add(out, durable=True), ""
 
         try:
-            params, reason = await trio.to_thread.run_sync(work)
+            params, reason = await seams.offload(work)
         except PeerError:
             return  # a quorum certified params that are no model: nothing can follow from them
         await self._send(fx.Aggregated(effect.round, effect.key, params, reason))
@@ -127,10 +127,10 @@ class Work:
         self._trainings.append(mine)
         with mine.scope:
             try:
-                path = await trio.to_thread.run_sync(seams.blobs.path, params)
+                path = await seams.offload(seams.blobs.path, params)
                 trained = await self._training.train(round, path)
                 self._note_start(trio.current_time() - mine.turn_at - trained.seconds)
-                delta = await trio.to_thread.run_sync(lambda: seams.blobs.add(trained.delta, durable=True))
+                delta = await seams.offload(lambda: seams.blobs.add(trained.delta, durable=True))
             except (PluginError, Unavailable):
                 self._is_started = False
                 await self._send(fx.TrainingFailed(round))
@@ -176,7 +176,7 @@ class Work:
 
     async def _evaluation(self, round: int, params: Cid) -> None:
         try:
-            path = await trio.to_thread.run_sync(self._seams.blobs.path, params)
+            path = await self._seams.offload(self._seams.blobs.path, params)
             metrics = await self._training.evaluate(round, path)
         except (PluginError, Unavailable):
             return  # the owner has heard of it
@@ -190,4 +190,4 @@ class Work:
         old = {cid for round in list(self._deltas) if round <= last for cid in self._deltas.pop(round)}
         old.difference_update(self._params, *self._deltas.values())
         for cid in old:
-            await trio.to_thread.run_sync(self._seams.blobs.remove, cid)
+            await self._seams.offload(self._seams.blobs.remove, cid)

@@ -45,7 +45,11 @@ def work_with(blobs: Blobs, events: list[fx.Event]) -> Work:
         events.append(event)
 
     seams: Any = SimpleNamespace(
-        blobs=blobs, transfer=SimpleNamespace(fetch=fetch), tell=lambda event: None, scratch=Path("/nowhere")
+        blobs=blobs,
+        transfer=SimpleNamespace(fetch=fetch),
+        tell=lambda event: None,
+        scratch=Path("/nowhere"),
+        offload=trio.to_thread.run_sync,
     )
     spec: Any = SimpleNamespace(tensors=(), params=cid_of(b"initial"), pipeline=Pipeline(), policy=RoundPolicy())
     unused: Any = None

@@ -12,6 +12,7 @@ sys.path.append(str(Path(__file__).resolve().parents[3]))
 
 if "daemon" in sys.argv or "-m" in sys.orig_argv:
     import os
+    from contextlib import nullcontext
 
     import trio
 
@@ -31,6 +32,6 @@ if "daemon" in sys.argv or "-m" in sys.orig_argv:
 
             return msgspec.structs.replace(super().status(), pid=os.getpid())
 
-    node = types.ModuleType("primep2p.node")
-    node.build = lambda config: Daemon(config.home)
-    sys.modules["primep2p.node"] = node
+    building = types.ModuleType("primep2p.cli.build")
+    building.build = lambda config: nullcontext(Daemon(config.home))
+    sys.modules["primep2p.cli.build"] = building

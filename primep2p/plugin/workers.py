@@ -1,0 +1,66 @@
+"""Where a node's trainers come from: by name, each in a process and a directory of its own."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from primep2p.config import TrainerSection
+from primep2p.model.records import Scalar, TensorSpec
+from primep2p.plugin.discovery import find
+from primep2p.plugin.process import TrainerWorker, Worker
+
+__all__ = ["Trainers", "WorkerProcesses"]
+
+
+class Trainers(Protocol):
+    """The seam to all trainers of a node. `place` names one worker among them, and where it leaves its files."""
+
+    def check(self, trainer: str) -> None:
+        """Raises PluginError where there is no such trainer."""
+        ...
+
+    def worker(
+        self,
+        trainer: str,
+        settings: Mapping[str, Scalar | list[Scalar]],
+        place: str,
+        tensors: tuple[TensorSpec, ...],
+    ) -> TrainerWorker:
+        """A worker that has not started. `tensors` may be empty for a run that its `init` is to define."""
+        ...
+
+    def discard(self, place: str) -> None:
+        """Remove what a worker that has ended left. Blocks."""
+        ...
+
+
+class WorkerProcesses:
+    """See `Trainers`: of node.toml's section, below the directory `root`."""
+
+    def __init__(self, section: TrainerSection, root: Path) -> None:
+        self._section = section
+        self._root = root
+
+    def check(self, trainer: str) -> None:
+        find(trainer, self._section.plugins)
+
+    def worker(
+        self,
+        trainer: str,
+        settings: Mapping[str, Scalar | list[Scalar]],
+        place: str,
+        tensors: tuple[TensorSpec, ...],
+    ) -> TrainerWorker:
+        return Worker(
+            trainer,
+            plugins=self._section.plugins,
+            config=settings,
+            data=Path(self._section.data) if self._section.data else None,
+            directory=self._root / place,
+            tensors=tensors,
+            silent_s=self._section.silent_s,
+        )
+
+    def discard(self, place: str) -> None:
+        shutil.rmtree(self._root / place, ignore_errors=True)

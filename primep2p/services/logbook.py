@@ -1,0 +1,49 @@
+"""What happens on a node, as lines of its log."""
+
+import structlog
+
+from primep2p.model.views import (
+    Accused,
+    AnyEvent,
+    LogLine,
+    PeerChanged,
+    PluginFailed,
+    RoundCertified,
+    RunFinished,
+    StepChanged,
+)
+
+__all__ = ["write_down"]
+
+log = structlog.get_logger("primep2p.node")
+
+
+def write_down(event: AnyEvent) -> None:
+    """An event as a line of the log."""
+    match event:
+        case RoundCertified():
+            log.info(
+                "round certified",
+                run=event.run[:8],
+                round=event.round,
+                participants=len(event.participants),
+                signers=len(event.signers),
+                void=event.void,
+                seconds=round(event.seconds, 3),
+            )
+        case Accused(run=""):
+            log.debug("accused", peer=event.peer, reason=event.reason)
+        case Accused():
+            log.warning("accused", run=event.run[:8], peer=event.peer, reason=event.reason)
+        case PluginFailed():
+            log.warning("trainer failed", run=event.run[:8], round=event.round, reason=event.sentence)
+        case LogLine():
+            log.warning(event.sentence, run=event.run[:8])
+        case RunFinished():
+            log.info("run finished", run=event.run[:8], round=event.round)
+        case PeerChanged():
+            log.debug("peer", peer=event.peer, connected=event.connected)
+        case StepChanged():
+            log.debug("step", run=event.run[:8], round=event.round, view=event.view, step=event.step)
+        case _:
+            log.debug("event", kind=type(event).__name__, run=event.run[:8])
