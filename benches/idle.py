@@ -15,7 +15,7 @@ import psutil
 
 from primep2p.cli.feed import Feed
 from primep2p.cli.swarm import Settings, Swarm
-from primep2p.control.calls import RunCreate, RunJoin
+from primep2p.cli.watched import create_and_join
 from primep2p.model.records import RoundPolicy
 from primep2p.model.views import RunFinished
 from primep2p.run_config import RunConfig
@@ -34,11 +34,8 @@ def idle(seconds: float) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as base, Swarm(Path(base), [Settings()] * NODES) as swarm:
         swarm.start()
         swarm.until_connected()
-        creator, *others = swarm.daemons
-        run = creator.call(RunCreate(config=config)).run
-        for daemon in others:
-            daemon.call(RunJoin(run=run))
-        feed = Feed(run)
+        others = swarm.daemons[1:]
+        feed = Feed(create_and_join(config, *swarm.daemons))
         feed.follow(others[0])
         feed.until(lambda happened: isinstance(happened.event, RunFinished), RUN_S)
         time.sleep(SETTLE_S)

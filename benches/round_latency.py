@@ -15,7 +15,7 @@ from pathlib import Path
 
 from primep2p.cli.feed import Feed
 from primep2p.cli.swarm import Settings, Swarm
-from primep2p.control.calls import RunCreate, RunJoin
+from primep2p.cli.watched import create_and_join
 from primep2p.model.records import RoundPolicy
 from primep2p.model.views import RoundCertified, RunFinished
 from primep2p.run_config import RunConfig
@@ -37,12 +37,8 @@ def round_seconds(nodes: int, model_bytes: int, rounds: int) -> list[float]:
     with tempfile.TemporaryDirectory() as base, Swarm(Path(base), [Settings()] * nodes) as swarm:
         swarm.start()
         swarm.until_connected()
-        first, *others = swarm.daemons
-        run = first.call(RunCreate(config=config)).run
-        for daemon in others:
-            daemon.call(RunJoin(run=run))
-        feed = Feed(run)
-        feed.follow(first)
+        feed = Feed(create_and_join(config, *swarm.daemons))
+        feed.follow(swarm.daemons[0])
         seconds = []
         while not isinstance(event := feed.next(ROUND_S).event, RunFinished):
             if isinstance(event, RoundCertified) and event.round > 1:

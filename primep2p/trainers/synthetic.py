@@ -1,4 +1,6 @@
-"""A trainer without any learning: what remains of a round when training costs nothing. For benches."""
+"""A trainer without any learning: what remains of a round when training costs nothing. For benches and tests."""
+
+import time
 
 import numpy as np
 
@@ -11,7 +13,10 @@ DEFAULT_ELEMENTS = 25_000
 
 
 class Noop:
-    """One tensor of `elements` float32; each delta is the same small number everywhere, drawn from the seed."""
+    """One tensor of `elements` float32; each delta is the same small number everywhere, drawn from the seed.
+
+    Training takes `seconds`, which cost no work.
+    """
 
     def init(self, ctx: Context) -> Params:
         """Zeros."""
@@ -21,7 +26,12 @@ class Noop:
         return {"values": np.zeros(elements, np.float32)}
 
     def train(self, params: Params, ctx: Context) -> Update:
-        """At once."""
+        """At once, or after `seconds`."""
+        seconds = ctx.config.get("seconds", 0)
+        if type(seconds) not in (int, float) or not 0 <= seconds < float("inf"):  # type: ignore[operator]
+            raise ValueError(f"trainer_config.seconds is {seconds!r}, and must be a number of at least 0")
+        ctx.report(step=0, steps=1)
+        time.sleep(seconds)  # type: ignore[arg-type]
         step = np.float32((ctx.seed % 2001 - 1000) * 1e-6)
         return Update(examples=1, delta={name: np.full_like(array, step) for name, array in params.items()})
 

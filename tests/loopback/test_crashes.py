@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from watched import eventually, found
+from runs import found
 
+from primep2p.cli.watched import eventually
 from primep2p.control.calls import ModelPathOf, RunShow
 from primep2p.model.errors import PrimeError
 from primep2p.model.views import TrainingReported

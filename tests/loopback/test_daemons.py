@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from watched import found
+from runs import found
 
 from primep2p.cli.exits import EXIT_CODES
 from primep2p.cli.swarm import Settings, Swarm

@@ -2,7 +2,7 @@ import signal
 import subprocess
 import sys
 
-from watched import found
+from runs import found
 
 from primep2p.control.calls import RunJoin, RunList, RunShow
 

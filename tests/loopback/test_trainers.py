@@ -2,8 +2,8 @@
 
 import pytest
 from conftest import FAILING
+from runs import found
 from trainers import FAILING_ROUND
-from watched import found
 
 from primep2p.control.calls import RunShow
 from primep2p.model.views import LogLine, PluginFailed

@@ -219,6 +219,8 @@ def test_noop_has_the_size_that_is_asked_for() -> None:
     assert (first["values"] != other["values"]).all()
     with pytest.raises(ValueError, match=r"trainer_config\.elements"):
         trainer.init(context(None, elements=0))
+    with pytest.raises(ValueError, match=r"trainer_config\.seconds is -1"):
+        trainer.train(params, context(None, seconds=-1))
 
 
 @given(st.integers(1, 40), st.floats(0.05, 10), st.integers(0, 1000))

@@ -1,22 +1,29 @@
-"""A run as real daemons tell of it over their control sockets. Every round has one header, whoever tells of it."""
+"""A run as real daemons tell of it over their control sockets: for benches and for tests.
+
+Every round has one header, whoever tells of it and when: two are a fork, and end whatever is watched with an error.
+"""
 
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from primep2p.cli.feed import Feed, Happened, Silent
 from primep2p.cli.swarm import Daemon
 from primep2p.control.calls import ModelPathOf, RunCreate, RunJoin, RunShow
+from primep2p.core.sortition import first_beacon, next_beacon, ranked
 from primep2p.model.errors import PrimeError, Unavailable
-from primep2p.model.records import RoundPolicy, Scalar
 from primep2p.model.views import AnyEvent, Event, RoundCertified, RunDetail, RunFinished
 from primep2p.run_config import RunConfig
+
+__all__ = ["LONG_S", "Watched", "create_and_join", "eventually", "proposer_of"]
 
 E = TypeVar("E", bound=Event)
 
 LONG_S = 40.0
-"""Far more than anything here takes on a machine that does nothing else."""
+"""Far more than any single step takes on a machine that does nothing else."""
 
 
 class Watched:
@@ -39,9 +46,9 @@ class Watched:
         self.silent.difference_update(daemons)
         self._feed.follow(*daemons)
 
-    def newest(self, daemon: Daemon) -> int:
-        """The newest round that it told of."""
-        return max(self.certified[daemon], default=-1)
+    def newest(self, *daemons: Daemon) -> int:
+        """The newest round that one of them told of."""
+        return max((round for daemon in daemons for round in self.certified[daemon]), default=-1)
 
     def until(self, wanted: Callable[[], bool], within_s: float = LONG_S) -> None:
         """Takes events until that is so. Raises Unavailable where it does not become so."""
@@ -53,9 +60,15 @@ class Watched:
             error.add_note("\n".join(self._states()))
             raise
 
-    def until_round(self, round: int, *daemons: Daemon) -> None:
+    def hear(self) -> None:
+        """Takes what was told already, and waits for nothing."""
+        with suppress(Unavailable):
+            while True:
+                self._take(self._feed.next(0.0))
+
+    def until_round(self, round: int, *daemons: Daemon, within_s: float = LONG_S) -> None:
         """Each of these has told of it."""
-        self.until(lambda: all(self.newest(daemon) >= round for daemon in daemons))
+        self.until(lambda: all(self.newest(daemon) >= round for daemon in daemons), within_s)
 
     def event(self, daemon: Daemon, kind: type[E], since: int = 0) -> E:
         """The first event of that kind on a node, heard already or awaited; `since` so many others were heard."""
@@ -66,14 +79,14 @@ class Watched:
         self.until(lambda: bool(told()))
         return told()[0]
 
-    def first_part(self, peer: str, after: int, teller: Daemon) -> int:
+    def first_part(self, peer: str, after: int, teller: Daemon, within_s: float = LONG_S) -> int:
         """The first round after `after` in which a peer's update is, as `teller` has it."""
 
         def rounds() -> list[int]:
             told = self.certified[teller].items()
             return [round for round, event in told if round > after and peer in event.participants]
 
-        self.until(lambda: bool(rounds()))
+        self.until(lambda: bool(rounds()), within_s)
         return min(rounds())
 
     def end(self, *daemons: Daemon) -> RunDetail:
@@ -83,12 +96,15 @@ class Watched:
         assert len({(detail.head, detail.params, detail.head_round) for detail in details}) == 1
         assert details[0].head == self.headers[details[0].head_round]
         for daemon in daemons:
-            eventually(lambda daemon=daemon: daemon.call(ModelPathOf(run=self.run)).cid == details[0].params)
+            eventually(partial(self._has_params, daemon, details[0].params))
         return details[0]
 
+    def _has_params(self, daemon: Daemon, params: str) -> bool:
+        return daemon.call(ModelPathOf(run=self.run)).cid == params
+
     def _states(self) -> Iterator[str]:
-        """What each node says of the run, for whoever reads why a test failed."""
-        for daemon in self._daemons:
+        """What each node says of the run, for whoever reads why something did not come."""
+        for daemon in sorted(self._daemons, key=lambda each: each.number):
             try:
                 detail = daemon.call(RunShow(run=self.run))
             except PrimeError as error:
@@ -114,26 +130,20 @@ class Watched:
                 self.finished.add(daemon)
 
 
-def found(
-    creator: Daemon,
-    *others: Daemon,
-    rounds: int,
-    trainer: str = "steady",
-    settings: dict[str, Scalar | list[Scalar]] | None = None,
-    seconds: float = 0.0,
-    **policy: object,
-) -> Watched:
-    """A run that `creator` creates and the others join; all are followed."""
-    config = RunConfig(
-        name="loopback",
-        trainer=trainer,
-        trainer_config=settings if settings is not None else {"seconds": seconds},
-        policy=RoundPolicy(**{"rounds": rounds, "first_members": 1 + len(others), "min_updates": 2, **policy}),
-    )
+def create_and_join(config: RunConfig, creator: Daemon, *others: Daemon) -> str:
+    """The id of a new run, which the others have joined. Raises PrimeError."""
     run = creator.call(RunCreate(config=config)).run
     for daemon in others:
         daemon.call(RunJoin(run=run))
-    return Watched(run, (creator, *others))
+    return run
+
+
+def proposer_of(run: str, round: int, roster: Sequence[str]) -> str:
+    """Who proposes first in a round with that roster, by the protocol's own draw [S1, S2]."""
+    beacon = first_beacon(bytes.fromhex(run))
+    for each in range(1, round):
+        beacon = next_beacon(beacon, bytes.fromhex(run), each)
+    return ranked(beacon, "committee", tuple(roster))[0]
 
 
 def eventually(holds: Callable[[], bool], within_s: float = LONG_S) -> None:
