@@ -3,7 +3,8 @@
 Nothing that comes back is trusted: answers are typed and bounded, result files are compared with the run's tensors.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -60,6 +61,10 @@ class TrainerWorker(Protocol):
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled; then the trainer is gone."""
+        ...
+
+    async def prepare(self) -> None:
+        """Makes the trainer, so that the next request finds it made."""
         ...
 
     async def init(self, seed: int, *, report: Report = _say_nothing) -> InitialModel:
@@ -126,6 +131,11 @@ class Worker:
             finally:
                 self._nursery = None  # before the process ends, which is then no fault of its own
 
+    async def prepare(self) -> None:
+        """Makes the trainer, so that the next request finds it made."""
+        async with self._usable():
+            await self._ready(trio.current_time() + DEADLINE_S)
+
     async def init(self, seed: int, *, report: Report = _say_nothing) -> InitialModel:
         """The first params of a run."""
         result = self._next_result()
@@ -173,15 +183,21 @@ class Worker:
     async def _ask(
         self, request: frames.Request, wanted: type[A], check: Callable[[A], None], deadline_s: float, report: Report
     ) -> tuple[A, float]:
-        """The checked answer, and its seconds. Whatever else ends this kills the process and removes the result."""
+        """The checked answer, and its seconds."""
+        async with self._usable():
+            answer, seconds = await self._exchange(request, wanted, trio.current_time() + deadline_s, report)
+            await trio.to_thread.run_sync(check, answer)
+            return answer, seconds
+
+    @asynccontextmanager
+    async def _usable(self) -> AsyncIterator[None]:
+        """The process to oneself. Whatever ends this early kills it and removes the result."""
         if self._busy:
             raise trio.BusyResourceError("a trainer answers one request at a time")
         self._busy, usable = True, False
         try:
-            answer, seconds = await self._exchange(request, wanted, trio.current_time() + deadline_s, report)
-            await trio.to_thread.run_sync(check, answer)
+            yield
             usable = True
-            return answer, seconds
         except Fault as fault:
             raise await self._failed(str(fault)) from None
         except (OSError, ValueError) as error:

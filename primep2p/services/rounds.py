@@ -77,6 +77,7 @@ class RunService:
             self._nursery = nursery
             self.progress_at = self._certified_at = trio.current_time()
             await nursery.start(self._train)
+            nursery.start_soon(self._work.prepare)
             await nursery.start(self._listen)
             await nursery.start(self._driver.run, await self._wake())
             nursery.start_soon(self._provide)

@@ -49,6 +49,11 @@ class Training:
         """Until cancelled; then the trainer's process is gone."""
         await self._worker.run(task_status=task_status)
 
+    async def prepare(self) -> None:
+        """Makes the trainer ahead of its first training. A failure is not told: the first training will have it too."""
+        async with self._line(self._trainings):
+            await self._worker.prepare()
+
     async def initialise(self) -> InitialModel:
         """The first params of the run, as a file that the caller takes over."""
         async with self._turn(self._trainings, 0):
@@ -69,14 +74,21 @@ class Training:
     @asynccontextmanager
     async def _turn(self, line: trio.lowlevel.ParkingLot, round: int) -> AsyncIterator[None]:
         """The trainer to oneself; a failure is told to the owner too."""
+        async with self._line(line):
+            try:
+                yield
+            except PluginError as error:
+                self._report(PluginFailed(run=self._run, round=round, sentence=error.sentence, stderr=error.stderr))
+                raise
+
+    @asynccontextmanager
+    async def _line(self, line: trio.lowlevel.ParkingLot) -> AsyncIterator[None]:
+        """The trainer to oneself, after those before."""
         if self._taken:
             await line.park()  # whoever wakes us leaves it taken, for us
         self._taken = True
         try:
             yield
-        except PluginError as error:
-            self._report(PluginFailed(run=self._run, round=round, sentence=error.sentence, stderr=error.stderr))
-            raise
         finally:
             following = self._trainings or self._evaluations
             self._taken = bool(following)

@@ -120,6 +120,15 @@ class Work:
             return  # a quorum certified params that are no model: nothing can follow from them
         await self._send(fx.Aggregated(effect.round, effect.key, params, reason))
 
+    async def prepare(self) -> None:
+        """Start the trainer while this node still finds its place in the run: others wait for no newcomer's."""
+        since = trio.current_time()
+        try:
+            await self._training.prepare()
+        except (PluginError, Unavailable):
+            return  # told of when it is to train
+        self._note_start(trio.current_time() - since)
+
     async def train(self, round: int, params: Cid) -> None:
         seams = self._seams
         self._end_trainings()

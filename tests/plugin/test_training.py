@@ -29,6 +29,9 @@ class Trainer:
         task_status.started()
         await trio.sleep_forever()
 
+    async def prepare(self) -> None:
+        await self._work("prepare", 0)
+
     async def init(self, seed: int, *, report: Report | None = None) -> InitialModel:
         await self._work("init", seed)
         return InitialModel(PARAMS, ())
@@ -114,6 +117,26 @@ async def test_a_failure_reaches_the_owner_and_the_caller() -> None:
     assert events == [PluginFailed(run="ab", round=3, sentence="it failed", stderr="its last line")]
     trainer.fails = False
     assert await service.evaluate(4, PARAMS) == {}
+
+
+async def test_a_trainer_is_prepared_before_what_is_asked_of_it_and_tells_of_no_failure_then() -> None:
+    trainer, events = Trainer(), list[TrainingEvent]()
+    service = training(trainer, events)
+    trainer.fails = True
+
+    async def prepare() -> None:
+        with pytest.raises(PluginError, match="it failed"):
+            await service.prepare()
+        trainer.fails = False
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(prepare)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(service.evaluate, 1, PARAMS)
+        await trio.testing.wait_all_tasks_blocked()
+        trainer.go.set()
+    assert trainer.asked == ["prepare", "evaluate 1"]
+    assert events == []
 
 
 @pytest.mark.parametrize(("loss", "told"), [(0.25, 0.25), (float("nan"), None), (float("inf"), None)])

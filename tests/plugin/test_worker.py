@@ -186,6 +186,16 @@ def test_the_last_lines_begin_with_a_whole_entry(tmp_path: Path) -> None:
     assert log.tail().splitlines()[0].startswith("  File")
 
 
+async def test_a_trainer_that_was_prepared_is_the_one_that_trains(tmp_path: Path) -> None:
+    async with working(tmp_path, "Good") as worker:
+        params = await first_params(tmp_path, worker)
+        before = set(psutil.Process().children())
+        await worker.prepare()
+        (prepared,) = set(psutil.Process().children()) - before
+        await worker.train(1, 1, params, deadline_s=AMPLE_S)
+        assert set(psutil.Process().children()) - before == {prepared}
+
+
 async def test_after_a_failure_the_trainer_is_made_again(tmp_path: Path) -> None:
     async with working(tmp_path, "RaisesOnce") as worker:
         params = await first_params(tmp_path, worker)
@@ -385,8 +395,9 @@ async def test_a_trainer_that_cannot_be_made_is_a_plugin_error(tmp_path: Path, t
     worker = Worker("odd", plugins={"odd": target}, config={}, data=None, directory=tmp_path)
     async with trio.open_nursery() as nursery:
         await nursery.start(worker.run)
-        with pytest.raises(PluginError, match=f"trainer odd: {told}"):
-            await worker.init(1)
+        for request in (worker.prepare, lambda: worker.init(1)):
+            with pytest.raises(PluginError, match=f"trainer odd: {told}"):
+                await request()
         nursery.cancel_scope.cancel()
 
 
