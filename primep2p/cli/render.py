@@ -154,7 +154,7 @@ def show_run(run: RunDetail, file: str) -> None:
     if missing > 0:
         _print(f"waits for {_many(missing, 'more member')} ({_here(run)} are here)")
     elif awaited := [member.peer for member in run.members if member.awaited]:
-        _print(f"waits for {', '.join(awaited)}")
+        _print(f"waits for {', '.join(awaited)}, since {datetime.fromtimestamp(run.waiting_since):%Y-%m-%d %H:%M:%S}")
     for index, line in enumerate(run.plugin_error.splitlines()):
         _print(f"{'' if index else 'trainer':10}{line}")
     for accusation in run.accusations:

@@ -100,6 +100,8 @@ class RunDetail(View, frozen=True):
     members: list[MemberView]
     waiting_s: float
     """Seconds since the round last moved on this node."""
+    waiting_since: float
+    """The same as Unix time: since when the run waits for the members that are awaited."""
     rounds: list["RoundCertified"]
     """The newest last."""
     accusations: list[str]

@@ -56,6 +56,7 @@ def detail(service: RunService, connected: frozenset[PeerId], me: PeerId, runs: 
         first_members=spec.policy.first_members,
         members=_member_views(service, connected, me),
         waiting_s=round(trio.current_time() - service.progress_at, 3),
+        waiting_since=round(service.moved_at, 3),
         rounds=service.rounds,
         accusations=[f"{peer}: {reason} ({count})" for peer, reason, count in runs.accusations(service.run_id)],
         evidence=len(runs.evidence(service.run_id)),

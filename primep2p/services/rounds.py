@@ -1,5 +1,6 @@
 """One run on this node: drives its machine with the real network, disk, trainer and kernels."""
 
+import time
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -56,6 +57,8 @@ class RunService:
         self.step = StepChanged(run=row.run.hex(), round=0, view=0, step="gathering")
         self.progress_at = 0.0
         """When the round last moved on this node, in trio's time."""
+        self.moved_at = 0.0
+        """The same, in Unix time."""
         self._certified_at = 0.0
         self.plugin_error = ""
         self._seams = seams
@@ -75,7 +78,7 @@ class RunService:
         """Until cancelled. Raises StoreError where the disk fails."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            self.progress_at = self._certified_at = trio.current_time()
+            self._certified_at = self._moved()
             await nursery.start(self._train)
             nursery.start_soon(self._work.prepare)
             await nursery.start(self._listen)
@@ -322,10 +325,10 @@ class RunService:
         for scope in self._round_scopes:
             scope.cancel()
         self._accused.clear()
-        now = trio.current_time()
+        now = self._moved()
         certified = self._certified(effect, now - self._certified_at)
         self.rounds = [*self.rounds[1 - KEPT_ROUNDS :], certified]
-        self.progress_at = self._certified_at = now
+        self._certified_at = now
         seams.tell(certified)
         self._want_members(head)
         changed, self._head_changed = self._head_changed, trio.Event()
@@ -359,8 +362,13 @@ class RunService:
         stepped = StepChanged(run=self.run_id.hex(), round=round, view=view, step=step)
         if stepped != self.step:
             self.step = stepped
-            self.progress_at = trio.current_time()
+            self._moved()
             self._seams.tell(stepped)
+
+    def _moved(self) -> float:
+        """The round moves now, in trio's time."""
+        self.progress_at, self.moved_at = trio.current_time(), time.time()
+        return self.progress_at
 
     def _finished(self, round: int) -> None:
         self._seams.tell(RunFinished(run=self.run_id.hex(), round=round))

@@ -1,6 +1,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 
 import pytest
 import trio
@@ -123,7 +124,8 @@ def test_show_says_what_the_run_survives_and_whom_it_waits_for(command):
     assert "round     3, view 0, collect, last moved 0.5 s ago" in out
     assert "quorum    3 of 1: survives 1 silent member, 1 liar" in out
     assert "file      /x.safetensors" in out
-    assert f"waits for {PEER}" in out
+    since = datetime.fromtimestamp(1.5)
+    assert f"waits for {PEER}, since {since:%Y-%m-%d %H:%M:%S}\n" in out
 
 
 def test_create_takes_a_file_and_says_how_others_join(command, daemon, tmp_path):

@@ -99,6 +99,7 @@ class FakeNode:
             first_members=4,
             members=[MemberView(peer=p, since=0, missed=0, connected=True, awaited=True) for p in self.members],
             waiting_s=0.5,
+            waiting_since=1.5,
             rounds=[],
             accusations=[],
             evidence=0,
