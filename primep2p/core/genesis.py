@@ -99,10 +99,10 @@ class Gathering:
         self._out: list[fx.Effect] = []
 
     def begin(self, entries: list[JournalEntry]) -> list[fx.Effect]:
-        """Start, or go on from the journal of round 0."""
+        """Start, or go on from the journal of round 0. Raises PeerError where that is damaged: this node may have
+        signed a checkpoint 0 that it does not know any more, and signs one only, ever [J3]."""
         for entry in entries:
-            if isinstance(entry, Signed):
-                self._restore(entry)
+            self._restore(entry)
         self._on_join(self._join)
         self._out.append(fx.HoldParams(self._spec.record.params, (self._spec.record.creator,)))
         self._out.append(fx.StartTimer(fx.Moment(0, "repair"), RESEND_S))
@@ -276,8 +276,14 @@ class Gathering:
         if self._proposed is not None and self._spec.record.creator == self._me:
             self._out.append(fx.Broadcast(self._proposed))
 
-    def _restore(self, entry: Signed) -> None:
-        opened = self._envelopes.open_any(entry.envelope)
+    def _restore(self, entry: JournalEntry) -> None:
+        if not isinstance(entry, Signed):
+            raise PeerError("a journal entry that cannot be read")
+        opened, header = self._envelopes.open_any(entry.envelope), decode(Header, entry.header)
+        if opened.signer != self._me or getattr(opened.record, "header", b"") != header_hash(entry.header):
+            raise PeerError("a journal entry that is not what this node signed")
+        if header.bundle != digest("bundle", entry.bundle):
+            raise PeerError("a journal entry with another bundle than its header names")
         if isinstance(opened.record, Proposal):
             self._proposed = Proposed(self._spec.hash, entry.envelope, entry.header, entry.bundle)
         elif isinstance(opened.record, Vote):
@@ -285,7 +291,7 @@ class Gathering:
             if self._proposed is None:
                 self._proposed = Proposed(self._spec.hash, b"", entry.header, entry.bundle)
         self._header = entry.header
-        self._members = tuple(change.peer for change in decode(Header, entry.header).changes)
+        self._members = tuple(change.peer for change in header.changes)
 
     def _drain(self) -> list[fx.Effect]:
         out, self._out = self._out, []

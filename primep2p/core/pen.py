@@ -5,10 +5,20 @@ import msgspec
 from primep2p.core import effects as fx
 from primep2p.core.gossip import Records
 from primep2p.core.votes import slot_of
-from primep2p.model.journal import Signed
+from primep2p.model.errors import PeerError
+from primep2p.model.journal import JournalEntry, Signed, Unreadable
+from primep2p.wire.codec import decode
 from primep2p.wire.envelope import Envelopes, Opened
 
-__all__ = ["Pen"]
+__all__ = ["Pen", "entry_of"]
+
+
+def entry_of(raw: bytes) -> JournalEntry:
+    """The journal entry in `raw`, which may be anything."""
+    try:
+        return decode(JournalEntry, raw)  # type: ignore[arg-type]
+    except PeerError:
+        return Unreadable()
 
 
 class Pen:

@@ -21,10 +21,11 @@ from primep2p.core.repair import REPAIR_S, TRAINING_REPAIR_S, Notes
 from primep2p.core.votes import open_votes
 from primep2p.model.errors import PeerError
 from primep2p.model.ids import Hash, PeerId
-from primep2p.model.journal import JournalEntry, Moved, Signed
+from primep2p.model.journal import JournalEntry, Moved, Signed, Unreadable
 from primep2p.model.messages import Digest, Proposed
 from primep2p.model.messages import Records as RecordsMessage
-from primep2p.model.records import Certificate, Checkpoint, Collected, Evidence, Join, Proposal, Update, Vote
+from primep2p.model.records import Certificate, Checkpoint, Collected, Evidence, Header, Join, Proposal, Update, Vote
+from primep2p.wire.codec import decode, digest
 from primep2p.wire.envelope import Envelopes, Opened
 
 __all__ = ["Round"]
@@ -63,6 +64,8 @@ class Round:
         self._turn: Propose | None = None
         self._draft: Draft | None = None
         self._decided: tuple[int, Hash] | None = None
+        self._proofs: dict[tuple[int, Hash], tuple[bytes, ...]] = {}
+        """Quorums of prevotes that proposals brought: whom they convinced can convince others."""
         self._timers: set[str] = set()
         self._quiet = False
 
@@ -77,16 +80,28 @@ class Round:
         self._settle()
 
     def restore(self, entries: list[JournalEntry], foreign: list[Opened[msgspec.Struct]]) -> None:
-        """Back to where the journal says. `foreign` are own records of this round that others hold: one that is not in
-        the journal shows that the journal is not the newest, and nothing more is signed in this round [J2]."""
+        """Back to where the journal says. `foreign` are own records of this round or later ones that others hold: one
+        that is not in the journal shows that the journal is not the newest, and nothing more is signed in this round
+        [J2]. Nor is anything where an entry is damaged: it may have been any signature, or any lock [J3]."""
+        self.pen.muted = True  # until all that was signed before is known
+        journalled: set[Hash] = set()
+        damaged = False
         for entry in entries:
-            match entry:
-                case Signed(envelope, header, bundle):
-                    self._restore_signed(self.records.open(envelope), header, bundle)
-                case Moved():
-                    self._restore_moved(entry)
+            try:
+                match entry:
+                    case Signed(envelope, header, bundle):
+                        opened = self.records.open(envelope)
+                        self._restore_signed(opened, header, bundle)
+                        journalled.add(opened.hash)
+                    case Moved():
+                        self._restore_moved(entry)
+                    case Unreadable():
+                        damaged = True
+            except PeerError:
+                damaged = True
         own = self.records.by(self.me)
-        self.pen.muted = any(not self.records.knows(opened.hash) for opened in foreign if opened.signer == self.me)
+        damaged = damaged or not self._has_lock_of([opened.record for opened in own])
+        self.pen.muted = damaged or any(opened.hash not in journalled for opened in foreign)
         self._restore_step([opened.record for opened in own])
         for opened in own:
             self._dispatch(opened)
@@ -351,7 +366,8 @@ class Round:
         candidate = self.candidates[proposal.header]
         prevotes: tuple[bytes, ...] = ()
         if proposal.valid_view >= 0:
-            prevotes = self.consensus.tally.quorum(proposal.valid_view, "prevote", proposal.header)
+            counted = self.consensus.tally.quorum(proposal.valid_view, "prevote", proposal.header)
+            prevotes = self._proofs.get((proposal.valid_view, proposal.header), counted)
         return Proposed(self.head.run, opened.raw, candidate.raw, candidate.bundle_raw, prevotes)
 
     # ---- judging
@@ -377,20 +393,19 @@ class Round:
         if proposal.valid_view < 0 or not prevotes:
             return
         try:
-            votes = open_votes(
-                prevotes,
-                self.records.open,
-                run=self.head.run,
-                round=self.round,
-                step="prevote",
-                header=proposal.header,
-            )
+            fit = self._open_prevotes(prevotes, proposal.valid_view, proposal.header)
         except PeerError as error:
             self._accuse(sender, error.sentence)
             return
-        fit = [v for v in votes if v.signer in self.head.committee and v.record.view == proposal.valid_view]
         if len(fit) >= self.head.committee.q:
+            self._proofs[proposal.valid_view, proposal.header] = tuple(vote.raw for vote in fit)
             self._act(self.consensus.on_proof(proposal.valid_view, proposal.header))
+
+    def _open_prevotes(self, raws: tuple[bytes, ...], view: int, header: Hash) -> list[Opened[Vote]]:
+        """Those of committee members for `header` in `view`. Raises PeerError where one is no prevote for it."""
+        open_, run = self.records.open, self.head.run
+        votes = open_votes(raws, open_, run=run, round=self.round, step="prevote", header=header)
+        return [vote for vote in votes if vote.signer in self.head.committee and vote.record.view == view]
 
     def _judge(self) -> None:
         """Compare every candidate with the header that this node would have written [P2]."""
@@ -467,12 +482,20 @@ class Round:
     # ---- restoring
 
     def _restore_signed(self, opened: Opened[msgspec.Struct], header: bytes, bundle: bytes) -> None:
-        self.records.accept(opened)
+        record = opened.record
+        check(opened, self.head)
+        if opened.signer != self.me or getattr(record, "round", 0) != self.round:
+            raise PeerError("a journal entry of another node or round")
+        if header and header_hash(header) != getattr(record, "header", b""):
+            raise PeerError("a journal entry with another header than it names")
         if header:
             self._restore_candidate(header, bundle)
+        self.records.accept(opened)
 
     def _restore_candidate(self, header: bytes, bundle: bytes) -> None:
         """What this node put forward or locked was right when it did."""
+        if decode(Header, header).bundle != digest("bundle", bundle):
+            raise PeerError("a journal entry with another bundle than its header names")
         hash_ = self.candidates.restore(self.me, header, bundle, self.records.open)
         for update in self.candidates[hash_].updates:
             self.records.accept(update)
@@ -480,11 +503,21 @@ class Round:
         self._act(self.consensus.on_verdict(hash_, True))
 
     def _restore_moved(self, entry: Moved) -> None:
+        hash_ = header_hash(entry.header)
+        prevotes = self._open_prevotes(entry.prevotes, entry.view, hash_)
+        if len(prevotes) < self.head.committee.q:
+            raise PeerError("a journal entry whose prevotes prove nothing")
         self._restore_candidate(entry.header, entry.bundle)
-        prevotes = [self.records.open(raw).of(Vote) for raw in entry.prevotes]
         for prevote in prevotes:
             self.records.accept(prevote)
-        self.consensus.restore_move(entry.view, header_hash(entry.header), prevotes, locked=entry.locked)
+        self.consensus.restore_move(entry.view, hash_, prevotes, locked=entry.locked)
+
+    def _has_lock_of(self, own: list[msgspec.Struct]) -> bool:
+        """Whether the journal's moves hold the lock that this node's newest precommit rests on."""
+        precommits = [(r.view, r.header) for r in own if isinstance(r, Vote) and r.step == "precommit" and r.header]
+        view, header = max(precommits, default=(-1, b""))
+        locked = self.consensus.locked or (-1, b"")
+        return locked[0] > view or locked == (view, header)
 
     def _restore_step(self, own: list[msgspec.Struct]) -> None:
         """The furthest view and step that this node signed in."""

@@ -321,7 +321,7 @@ class Run:
             self._ahead.clear()
             return
         self.round = Round(head, self._envelopes, self.notices, self.connected, now)
-        foreign = [opened for opened in self._foreign if getattr(opened.record, "round", 0) == head.round + 1]
+        foreign = [opened for opened in self._foreign if getattr(opened.record, "round", 0) > head.round]
         if entries or foreign:
             self.round.restore(entries, foreign)
         self.round.begin()

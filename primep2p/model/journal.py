@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-__all__ = ["JournalEntry", "Moved", "Signed"]
+__all__ = ["JournalEntry", "Moved", "Signed", "Unreadable"]
 
 
 class Entry(Struct, frozen=True, array_like=True, tag=True):
@@ -27,4 +27,8 @@ class Moved(Entry, frozen=True, tag="moved"):
     prevotes: tuple[bytes, ...]
 
 
-JournalEntry = Signed | Moved
+class Unreadable(Entry, frozen=True, tag="unreadable"):
+    """Stands for an entry whose bytes say nothing any more: it may have been any signature, or any lock."""
+
+
+JournalEntry = Signed | Moved | Unreadable

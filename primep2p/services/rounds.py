@@ -9,6 +9,7 @@ import trio
 from primep2p.core import effects as fx
 from primep2p.core.chain import Head, trusted_head
 from primep2p.core.genesis import Gathering
+from primep2p.core.pen import entry_of
 from primep2p.core.roster import peers_of
 from primep2p.core.runs import Run
 from primep2p.core.waking import Waking
@@ -155,7 +156,7 @@ class RunService:
 
     async def _journal_of(self, round: int) -> list[JournalEntry]:
         raws = await self._seams.offload(self._seams.runs.entries, self.run_id, round)
-        return [decode(JournalEntry, raw) for raw in raws]  # type: ignore[arg-type]
+        return [entry_of(raw) for raw in raws]
 
     # ---- events
 
