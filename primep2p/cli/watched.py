@@ -15,7 +15,7 @@ from primep2p.cli.swarm import Daemon
 from primep2p.control.calls import ModelPathOf, RunCreate, RunJoin, RunShow
 from primep2p.core.sortition import first_beacon, next_beacon, ranked
 from primep2p.model.errors import PrimeError, Unavailable
-from primep2p.model.views import AnyEvent, Event, RoundCertified, RunDetail, RunFinished
+from primep2p.model.views import AnyEvent, Event, RoundCertified, RunDetail, RunFinished, StepChanged
 from primep2p.run_config import RunConfig
 
 __all__ = ["LONG_S", "Watched", "create_and_join", "eventually", "proposer_of"]
@@ -69,6 +69,16 @@ class Watched:
     def until_round(self, round: int, *daemons: Daemon, within_s: float = LONG_S) -> None:
         """Each of these has told of it."""
         self.until(lambda: all(self.newest(daemon) >= round for daemon in daemons), within_s)
+
+    def until_step(self, daemon: Daemon, round: int, *steps: str) -> None:
+        """It has told of one of these steps of a round, or is further."""
+
+        def told(event: AnyEvent) -> bool:
+            return isinstance(event, StepChanged) and (
+                event.round > round or (event.round == round and event.step in steps)
+            )
+
+        self.until(lambda: any(who is daemon and told(event) for who, event in self.events))
 
     def event(self, daemon: Daemon, kind: type[E], since: int = 0) -> E:
         """The first event of that kind on a node, heard already or awaited; `since` so many others were heard."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from primep2p.model.errors import ConfigError
 from primep2p.store.blobs import FileBlobs
-from primep2p.store.files import disk, make_directory, sync_directory
+from primep2p.store.files import disk, make_directory, require_room, sync_directory
 from primep2p.store.journal import SqliteRuns
 from primep2p.store.seam import BlobStore, RunStore
 from primep2p.store.sqlite import Database
@@ -37,6 +37,8 @@ def open_store(home: Path) -> Store:
     """
     with disk(home, "create"):
         make_directory(home)
+    with disk(home, "write to"):
+        require_room(home)
     database = Database(home / "store.db")
     try:
         blobs = FileBlobs(home / "blobs", database)

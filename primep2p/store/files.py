@@ -8,7 +8,10 @@ from pathlib import Path
 
 from primep2p.model.errors import StoreError
 
-__all__ = ["disk", "make_directory", "sync_directory", "sync_file"]
+__all__ = ["disk", "make_directory", "require_room", "sync_directory", "sync_file"]
+
+LEAST_ROOM_BYTES = 1 << 20
+"""A journal, a few rounds of a small model: with less a daemon would start, and end at its first record."""
 
 
 @contextmanager
@@ -17,13 +20,22 @@ def disk(path: Path, purpose: str = "use") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = "make room on that disk" if error.errno == errno.ENOSPC else ""
+        hint = "make room on that disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         raise StoreError(f"cannot {purpose} {path}: {error.strerror or error}", hint=hint) from error
 
 
 def make_directory(path: Path) -> None:
     """`path` as a directory that only its owner enters. Raises OSError."""
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def require_room(directory: Path) -> None:
+    """There is room for what comes first. By writing, since a quota shows in no other way. Raises OSError."""
+    probe = directory / "room"
+    try:
+        probe.write_bytes(bytes(LEAST_ROOM_BYTES))
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def sync_file(path: Path) -> None:

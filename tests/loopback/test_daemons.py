@@ -1,21 +1,16 @@
 """A daemon's beginning and end, and what stands in its way."""
 
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from runs import found
 
-from primep2p.cli.exits import EXIT_CODES
 from primep2p.cli.swarm import Settings, Swarm
 from primep2p.control.calls import DaemonStatus
-from primep2p.model.errors import StoreError
 
 
 def start(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -81,42 +76,3 @@ def test_a_port_that_is_taken_is_a_mistake_in_the_configuration(four, tmp_path, 
     port = four[0].address.rpartition("/")[2]
     assert second.stderr.startswith(f"primep2p: p2p.listen: cannot listen on port {port} of 127.0.0.1: ")
     assert "Traceback" not in second.stderr
-
-
-@pytest.fixture
-def small_disk(tmp_path) -> Iterator[Path]:
-    """A directory with room for a few megabytes."""
-    if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("mounting a small disk takes root on Linux")
-    path = tmp_path / "node3"
-    path.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(path)], capture_output=True).returncode:
-        pytest.skip("nobody may mount a disk here")
-    yield path
-    subprocess.run(["umount", str(path)], check=True)
-
-
-def test_a_full_disk_stops_the_node_that_has_it_and_nobody_else(tmp_path, small_disk):
-    plugin = {"steady": f"{Path(__file__).parent / 'trainers.py'}:Steady"}
-    with Swarm(tmp_path, [Settings(plugins=plugin)] * 4) as swarm:
-        *others, poor = swarm.daemons
-        assert poor.home == small_disk
-        swarm.start()
-        swarm.until_connected()
-        run = found(*swarm.daemons, rounds=8, seconds=0.4)
-        run.until_round(2, *swarm.daemons)
-        ballast = small_disk / "ballast"
-        fill(ballast)
-        run.end(*others)
-        assert poor.wait(5) == EXIT_CODES[StoreError]
-        ballast.unlink()
-        swarm.start(poor)
-        run.follow(poor)
-        run.end(*swarm.daemons)
-
-
-def fill(path: Path) -> None:
-    """Until the disk is full."""
-    with suppress(OSError), path.open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(1024))

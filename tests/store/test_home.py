@@ -60,3 +60,14 @@ def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         open_store(tmp_path / "file" / "home")
     with pytest.raises(StoreError, match="file"), lock_home(tmp_path / "file" / "home"):
         pass
+
+
+def test_a_disk_without_room_is_named_before_anything_is_begun(tmp_path: Path) -> None:
+    program = (
+        "import pathlib, resource; from primep2p.store.db import open_store\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        f"open_store(pathlib.Path({str(tmp_path)!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert f"StoreError: cannot write to {tmp_path}: File too large" in done.stderr
+    assert list(tmp_path.iterdir()) == []
