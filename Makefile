@@ -1,10 +1,13 @@
 # make demo: four daemons on this machine train one model.  ARGS="-n 7 --rounds 3" changes that.
+# make soak: many simulated worlds on all cores, and what came of them.  SEEDS=10000 SCENARIO=seven changes that.
 # make test: every test.  make check: format, lint, types, the dependency rule and all but the slow tests.
 
 BIN := .venv/bin
 ARGS ?=
+SEEDS ?= 1000
+SCENARIO ?= seven
 
-.PHONY: demo test check docs venv
+.PHONY: demo test check soak docs venv
 
 demo: .venv/.installed-demo
 	@$(BIN)/primep2p demo $(ARGS)
@@ -18,6 +21,9 @@ check: .venv/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q -m "not loopback" $(ARGS)
+
+soak: .venv/.installed-dev
+	$(BIN)/python -m tests.sim $(SCENARIO) --soak $(SEEDS)
 
 docs: .venv/.installed-dev
 	$(BIN)/python -m primep2p.cli.docs

@@ -1,0 +1,108 @@
+"""How a world begins: a spec, and checkpoint 0 by a gathering of all, or made directly."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from primep2p.core.chain import Head, header_hash
+from primep2p.core.genesis import certified_start
+from primep2p.core.roster import first_state, state_hash
+from primep2p.core.sortition import first_beacon
+from primep2p.model.records import (
+    Admission,
+    Bundle,
+    Certificate,
+    Checkpoint,
+    Header,
+    Join,
+    Pipeline,
+    RoundPolicy,
+    RunSpec,
+    TensorSpec,
+    Vote,
+)
+from primep2p.wire.codec import digest, encode
+from primep2p.wire.envelope import Opened
+from tests.core.kit import KERNELS, cid
+
+if TYPE_CHECKING:
+    from tests.sim.node import SimNode
+    from tests.sim.world import World
+
+__all__ = ["begin", "checkpoint_0", "join_now", "spec_of"]
+
+
+def spec_of(world: World) -> Opened[RunSpec]:
+    """The run that all nodes take part in; node 0 is its creator."""
+    scenario, n, creator = world.scenario, world.members, world.nodes[0]
+    policy = scenario.policy
+    return creator.envelopes.seal(
+        RunSpec(
+            creator=creator.peer,
+            name="sim",
+            nonce=bytes(16),
+            tensors=(TensorSpec("w", "float32", (2,)),),
+            trainer="fake",
+            trainer_config={},
+            params=cid("initial"),
+            pipeline=Pipeline(),
+            policy=RoundPolicy(
+                rounds=scenario.rounds,
+                first_members=n,
+                min_members=policy.min_members or n,
+                min_updates=policy.min_updates,
+                drop_after=policy.drop_after,
+                collect_s=policy.collect_s,
+                grace_s=policy.grace_s,
+                propose_s=policy.propose_s,
+                vote_s=policy.vote_s,
+                step_cap_s=policy.step_cap_s,
+            ),
+            admission=Admission("allowlist", tuple(sorted(node.peer for node in world.nodes))),
+        )
+    )
+
+
+def join_now(world: World, node: SimNode) -> Opened[Join]:
+    """A node asks to be there from the beginning."""
+    return node.envelopes.seal(Join(world.spec.hash, 0, (), KERNELS))
+
+
+def begin(world: World) -> None:
+    """All nodes start."""
+    world.nodes[0].disk.blobs.add(world.spec.record.params)
+    if world.scenario.begins == "gathering":
+        for node in world.nodes:
+            node.start()
+        return
+    head = checkpoint_0(world)
+    for node in world.nodes:
+        node.disk.blobs.add(world.spec.record.params)
+        node.start_at(head)
+        world.invariants.on_commit(node, head)
+
+
+def checkpoint_0(world: World) -> Head:
+    """What a gathering of all members would have come to [G1], however many they are."""
+    spec, members = world.spec, world.nodes[: world.members]
+    joins = {node.peer: join_now(world, node) for node in members}
+    state, changes = first_state(spec.hash, spec.record, {peer: join.record for peer, join in joins.items()})
+    bundle = encode(Bundle((), (), tuple(joins[peer].raw for peer in sorted(joins))))
+    header = Header(
+        run=spec.hash,
+        round=0,
+        parent=spec.hash,
+        bundle=digest("bundle", bundle),
+        inclusions=(),
+        params=spec.record.params,
+        optimiser=None,
+        seen=tuple(sorted(joins)),
+        changes=changes,
+        state=state_hash(state),
+        beacon=first_beacon(spec.hash),
+    )
+    raw = encode(header)
+    vote = Vote(spec.hash, 0, 0, 0, "precommit", header_hash(raw))
+    votes = tuple(node.envelopes.seal(vote).raw for node in sorted(members, key=lambda node: node.peer))
+    checkpoint = Checkpoint(raw, Certificate(spec.hash, 0, header_hash(raw), votes))
+    return certified_start(spec, checkpoint, world.nodes[0].envelopes)

@@ -1,0 +1,343 @@
+"""One node of a world: a real machine, its disk, its clock, and what it lies about, if it lies.
+
+Trainers, aggregation and blobs are stand-ins that cost virtual time; records, journal, waking and votes are real.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from primep2p.core import effects as fx
+from primep2p.core.chain import Head
+from primep2p.core.genesis import Gathering
+from primep2p.core.roster import peers_of
+from primep2p.core.runs import Run
+from primep2p.core.waking import Waking
+from primep2p.model.ids import Cid, PeerId
+from primep2p.model.messages import MAX_CHAIN, OverlayMessage
+from primep2p.model.records import Metric
+from tests.core.kit import cid
+from tests.sim.adversaries.base import Adversary
+from tests.sim.disk import Disk
+from tests.sim.keys import SimEnvelopes
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+__all__ = ["SimNode", "aggregated", "delta_of"]
+
+RETRY_S = 1.0
+"""Between two tries to have params, or an answer."""
+
+ASKED_S = 0.02
+"""What a question costs beyond two latencies."""
+
+
+def delta_of(peer: PeerId, round: int) -> Cid:
+    """The delta that an honest trainer makes."""
+    return cid("delta", peer, round)
+
+
+def aggregated(base: Cid, deltas: tuple[Cid, ...], weights: tuple[int, ...]) -> Cid:
+    """The params that these deltas give."""
+    return cid("params", base, deltas, weights)
+
+
+class SimNode:
+    """A member, or somebody who wants to be one."""
+
+    def __init__(self, world: World, index: int) -> None:
+        self.world = world
+        self.index = index
+        self.envelopes = SimEnvelopes(
+            world.network_name,
+            world.ring.make(sha256(f"{world.seed}/{index}".encode()).digest()),
+            world.ring,
+            world.shelf,
+            lambda opened: world.invariants.on_sealed(self, opened),
+        )
+        self.peer: PeerId = self.envelopes.peer_id
+        self.disk = Disk()
+        self.machine: Gathering | Waking | Run | None = None
+        self.connected: set[PeerId] = set()
+        self.adversaries: list[Adversary] = []
+        self.twin: SimNode | None = None
+        """Another node with the same key; who lies so decides who sees which."""
+        self.life = 0
+        self.up = False
+        self.paused_until = 0.0
+        self.rate = 1.0
+        self.role = "plain"
+        self._audience: tuple[PeerId, ...] = ()
+        self._do: dict[type, Callable[..., None]] = {
+            fx.Journal: self._journal,
+            fx.Broadcast: self._broadcast,
+            fx.Send: lambda effect: self._say((effect.peer,), effect.message),
+            fx.StartTimer: self._start_timer,
+            fx.Train: self._train,
+            fx.Obtain: self._obtain,
+            fx.HoldParams: self._hold_params,
+            fx.Aggregate: self._aggregate,
+            fx.Commit: self._commit,
+            fx.CatchUp: self._catch_up,
+            fx.AskRecords: self._ask_records,
+            fx.Accuse: lambda effect: world.on_accused(self, effect),
+            fx.Stepped: lambda effect: world.tell(self, f"round {effect.round} view {effect.view} {effect.step}"),
+            fx.Finished: lambda effect: None,
+        }
+
+    def __repr__(self) -> str:
+        return f"node {self.index}"
+
+    @property
+    def honest(self) -> bool:
+        """Whether it follows the rules, with a disk that is what it left."""
+        return not self.adversaries
+
+    @property
+    def head(self) -> Head | None:
+        """The newest checkpoint that it has."""
+        return self.disk.head
+
+    @property
+    def running(self) -> Run | None:
+        """Its machine, once rounds have begun."""
+        return self.machine if isinstance(self.machine, Run) else None
+
+    @property
+    def now(self) -> float:
+        """By its own clock."""
+        return self.world.heap.now * self.rate
+
+    def record(self, raw: bytes) -> msgspec.Struct:
+        """What an envelope says."""
+        return self.envelopes.read(self.envelopes.peek(raw))
+
+    def facing(self, other: SimNode) -> SimNode:
+        """Which of two nodes with one key `other` has before it."""
+        return self if self.twin is None or self.world.gang.side(other) == 0 else self.twin
+
+    # ---- life
+
+    def start(self) -> None:
+        """Begin, or begin again with what is on the disk."""
+        self.up = True
+        self.life += 1
+        if self.head is None:
+            gathering = Gathering(self.world.spec, self.world.join_of(self), self.envelopes)
+            self.machine = gathering
+            self.perform(gathering.begin(self.disk.entries(0)))
+        else:
+            self._wake(self.head)
+        for other in self.world.everyone:
+            if other.up and other.peer != self.peer and self.world.network.linked(self, other):
+                self.world.heap.after(self, 0.01, partial(self.handle, fx.Connected(other.peer)))
+                self.world.heap.after(other, 0.01, partial(other.handle, fx.Connected(self.peer)))
+        for adversary in self.adversaries:
+            adversary.begins()
+
+    def start_at(self, head: Head) -> None:
+        """Begin with a checkpoint that everybody has, connected to everybody."""
+        self.up = True
+        self.life += 1
+        self.disk.commit(head)
+        self._take_part(head)
+        self.connected = {other.peer for other in self.world.everyone if other.peer != self.peer}
+        self._run(Run(head, self.envelopes), self.disk.entries(head.round + 1), [])
+        for adversary in self.adversaries:
+            adversary.begins()
+
+    def crash(self) -> None:
+        """The end of this life."""
+        self.up = False
+        self.life += 1
+        self.machine = None
+        self.connected.clear()
+        self.world.tell(self, "dies")
+        for other in self.world.everyone:
+            if other.up and other.peer != self.peer:
+                self.world.heap.after(other, 0.02, partial(other.handle, fx.Lost(self.peer)))
+
+    def _wake(self, head: Head) -> None:
+        self._take_part(head)
+        waking = Waking(head, self.disk.entries(head.round + 1), self.peer)
+        self.machine = waking
+        for peer in sorted(self.connected):
+            self.perform(waking.handle(fx.Connected(peer)))
+        self._try_begin(waking)
+
+    def _try_begin(self, waking: Waking) -> None:
+        if not waking.ready or self.machine is not waking:
+            return
+        run = Run(waking.head, self.envelopes)
+        self._run(run, waking.entries, waking.foreign)
+        for peer in sorted(self.connected):
+            if self.machine is run:
+                self.perform(run.handle(fx.Connected(peer), self.now))
+
+    def _run(self, run: Run, entries: list[object], foreign: list[bytes]) -> None:
+        self.machine = run
+        run.connected.update(self.connected)
+        self.perform(run.begin(self.now, entries=entries, foreign=foreign))  # type: ignore[arg-type]
+        if run.round is not None and run.round.pen.muted:
+            self.world.tell(self, f"is mute in round {run.round.round}")
+
+    def handle(self, event: fx.Event) -> None:
+        """Something happened."""
+        match event:
+            case fx.Connected(peer):
+                self.connected.add(peer)
+            case fx.Lost(peer):
+                self.connected.discard(peer)
+        machine = self.machine
+        match machine:
+            case Run():
+                heard = [adversary.hears(event) for adversary in self.adversaries]
+                if not all(heard):
+                    return
+                self.perform(machine.handle(event, self.now))
+            case Waking():
+                self.perform(machine.handle(event))
+                self._try_begin(machine)
+            case Gathering():
+                self.perform(machine.handle(event))
+                if machine.head is not None and self.machine is machine:
+                    self._wake(machine.head)
+
+    # ---- effects
+
+    def perform(self, effects: list[fx.Effect]) -> None:
+        """In order; the rest of the list dies with the node."""
+        life = self.life
+        for effect in effects:
+            self._do[type(effect)](effect)
+            if self.life != life:
+                return
+
+    def later(self, after_s: float, event: fx.Event) -> None:
+        """Something will happen here."""
+        self.world.heap.after(self, after_s, partial(self.handle, event))
+
+    def post(self, peer: PeerId, message: OverlayMessage) -> None:
+        """A message on its way, as it is."""
+        self.world.network.carry(self, peer, message)
+
+    def _say(self, peers: tuple[PeerId, ...], message: OverlayMessage) -> None:
+        if self.honest:
+            self.world.invariants.on_said(self, message)
+            for peer in peers:
+                self.world.network.carry(self, peer, message)
+            return
+        for peer in peers:
+            messages = [message]
+            if isinstance(self.machine, Run):  # checkpoint 0 needs everybody: who stops it gains nothing
+                for adversary in self.adversaries:
+                    messages = [out for each in messages for out in adversary.says(peer, each)]
+            for out in messages:
+                self.world.network.carry(self, peer, out)
+
+    def _broadcast(self, effect: fx.Broadcast) -> None:
+        audience = self._audience
+        if isinstance(self.machine, Gathering):
+            audience = tuple(sorted(self.machine.audience - {self.peer}))
+        self._say(audience, effect.message)
+
+    def _journal(self, effect: fx.Journal) -> None:
+        dies = self.world.dies_at_write(self)
+        if dies == "before":
+            self.world.crash(self)
+            return
+        self.disk.append(effect.round, effect.entry)
+        self.world.invariants.on_journal(self, effect.entry)
+        if dies == "after":
+            self.world.crash(self)
+
+    def _start_timer(self, effect: fx.StartTimer) -> None:
+        self.later(effect.after_s / self.rate, fx.Expired(effect.timer))
+
+    def _train(self, effect: fx.Train) -> None:
+        delta = delta_of(self.peer, effect.round)
+        trained = fx.Trained(effect.round, delta, 10 + self.index % 10, (Metric("loss", 1.0 / effect.round),))
+        for adversary in self.adversaries:
+            trained = adversary.trains(trained)
+        self.disk.blobs.add(trained.delta)
+        self.later(self.world.chance.uniform(*self.world.scenario.train_s), trained)
+
+    def _obtain(self, effect: fx.Obtain) -> None:
+        refused = fx.Refused(effect.update, "a delta that is not of the run's schema")
+        done = refused if effect.delta in self.world.wrong_blobs else fx.Obtained(effect.update)
+        self._fetch(effect.delta, effect.providers, done, fx.Unobtained(effect.update))
+
+    def _hold_params(self, effect: fx.HoldParams) -> None:
+        everybody = tuple(node.peer for node in self.world.nodes)
+        self._fetch(effect.cid, (*effect.providers, *everybody), fx.ParamsHeld(effect.cid), None)
+
+    def _aggregate(self, effect: fx.Aggregate) -> None:
+        params = aggregated(effect.base, effect.deltas, effect.weights)
+        self.disk.blobs.add(params)
+        self.later(self.world.chance.uniform(0.001, 0.02), fx.Aggregated(effect.round, effect.key, params, ""))
+
+    def _commit(self, effect: fx.Commit) -> None:
+        self.disk.commit(effect.head)
+        self._take_part(effect.head)
+        self.world.on_commit(self, effect)
+
+    def _take_part(self, head: Head) -> None:
+        self.role = "committee" if self.peer in head.committee else "plain"
+        self._audience = tuple(sorted(peers_of(head.state) - {self.peer}))
+
+    # ---- questions
+
+    def serves(self, asker: SimNode, blob: Cid) -> bool:
+        """Whether it gives a blob to somebody."""
+        there = self.up and blob in self.disk.blobs and self.world.network.linked(self, asker)
+        return there and all(adversary.serves(asker, blob) for adversary in self.adversaries)
+
+    def _fetch(self, blob: Cid, providers: tuple[PeerId, ...], done: fx.Event, failed: fx.Event | None) -> None:
+        def arrive() -> None:
+            known = (self.world.by_peer[peer] for peer in providers if peer in self.world.by_peer)
+            if blob in self.disk.blobs or any(node.serves(self, blob) for node in known if node is not self):
+                self.disk.blobs.add(blob)
+                self.handle(done)
+            elif failed is not None:
+                self.handle(failed)
+            else:
+                self.world.heap.after(self, RETRY_S, arrive)
+
+        self.world.heap.after(self, 2 * self.world.network.latency_s(), arrive)
+
+    def _catch_up(self, effect: fx.CatchUp) -> None:
+        other = self.world.by_peer.get(effect.peer)
+        if other is None:
+            return
+        chain = other.disk.chain_from(effect.first, MAX_CHAIN)
+        if chain and other.up and self.world.network.linked(self, other):
+            self.later(2 * self.world.network.latency_s() + ASKED_S, fx.Synced(effect.peer, chain))
+
+    def _ask_records(self, effect: fx.AskRecords) -> None:
+        member = effect.member
+
+        def answered() -> None:
+            other = self.world.by_peer.get(member)
+            if other is None or not other.up or not self.world.network.linked(self, other):
+                self.handle(fx.RecordsUnheard(member))
+                if member in self.connected:
+                    self.later(RETRY_S, fx.Connected(member))
+                return
+            self.handle(fx.RecordsHeard(member, other.facing(self).recall(self.peer)))
+
+        self.world.heap.after(self, 2 * self.world.network.latency_s() + ASKED_S, answered)
+
+    def recall(self, peer: PeerId) -> tuple[bytes, ...]:
+        """What it holds of somebody's own records."""
+        run = self.running
+        held = run.round.records.by(peer) if run is not None and run.round is not None else []
+        items = tuple(opened.raw for opened in held)
+        for adversary in self.adversaries:
+            items = adversary.recalls(peer, items)
+        return items
