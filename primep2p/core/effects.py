@@ -13,6 +13,7 @@ __all__ = [
     "Accuse",
     "Aggregate",
     "Aggregated",
+    "AskAgain",
     "AskRecords",
     "Broadcast",
     "CatchUp",
@@ -151,7 +152,14 @@ class StepEnd:
     timeout: Timeout
 
 
-Timer = Moment | StepEnd
+@dataclass(frozen=True, slots=True)
+class AskAgain:
+    """A member did not say what it holds of this node's own records: time for the question again."""
+
+    member: PeerId
+
+
+Timer = Moment | StepEnd | AskAgain
 
 
 @dataclass(frozen=True, slots=True)

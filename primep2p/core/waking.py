@@ -11,7 +11,10 @@ from primep2p.core.roster import peers_of
 from primep2p.model.ids import PeerId
 from primep2p.model.journal import JournalEntry
 
-__all__ = ["Waking"]
+__all__ = ["ASK_AGAIN_S", "Waking"]
+
+ASK_AGAIN_S = 1.0
+"""Before a member that did not answer is asked again."""
 
 
 class Waking:
@@ -25,6 +28,7 @@ class Waking:
         self._members = peers_of(head.state) - {me}
         votes_again = me in committee and not head.is_last
         self._needed = min(committee.k, committee.q - 1) if votes_again else 0
+        self._connected: set[PeerId] = set()
         self._answered: set[PeerId] = set()
         self._asked: set[PeerId] = set()
 
@@ -41,14 +45,27 @@ class Waking:
     def handle(self, event: fx.Event) -> list[fx.Effect]:
         """What `event` calls for."""
         match event:
-            case fx.Connected(peer) if peer in self._members - self._asked:
-                self._asked.add(peer)
-                return [fx.AskRecords(peer)]
-            case fx.Lost(peer) | fx.RecordsUnheard(peer):
+            case fx.Connected(peer):
+                self._connected.add(peer)
+                return self._ask(peer)
+            case fx.Lost(peer):
+                self._connected.discard(peer)
                 self._asked.discard(peer)
+            case fx.RecordsUnheard(member) if member in self._asked:
+                self._asked.discard(member)
+                return [fx.StartTimer(fx.AskAgain(member), ASK_AGAIN_S)]
+            case fx.Expired(fx.AskAgain(member)) if member in self._connected - self._answered:
+                return self._ask(member)
             case fx.RecordsHeard(member, items) if member in self._members - self._answered:
                 self._answered.add(member)
                 self.foreign += items
             case _:
                 pass
         return []
+
+    def _ask(self, peer: PeerId) -> list[fx.Effect]:
+        """Once for each connection, and again after a question that was not answered."""
+        if peer not in self._members - self._asked:
+            return []
+        self._asked.add(peer)
+        return [fx.AskRecords(peer)]

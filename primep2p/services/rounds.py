@@ -30,9 +30,6 @@ from primep2p.wire.envelope import Opened
 
 __all__ = ["RunService"]
 
-RETRY_S = 1.0
-"""Before a member that did not answer is asked again."""
-
 PROVIDE_EVERY_S = 10.0
 """A provider record costs its holders 0.1 to 0.3 s of work: rounds may come faster than that."""
 
@@ -310,9 +307,6 @@ class RunService:
             held = await self._seams.sync.ask(member, AskVotes(self.run_id), Votes)
         except Unavailable:
             await self._driver.inbox.send(fx.RecordsUnheard(member))
-            await trio.sleep(RETRY_S)
-            if member in self._connected:
-                await self._driver.inbox.send(fx.Connected(member))
         else:
             await self._driver.inbox.send(fx.RecordsHeard(member, held.items))
 

@@ -4,7 +4,7 @@ import pytest
 
 from primep2p.core import effects as fx
 from primep2p.core.runs import Run
-from primep2p.core.waking import Waking
+from primep2p.core.waking import ASK_AGAIN_S, Waking
 from primep2p.model.records import RoundPolicy
 from tests.core.kit import Group, member
 
@@ -49,6 +49,26 @@ def test_members_are_asked_once_for_each_connection() -> None:
     machine.handle(fx.RecordsUnheard(others[0]))
     assert machine.handle(fx.Connected(others[0])) == [asked]
     assert machine.handle(fx.Connected(member(20).peer_id)) == []
+
+
+def test_a_member_that_does_not_answer_is_asked_again_later_while_it_is_connected() -> None:
+    _, machine, others = waking(4)
+    silent, gone = others[:2]
+    for peer in (silent, gone):
+        machine.handle(fx.Connected(peer))
+        assert machine.handle(fx.RecordsUnheard(peer)) == [fx.StartTimer(fx.AskAgain(peer), ASK_AGAIN_S)]
+    machine.handle(fx.Lost(gone))
+    assert machine.handle(fx.Expired(fx.AskAgain(silent))) == [fx.AskRecords(silent)]
+    assert machine.handle(fx.Expired(fx.AskAgain(silent))) == []
+    assert machine.handle(fx.Expired(fx.AskAgain(gone))) == []
+
+
+def test_an_answer_that_failed_with_its_connection_asks_nobody_twice() -> None:
+    _, machine, others = waking(4)
+    machine.handle(fx.Connected(others[0]))
+    machine.handle(fx.Lost(others[0]))
+    assert machine.handle(fx.RecordsUnheard(others[0])) == []
+    assert machine.handle(fx.Connected(others[0])) == [fx.AskRecords(others[0])]
 
 
 def test_a_member_that_answers_again_and_again_fills_no_memory() -> None:
