@@ -34,7 +34,7 @@ JOIN_S = 90.0
 """To find a run, and to check its chain: less than the control client's patience."""
 
 RETRY_S = 15.0
-"""Before a directory that failed is asked again: it is of no use until somebody is connected."""
+"""Before a directory that failed among connected peers is asked again."""
 
 
 @dataclass(frozen=True)
@@ -221,6 +221,15 @@ class Runs:
                 async with self._providing:  # one at a time: each is work for other nodes too
                     await self._seams.host.directory.provide(run_key(run))
             except Unavailable:
-                await trio.sleep(RETRY_S)
+                await self._until_worth_a_try()
             else:
                 await trio.sleep(PROVIDE_RUN_EVERY_S)
+
+    async def _until_worth_a_try(self) -> None:
+        """The directory failed: until somebody is connected it is of no use, and then it is at once."""
+        host = self._seams.host
+        if host.connected:
+            await trio.sleep(RETRY_S)
+            return
+        async with host.peer_events() as events:
+            await anext(aiter(events))

@@ -37,9 +37,10 @@ _OPEN_MANIFESTS = 16
 class FileBlobs:
     """The BlobStore in a directory. See the seam for what each method promises."""
 
-    def __init__(self, root: Path, database: Database) -> None:
+    def __init__(self, root: Path, database: Database, *, fsync: bool = True) -> None:
         self._root = root
         self._database = database
+        self._fsync = fsync
         self._changing = Lock()  # held while names and rows change together, never while bytes are hashed
         self._finishing = Lock()  # taken before the other, held while a partial blob turns into a blob or goes
         self._manifests: dict[Cid, Manifest] = {}
@@ -150,7 +151,7 @@ class FileBlobs:
         path = self._path(cid)
         with disk(path, "write"):
             size_bytes = source.stat().st_size
-            if durable:
+            if durable and self._fsync:
                 sync_file(source)
         with self._changing, disk(path, "write"):
             known = self._is_sound(cid)
@@ -176,14 +177,16 @@ class FileBlobs:
         if self._database.read("SELECT 1 FROM blobs WHERE cid = ? AND durable", cid):
             return
         with self._changing, disk(path, "write"):
-            sync_file(path)
+            if self._fsync:
+                sync_file(path)
             self._sync_names(path)
             with self._database.write(durable=True) as connection:
                 connection.execute("UPDATE blobs SET durable = 1 WHERE cid = ?", (cid,))
 
     def _sync_names(self, path: Path) -> None:
-        sync_directory(path.parent)
-        sync_directory(self._root)
+        if self._fsync:
+            sync_directory(path.parent)
+            sync_directory(self._root)
 
     def _finish(self, cid: Cid, manifest: bytes, path: Path, descriptor: int, *, durable: bool) -> None:
         """The partial blob at `path`, open as `descriptor`, is whole: keep it."""

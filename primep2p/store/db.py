@@ -29,24 +29,26 @@ class Store:
         self._database.close()
 
 
-def open_store(home: Path) -> Store:
+def open_store(home: Path, *, fsync: bool = True) -> Store:
     """The store in `home`, created where there is none, and put in order after a crash.
 
     Hold the home's lock before: what another process is writing would be taken for what a crash left.
+    Without `fsync` nothing is ever durable: for simulations, whose machine does not lose power half-way.
     Raises StoreError, also where a newer version of primep2p wrote it.
     """
     with disk(home, "create"):
         make_directory(home)
     with disk(home, "write to"):
         require_room(home)
-    database = Database(home / "store.db")
+    database = Database(home / "store.db", fsync=fsync)
     try:
-        blobs = FileBlobs(home / "blobs", database)
+        blobs = FileBlobs(home / "blobs", database, fsync=fsync)
     except BaseException:
         database.close()
         raise
-    with disk(home, "write"):
-        sync_directory(home)  # the names of what was just created
+    if fsync:
+        with disk(home, "write"):
+            sync_directory(home)  # the names of what was just created
     return Store(database, blobs, SqliteRuns(database))
 
 

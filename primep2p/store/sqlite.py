@@ -49,8 +49,9 @@ class Database:
     Reads never wait for a write's fsync; a read sees every write that returned before it began.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, fsync: bool = True) -> None:
         self.path = path
+        self._fsync = fsync
         self._writing, self._reading = Lock(), Lock()
         with disk(path, "open"):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # sqlite gives its other files the same mode
@@ -69,7 +70,7 @@ class Database:
         """A transaction: all or none. Durable: on disk for good, with all that came before, when the block is left;
         otherwise a power cut (not a crash of this process) may undo it."""
         with self._failures(), self._writing:
-            if durable != self._durable:
+            if durable != self._durable and self._fsync:
                 self._writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 self._durable = durable
             self._writer.execute("BEGIN IMMEDIATE")
@@ -90,7 +91,7 @@ class Database:
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if self._fsync else 'OFF'}")
         return connection
 
     def _migrate(self) -> None:

@@ -1,0 +1,167 @@
+"""Groups of whole nodes that lose some, gain some and are torn apart: all agree, nobody is accused, they go on."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import trio
+
+from primep2p.model.records import RoundPolicy
+from tests.nodes.world import Scenario, SimNode, World, simulate
+
+SEEDS = range(3)
+
+Simulated = Callable[..., World]
+
+
+@pytest.fixture
+def simulated(tmp_path: Path) -> Simulated:
+    """Runs a story of so many nodes, all of them members from the beginning unless `first_members` is less."""
+
+    def run(
+        story: Callable[[World], Awaitable[None]],
+        *,
+        nodes: int,
+        seed: int = 0,
+        first_members: int = 0,
+        place: str = "world",
+        gossip_loss: float = 0.0,
+    ) -> World:
+        policy = RoundPolicy(first_members=first_members or nodes, min_updates=1, collect_s=10.0)
+        scenario = Scenario(seed, nodes, policy, gossip_loss=gossip_loss)
+        return simulate(scenario, tmp_path / place, story)
+
+    return run
+
+
+async def live_through_churn(world: World) -> None:
+    """One node after the other stops at once and comes back; every few rounds another one joins for good."""
+    await world.found(world.nodes[0], world.nodes[1:])
+    for turn in range(6):
+        victim = world.chance.choice(world.up)
+        others = [node for node in world.up if node is not victim]
+        await trio.sleep(world.chance.uniform(0.0, 2.0))
+        await victim.stop()
+        await world.until_round(max(node.round for node in others) + 2, others)
+        if turn % 3 == 0:
+            newcomer = world.grow()
+            await newcomer.start()
+            await newcomer.join()
+        await victim.start()
+        await world.until_round(max(node.round for node in world.up), world.up)
+    await until_all_are_members(world)
+
+
+async def until_all_are_members(world: World) -> None:
+    await world.until(
+        lambda: all(node.members == {other.peer for other in world.up} for node in world.up),
+        120,
+        lambda: f"of {len(world.up)} nodes these are members: {[len(node.members) for node in world.up]}",
+    )
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nodes_that_stop_and_come_back_and_newcomers_end_in_one_roster(simulated: Simulated, seed: int) -> None:
+    world = simulated(live_through_churn, nodes=5, seed=seed, gossip_loss=0.1)
+    assert max(round for _, round in world.certified) >= 12
+
+
+def test_one_seed_makes_one_history(simulated: Simulated) -> None:
+    first, second = (simulated(live_through_churn, nodes=4, place=place) for place in ("first", "second"))
+    assert first.certified == second.certified
+
+
+def test_a_run_is_found_as_soon_as_its_creator_has_met_anybody(simulated: Simulated) -> None:
+    async def story(world: World) -> None:
+        meeting, *_, other, creator = world.nodes
+        await world.found(creator, [], settled=False)  # alone, where the directory is of no use
+        for node in (meeting, other):
+            await node.start()
+        with trio.fail_after(5):
+            await other.join()
+
+    simulated(story, nodes=5, first_members=2)
+
+
+def test_a_run_goes_on_without_its_creator(simulated: Simulated) -> None:
+    async def story(world: World) -> None:
+        creator, *others = world.nodes
+        await world.found(creator, others)
+        await world.until_round(1, world.nodes)
+        await creator.stop()
+        await world.until_round(creator.round + 10, others)
+
+    simulated(story, nodes=4)
+
+
+def test_a_node_that_was_away_for_fifty_rounds_follows_and_takes_part_again(simulated: Simulated) -> None:
+    async def story(world: World) -> None:
+        late, *others = world.nodes
+        await world.found(late, others)
+        await late.stop()
+        await world.until_round(late.round + 50, others)
+        await late.start()
+        await world.until_round(max(node.round for node in others), [late], within_s=30)
+        await until_all_are_members(world)
+        await until_it_trains(world, late)
+
+    simulated(story, nodes=4)
+
+
+async def until_it_trains(world: World, node: SimNode) -> None:
+    begun = max(other.round for other in world.up)
+    await world.until(
+        lambda: any(round > begun and node.peer in trainers for round, trainers in world.trainers.items()),
+        120,
+        lambda: f"no round has an update of node {node.index}",
+    )
+
+
+@pytest.mark.parametrize("is_pinned", [True, False])
+def test_who_comes_late_becomes_a_member(simulated: Simulated, is_pinned: bool) -> None:
+    async def story(world: World) -> None:
+        *members, late = world.nodes
+        await world.found(members[0], members[1:])
+        await world.until_round(5, members)
+        head = members[0].summary()
+        await late.start()
+        await late.join((head.round, bytes.fromhex(head.head)) if is_pinned else None)
+        await until_all_are_members(world)
+        await until_it_trains(world, late)
+
+    simulated(story, nodes=5, first_members=4)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_larger_side_of_a_partition_goes_on_and_the_smaller_one_follows_when_it_heals(
+    simulated: Simulated, seed: int
+) -> None:
+    async def story(world: World) -> None:
+        await world.found(world.nodes[0], world.nodes[1:])
+        few = set(world.chance.sample(world.nodes, 2))
+        many = [node for node in world.nodes if node not in few]
+        await world.until_round(2, world.nodes)
+        world.part(few)
+        await world.until_round(max(node.round for node in many) + 5, many)
+        assert all(node.round < min(other.round for other in many) for node in few)
+        world.network.heal()
+        await world.until_round(max(node.round for node in many) + 2, world.nodes)
+        await until_all_are_members(world)
+
+    simulated(story, nodes=7, seed=seed)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_two_sides_without_a_quorum_wait_and_go_on_together(simulated: Simulated, seed: int) -> None:
+    async def story(world: World) -> None:
+        await world.found(world.nodes[0], world.nodes[1:])
+        await world.until_round(1, world.nodes)
+        world.part(set(world.chance.sample(world.nodes, 3)))
+        await trio.sleep(0.5)  # what was on its way when they parted may yet certify a round
+        await trio.sleep(60)
+        stood = max(node.round for node in world.nodes)
+        assert stood <= 3
+        world.network.heal()
+        await world.until_round(stood + 5, world.nodes)
+
+    simulated(story, nodes=6, seed=seed)

@@ -1,0 +1,78 @@
+"""Trainers inside the simulation: training takes virtual time, and its deltas follow from its seed."""
+
+from collections.abc import Mapping
+from itertools import count
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import trio
+
+from primep2p.model.records import Scalar, TensorSpec
+from primep2p.plugin.process import InitialModel, Report, Trained
+from primep2p.store.tensors import write_tensors
+from primep2p.tasks import TaskStatus
+
+TENSORS = (TensorSpec("w", "float32", (3,)),)
+
+
+class SimTrainers:
+    """The `Trainers` of one node: one training takes `train_s` seconds, from the least to the most."""
+
+    def __init__(self, root: Path, train_s: tuple[float, float]) -> None:
+        self._root = root
+        self._train_s = train_s
+
+    def check(self, trainer: str) -> None:
+        """Every name is fine."""
+
+    def worker(
+        self,
+        trainer: str,
+        settings: Mapping[str, Scalar | list[Scalar]],
+        place: str,
+        tensors: tuple[TensorSpec, ...],
+    ) -> "SimWorker":
+        return SimWorker(self._root, self._train_s)
+
+    def discard(self, place: str) -> None:
+        """It left nothing."""
+
+
+class SimWorker:
+    """See `TrainerWorker`."""
+
+    def __init__(self, root: Path, train_s: tuple[float, float]) -> None:
+        self._root = root
+        self._train_s = train_s
+        self._serial = count()
+
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        self._root.mkdir(parents=True, exist_ok=True)
+        task_status.started()
+        await trio.sleep_forever()
+
+    async def prepare(self) -> None:
+        await trio.sleep(self._train_s[0])
+
+    async def init(self, seed: int, *, report: Report | None = None) -> InitialModel:
+        await trio.sleep(self._train_s[0])
+        return InitialModel(self._written(Random(0)), TENSORS)
+
+    async def train(
+        self, round: int, seed: int, params: Path, *, deadline_s: float, report: Report | None = None
+    ) -> Trained:
+        chance = Random(seed)
+        seconds = chance.uniform(*self._train_s)
+        with trio.fail_after(deadline_s):
+            await trio.sleep(seconds)
+        return Trained(self._written(chance), chance.randint(1, 9), {"loss": chance.random()}, seconds)
+
+    async def evaluate(self, round: int, seed: int, params: Path, *, report: Report | None = None) -> dict[str, float]:
+        await trio.sleep(self._train_s[0])
+        return {"accuracy": 1.0}
+
+    def _written(self, chance: Random) -> Path:
+        path = self._root / f"{next(self._serial)}.safetensors"
+        write_tensors(path, TENSORS, [np.array([chance.uniform(-1, 1) for _ in range(3)], np.float32)])
+        return path

@@ -1,0 +1,276 @@
+"""Whole nodes in one process under a virtual clock: real services, stores and kernels, a network in memory.
+
+What must hold is checked at every commit and at every accusation, on each node. One seed makes one history, as far as
+the order of tasks goes: trio's own dice are seeded too, since its plugin for hypothesis makes them the only chance.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from typing import Any, TypeVar
+
+import hypothesis  # noqa: F401  its plugin for trio makes the order of tasks follow from the dice below
+import structlog
+import trio
+from trio._core import _run as trio_run
+from trio.testing import MockClock
+
+from primep2p.config import NodeConfig, NodeSection
+from primep2p.core.chain import header_hash
+from primep2p.core.roster import peers_of
+from primep2p.keys import Identity
+from primep2p.model.errors import Unavailable
+from primep2p.model.ids import Hash, PeerId, RunId
+from primep2p.model.records import Header, RoundPolicy, RunState
+from primep2p.model.views import RunSummary
+from primep2p.net.memory_host import MemoryNetwork
+from primep2p.node import Node
+from primep2p.run_config import RunConfig
+from primep2p.store.db import open_store
+from primep2p.store.seam import RunStore, StoredCheckpoint
+from primep2p.tasks import TaskStatus
+from primep2p.wire.codec import decode
+from primep2p.wire.envelope import Envelopes
+from tests.nodes.trainers import SimTrainers
+
+NETWORK = "sim"
+OWNER_AGAIN_S = 1.0
+
+BOOTSTRAPS = 3
+"""The first so many nodes are those that every other one looks for at its start."""
+
+T = TypeVar("T")
+
+
+class Broken(AssertionError):
+    """Something that must always hold does not."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What a world is like."""
+
+    seed: int
+    nodes: int
+    policy: RoundPolicy
+    latency_s: float = 0.02
+    gossip_loss: float = 0.0
+    train_s: tuple[float, float] = (0.5, 1.0)
+
+
+async def inline(function: Callable[..., T], /, *arguments: Any) -> T:
+    """Where time is virtual, what blocks takes none of it."""
+    await trio.lowlevel.checkpoint()
+    return function(*arguments)
+
+
+def simulate(scenario: Scenario, root: Path, story: "Callable[[World], Awaitable[None]]") -> "World":
+    """The world after `story`, in which it must not break."""
+    trio_run._r.seed(scenario.seed)
+    world = World(scenario, root)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            world.nursery = nursery
+            await story(world)
+            nursery.cancel_scope.cancel()
+
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+    finally:
+        structlog.configure(**before)
+        if world.faults:
+            raise Broken(f"seed {scenario.seed}: " + "; ".join(world.faults[:5]))
+    return world
+
+
+class World:
+    """The nodes, the network between them, and all that they certified."""
+
+    def __init__(self, scenario: Scenario, root: Path) -> None:
+        self.scenario = scenario
+        self.chance = Random(f"world/{scenario.seed}")
+        self.network = MemoryNetwork(scenario.seed, latency_s=scenario.latency_s, gossip_loss=scenario.gossip_loss)
+        self.root = root
+        self.faults: list[str] = []
+        self.certified: dict[tuple[RunId, int], Hash] = {}
+        self.trainers: dict[int, frozenset[PeerId]] = {}
+        """Whose updates are in each round's checkpoint."""
+        self.run = ""
+        self.nursery: trio.Nursery
+        self._moved = trio.lowlevel.ParkingLot()
+        self.nodes = [SimNode(self, index) for index in range(scenario.nodes)]
+
+    @property
+    def up(self) -> "list[SimNode]":
+        """Nodes that run now."""
+        return [node for node in self.nodes if node.node is not None]
+
+    def grow(self) -> "SimNode":
+        """One node more, which has not started."""
+        self.nodes.append(SimNode(self, len(self.nodes)))
+        return self.nodes[-1]
+
+    # ---- the story
+
+    async def found(self, creator: "SimNode", others: "Iterable[SimNode]", *, settled: bool = True) -> None:
+        """Start these nodes, and a run of them."""
+        await creator.start()
+        self.run = (
+            await creator.alive.create_run(RunConfig(name="sim", trainer="sim", policy=self.scenario.policy))
+        ).run
+        async with trio.open_nursery() as nursery:
+            for other in others:
+                nursery.start_soon(self._enter, other)
+        if settled:
+            await self.until_round(0, [creator, *others])
+
+    async def _enter(self, node: "SimNode") -> None:
+        await trio.sleep(self.chance.random())
+        await node.start()
+        await node.join()
+
+    async def until_round(self, round: int, nodes: "Iterable[SimNode]", *, within_s: float = 300.0) -> None:
+        """Each of these has a head of `round` or later. Broken where that takes too long."""
+        awaited = list(nodes)
+        await self.until(
+            lambda: all(node.round >= round for node in awaited),
+            within_s,
+            lambda: f"not at round {round}: " + ", ".join(f"{n.index}: {n.round}" for n in awaited if n.round < round),
+        )
+
+    async def until(self, holds: Callable[[], bool], within_s: float, failure: Callable[[], str]) -> None:
+        """Looks again whenever a node commits something."""
+        with trio.move_on_after(within_s) as scope:
+            while not holds():
+                self.stop_if_broken()
+                await self._moved.park()
+        if scope.cancelled_caught:
+            raise Broken(f"seed {self.scenario.seed}: after {within_s:g} s {failure()}")
+
+    def stop_if_broken(self) -> None:
+        if self.faults:
+            raise Broken(self.faults[0])
+
+    def part(self, some: "Iterable[SimNode]") -> None:
+        """These nodes and all others cannot reach each other until the network heals."""
+        few = {node.peer for node in some}
+        self.network.partition(few, {node.peer for node in self.nodes} - few)
+
+    # ---- what must always hold
+
+    def on_commit(self, node: "SimNode", run: RunId, round: int, stored: StoredCheckpoint) -> None:
+        """One model a round."""
+        hash_ = header_hash(stored.checkpoint.header)
+        if (run, round) not in self.certified:
+            self.certified[run, round] = hash_
+            header = decode(Header, stored.checkpoint.header)
+            self.trainers[round] = frozenset(inclusion.trainer for inclusion in header.inclusions)
+        elif self.certified[run, round] != hash_:
+            self.faults.append(f"node {node.index} has another checkpoint {round} than others")
+        node.round = max(node.round, round)
+        node.members = peers_of(decode(RunState, stored.state))
+        self._moved.unpark_all()
+
+    def on_accused(self, node: "SimNode", peer: PeerId, reason: str) -> None:
+        """Everybody here is honest."""
+        accused = next(other.index for other in self.nodes if other.peer == peer)
+        self.faults.append(f"node {node.index} accuses node {accused}: {reason}")
+        self._moved.unpark_all()
+
+
+class SimNode:
+    """A node through all its lives: its identity and its home stay."""
+
+    def __init__(self, world: World, index: int) -> None:
+        seed = sha256(f"{world.scenario.seed}/{index}".encode()).digest()
+        self.world = world
+        self.index = index
+        self.identity = Identity(seed)
+        self.peer = self.identity.peer_id
+        self.home = world.root / f"node{index}"
+        self.node: Node | None = None
+        self.round = -1
+        """Of the newest checkpoint that it has stored, in any of its lives."""
+        self._entropy = Random(f"entropy/{world.scenario.seed}/{index}")
+        self.members: frozenset[PeerId] = frozenset()
+        """The roster after it."""
+        self._scope = trio.CancelScope()
+        self._gone = trio.Event()
+
+    @property
+    def alive(self) -> Node:
+        assert self.node is not None, f"node {self.index} does not run"
+        return self.node
+
+    def summary(self) -> RunSummary:
+        """Its run now."""
+        return self.alive.runs()[0]
+
+    async def start(self) -> None:
+        """Returns when it runs."""
+        await self.world.nursery.start(self._live)
+
+    async def stop(self) -> None:
+        """At once, wherever it is: what is stored is stored, nothing else is finished."""
+        self._scope.cancel()
+        await self._gone.wait()
+
+    async def join(self, pin: tuple[int, bytes] | None = None) -> None:
+        """Take part in the run of this world. Its owner asks again and again, until somebody knows the run."""
+        while True:
+            try:
+                await self.alive.join_run(self.world.run, pin)
+            except Unavailable:
+                await trio.sleep(OWNER_AGAIN_S)
+            else:
+                return
+
+    async def _live(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        scenario = self.world.scenario
+        bootstrap = tuple(node.peer for node in self.world.nodes[:BOOTSTRAPS] if node is not self)
+        self._scope, self._gone = trio.CancelScope(), trio.Event()
+        try:
+            with self._scope, closing(open_store(self.home, fsync=False)) as store:
+                node = Node(
+                    NodeConfig(node=NodeSection(home=str(self.home), network=NETWORK)),
+                    Envelopes(NETWORK, self.identity),
+                    host=self.world.network.host(self.peer, bootstrap),
+                    blobs=store.blobs,
+                    runs=Watched(store.runs, self),  # type: ignore[arg-type]  # what is not watched is passed on
+                    trainers=SimTrainers(self.home / "trainers", scenario.train_s),
+                    offload=inline,
+                    entropy=self._entropy.randbytes,
+                )
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(node.run)
+                    self.node = node
+                    task_status.started()
+        finally:
+            self.node = None
+            self._gone.set()
+
+
+class Watched:
+    """A store of runs whose commits and accusations the world sees."""
+
+    def __init__(self, runs: RunStore, node: SimNode) -> None:
+        self._runs = runs
+        self._node = node
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runs, name)
+
+    def commit(self, run: RunId, round: int, stored: StoredCheckpoint) -> None:
+        self._runs.commit(run, round, stored)
+        self._node.world.on_commit(self._node, run, round, stored)
+
+    def accuse(self, peer: PeerId, reason: str, evidence: bytes | None, *, run: RunId | None) -> None:
+        self._runs.accuse(peer, reason, evidence, run=run)
+        self._node.world.on_accused(self._node, peer, reason)
