@@ -12,10 +12,13 @@ from nacl.signing import SigningKey, VerifyKey
 from primep2p.model.errors import PeerError, StoreError
 from primep2p.model.ids import PeerId
 
-__all__ = ["Identity", "Signer", "load_identity", "peer_id_of", "public_key_of", "verify"]
+__all__ = ["PEER_ID_BYTES", "Identity", "Signer", "load_identity", "peer_id_of", "public_key_of", "verify"]
 
 # An Ed25519 public key as libp2p's protobuf, behind an identity multihash of its 36 bytes.
 _PEER_ID_PREFIX = bytes([0x00, 0x24, 0x08, 0x01, 0x12, 0x20])
+
+PEER_ID_BYTES = len(_PEER_ID_PREFIX) + 32
+"""Of a peer id before it is text: base58 takes time with the square of the length, so that others are not made text."""
 
 
 class Signer(Protocol):

@@ -127,7 +127,7 @@ def decode_answer(type_: Any, raw: bytes) -> Any:
     """The answer in `raw`. Raises Unavailable where the daemon speaks another version."""
     try:
         return msgspec.json.decode(raw, type=type_)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise Unavailable(
             f"the daemon's answer cannot be read: {error}",
             hint="it may be of another version: restart it with primep2p daemon stop and start",

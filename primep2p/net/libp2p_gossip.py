@@ -12,7 +12,7 @@ from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.tools.anyio_service import background_trio_service
 
-from primep2p.keys import public_key_of
+from primep2p.keys import PEER_ID_BYTES, public_key_of
 from primep2p.model.errors import PeerError, Unavailable
 from primep2p.model.ids import PeerId
 from primep2p.net.host import MAX_HEARD_BEHIND, Heard, check_payload
@@ -201,6 +201,8 @@ class Gossip:
 
     def _is_acceptable(self, _forwarder: Any, message: Any) -> bool:
         """Runs before a message is heard or passed on. Must not raise: that would end the program."""
+        if len(message.from_id) != PEER_ID_BYTES:
+            return False
         try:
             public_key_of(ID(message.from_id).to_base58())
             check_payload(message.data)
