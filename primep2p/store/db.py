@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from primep2p.model.errors import ConfigError
@@ -34,14 +34,19 @@ def open_store(home: Path, *, fsync: bool = True) -> Store:
 
     Hold the home's lock before: what another process is writing would be taken for what a crash left.
     Without `fsync` nothing is ever durable: for simulations, whose machine does not lose power half-way.
-    Raises StoreError, also where a newer version of primep2p wrote it.
+    Raises StoreError, also where a newer version of primep2p wrote it, or where it is damaged: gone, cut, or not what
+    sqlite wrote. What sqlite had not yet called durable may be missing at its end, and nothing before.
     """
     with disk(home, "create"):
         make_directory(home)
     with disk(home, "write to"):
         require_room(home)
-    database = Database(home / "store.db", fsync=fsync)
+    database = Database(home / "store.db", fsync=fsync, is_used=(home / "blobs").exists())
     try:
+        with disk(home, "write"):
+            sync_directory(home)  # so that where there are blobs, there was a database
+            with suppress(PermissionError):  # whoever may not read the directory above did not make the home in it
+                sync_directory(home.parent)
         blobs = FileBlobs(home / "blobs", database, fsync=fsync)
     except BaseException:
         database.close()

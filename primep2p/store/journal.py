@@ -9,7 +9,7 @@ from primep2p.model.errors import PeerError, StoreError
 from primep2p.model.ids import PeerId, RunId
 from primep2p.model.records import Checkpoint
 from primep2p.store.seam import RunRow, StoredCheckpoint
-from primep2p.store.sqlite import Database
+from primep2p.store.sqlite import RESTORE, Database
 from primep2p.wire.codec import decode, encode
 
 __all__ = ["SqliteRuns"]
@@ -150,7 +150,9 @@ class SqliteRuns:
         try:
             return StoredCheckpoint(decode(Checkpoint, row[0]), row[1])
         except PeerError as error:
-            raise StoreError(f"{self._database.path}: a checkpoint is damaged: {error.sentence}") from error
+            raise StoreError(
+                f"{self._database.path} is damaged: a checkpoint cannot be read: {error.sentence}", hint=RESTORE
+            ) from error
 
     def _require_same(self, run: RunId, round: int, held: StoredCheckpoint, new: StoredCheckpoint) -> None:
         if (held.checkpoint.header, held.state) != (new.checkpoint.header, new.state):

@@ -11,7 +11,10 @@ from typing import Any
 from primep2p.model.errors import StoreError
 from primep2p.store.files import disk
 
-__all__ = ["SCHEMA_VERSION", "Database"]
+__all__ = ["RESTORE", "SCHEMA_VERSION", "Database"]
+
+RESTORE = "restore the home from a backup, or start with a new one: what this node signed is not known any more"
+"""What can be done about a damaged store. A backup is safe: members are asked what it lacks."""
 
 SCHEMA_VERSION = 1
 
@@ -39,26 +42,35 @@ CREATE TABLE evidence (
 ) STRICT;
 """
 
+_HEADER_BYTES = 100
+"""Of a sqlite file: in it, the size of a page and the number of pages."""
+
 _BUSY_S = 5.0
 """Only a person's sqlite shell ever holds the file: wait for it a little."""
 
 
 class Database:
-    """Statements on the file at `path`, which is created where there is none. Every failure is a StoreError.
+    """Statements on the file at `path`, created where there is none. Where it `is_used`, one that is gone, empty or cut
+    is a StoreError, as is every other failure.
 
     Reads never wait for a write's fsync; a read sees every write that returned before it began.
     """
 
-    def __init__(self, path: Path, *, fsync: bool = True) -> None:
+    def __init__(self, path: Path, *, fsync: bool = True, is_used: bool = False) -> None:
         self.path = path
         self._fsync = fsync
+        self._is_used = is_used
         self._writing, self._reading = Lock(), Lock()
+        with disk(path, "find"):
+            if is_used:
+                self._require_whole()
         with disk(path, "open"):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # sqlite gives its other files the same mode
         with self._failures():
             self._writer, self._reader = self._connect(), self._connect()
             self._durable = True
             self._migrate()
+            self._check()
 
     def read(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """All rows of a query."""
@@ -105,9 +117,34 @@ class Database:
                 )
             if version == SCHEMA_VERSION:
                 return
+            if self._is_used:
+                raise self._damaged("its tables are gone")
             for statement in _SCHEMA.split(";"):  # not executescript: it would commit what it has
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _require_whole(self) -> None:
+        """Before sqlite sees it, which begins an empty file anew and removes the log beside it. While there is a log,
+        what the file lacks may stand there."""
+        if not self.path.exists() or (size_bytes := self.path.stat().st_size) == 0:
+            raise self._damaged("it is gone or empty")
+        log = self.path.with_name(f"{self.path.name}-wal")
+        if log.exists() and log.stat().st_size > 0:
+            return
+        with self.path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+        page_bytes, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
+        if size_bytes < page_bytes * pages:
+            raise self._damaged(f"it is {size_bytes} bytes long, not {page_bytes * pages}")
+
+    def _check(self) -> None:
+        """Whether every page is there and makes sense: what a crash cannot have done, a disk may have."""
+        found = self._reader.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise self._damaged(" ".join(found.split()))
+
+    def _damaged(self, reason: str) -> StoreError:
+        return StoreError(f"{self.path} is damaged: {reason}", hint=RESTORE)
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
@@ -115,5 +152,5 @@ class Database:
             yield
         except sqlite3.Error as error:
             full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-            hint = "make room on that disk" if full else "if it is damaged, restore the home from a backup"
+            hint = "make room on that disk" if full else f"if it is damaged, {RESTORE}"
             raise StoreError(f"{self.path}: {error}", hint=hint) from error
