@@ -137,24 +137,24 @@ def test_a_member_that_is_stopped_anywhere_goes_on_from_its_disk(script: Script,
 
 def test_a_member_that_comes_back_when_the_others_are_further_loses_nothing() -> None:
     cluster = undisturbed(VIEWS, 3)
-    sweep(cluster, ([point] for point in cluster.distinct[::2]), restart_s=2.0)
+    sweep(cluster, ([point] for point in cluster.distinct[::3]), restart_s=2.0)
 
 
 def test_a_power_cut_that_stops_everybody_loses_nothing() -> None:
     cluster = undisturbed(VIEWS, 3)
-    sweep(cluster, ([point] for point in cluster.distinct), everybody=True)
+    sweep(cluster, ([point] for point in cluster.distinct[::2]), everybody=True)
 
 
 def test_a_member_that_is_stopped_again_while_it_starts_goes_on() -> None:
     cluster = undisturbed(VIEWS, 3)
-    for first in cluster.distinct[::9]:
+    for first in cluster.distinct[::13]:
         starting = Cluster(VIEWS, 3, [first]).run().distinct_of[1]
-        sweep(cluster, ([first, second] for second in starting[:14]))
+        sweep(cluster, ([first, second] for second in starting[:12]))
 
 
 def test_a_member_that_is_stopped_twice_far_apart_goes_on() -> None:
     cluster = undisturbed(VIEWS, 3)
-    for first in cluster.distinct[::11]:
+    for first in cluster.distinct[::15]:
         later = Cluster(VIEWS, 3, [first]).run().distinct_of[1]
         sweep(cluster, ([first, second, 3] for second in later[14::9]))
 
@@ -326,7 +326,7 @@ class RestoresWithoutProof(Consensus):
 
 
 def caught(cluster: Cluster, chosen_is: type[Node] = Node) -> str:
-    """What the first point says at which a mutant is caught."""
+    """What is said at the first point at which a mutant is caught."""
     for stop in [[], *([point] for point in cluster.distinct)]:
         try:
             Cluster(cluster.script, cluster.rank(cluster.chosen.peer), stop, chosen_is=chosen_is).run()
