@@ -43,10 +43,11 @@ def open_store(home: Path, *, fsync: bool = True) -> Store:
         require_room(home)
     database = Database(home / "store.db", fsync=fsync, is_used=(home / "blobs").exists())
     try:
-        with disk(home, "write"):
-            sync_directory(home)  # so that where there are blobs, there was a database
-            with suppress(PermissionError):  # whoever may not read the directory above did not make the home in it
-                sync_directory(home.parent)
+        if fsync:
+            with disk(home, "write"):
+                sync_directory(home)  # so that where there are blobs, there was a database
+                with suppress(PermissionError):  # whoever may not read the directory above did not make the home in it
+                    sync_directory(home.parent)
         blobs = FileBlobs(home / "blobs", database, fsync=fsync)
     except BaseException:
         database.close()
