@@ -5,7 +5,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -53,8 +53,15 @@ def tell_failure(parent: IO[bytes], error: PrimeError) -> None:
 class Starting:
     """A daemon on its way up, in a session of its own. The caller owns `process`, and waits for `ready` once."""
 
-    def __init__(self, home: Path, config: Path | None = None, env: Mapping[str, str] | None = None) -> None:
-        """Raises StoreError where the home cannot be written."""
+    def __init__(
+        self,
+        home: Path,
+        config: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        under: Sequence[str] = (),
+    ) -> None:
+        """`under` is a command that becomes the daemon, as `ip netns exec`. Raises StoreError where the home cannot be
+        written."""
         self._home = home
         try:
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -63,7 +70,17 @@ class Starting:
             raise StoreError(f"cannot write to the home {home}: {error.strerror}") from error
         reading, writing = os.pipe()
         self._pipe = os.fdopen(reading, "rb", buffering=0)
-        command = [sys.executable, "-P", "-m", "primep2p.cli.main", "daemon", "start", "--ready-fd", str(writing)]
+        command = [
+            *under,
+            sys.executable,
+            "-P",
+            "-m",
+            "primep2p.cli.main",
+            "daemon",
+            "start",
+            "--ready-fd",
+            str(writing),
+        ]
         command += ["--home", str(home)] + (["--config", str(config.absolute())] if config else [])
         try:
             with last_words:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +54,10 @@ class Settings:
     plugins: Mapping[str, str] = field(default_factory=dict)
     silent_s: float = 120.0
     log_level: str = "info"
+    host: str = "127.0.0.1"
+    """Where it listens."""
+    under: Sequence[str] = ()
+    """A command that becomes the daemon, as `ip netns exec`."""
 
 
 class Daemon:
@@ -67,7 +71,7 @@ class Daemon:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Before the daemon is: so that others can be told of its address before it starts.
         self.peer = load_identity(home / "identity.key").peer_id
-        self.address = f"/ip4/127.0.0.1/tcp/{free_port()}"
+        self.address = f"/ip4/{settings.host}/tcp/{free_port()}"
         self._family: list[psutil.Process] = []
 
     def __repr__(self) -> str:
@@ -105,7 +109,7 @@ class Daemon:
         """A new process, which does not answer yet."""
         # What the owner set for a node of theirs is not meant for these.
         env = {name: value for name, value in os.environ.items() if not name.startswith((ENV_FILE, ENV_PREFIX))}
-        starting = Starting(self.home, self.home / "node.toml", env)
+        starting = Starting(self.home, self.home / "node.toml", env, self.settings.under)
         self.process = starting.process
         return starting
 

@@ -3,6 +3,7 @@
 import errno
 import logging
 import socket
+from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -31,6 +32,7 @@ _MAX_CONNECTIONS = 1024
 _MAX_CONNECTIONS_PER_PEER = 8  # two dials that cross make two, and one may not have noticed yet that another is dead
 _MAX_STREAMS = 10_000
 _UPGRADE_S = 10.0
+_SILENT_S = 10  # many times the pauses of a link that is any good; short beside what a run loses when it waits
 _FAMILIES = {"dns": socket.AF_UNSPEC, "dns4": socket.AF_INET, "dns6": socket.AF_INET6}
 
 _log = logging.getLogger("primep2p.net.libp2p")
@@ -44,7 +46,7 @@ def build_host(identity: Identity, listen: tuple[Multiaddr, ...]) -> Any:
         # Noise alone: the library's default also takes peers that prove nothing about who they are.
         sec_opt={NOISE: Noise(keys, noise_privkey=create_noise_key_pair().private_key)},
         muxer_opt={YAMUX: Yamux},
-        transports=[_Listening()],
+        transports=[_Tcp()],
         listen_addrs=listen,
         connection_config=ConnectionConfig(
             max_connections=_MAX_CONNECTIONS,
@@ -77,15 +79,21 @@ def _limits() -> Any:
     )
 
 
-class _Listening(TCP):  # type: ignore[misc]
-    """TCP whose accepted connections end when they are closed.
+class _Tcp(TCP):  # type: ignore[misc]
+    """TCP whose connections end when nothing comes back any more, and whose accepted ones end when they are closed.
 
-    The library keeps the task of each one, and its slot among `max_connections`, until the host stops: a node would
-    accept so many connections in its life, and no more.
+    The library keeps the task of each accepted one, and its slot among `max_connections`, until the host stops: a node
+    would accept so many connections in its life, and no more.
     """
+
+    async def dial(self, maddr: Multiaddr) -> Any:
+        connection = await super().dial(maddr)
+        _end_if_silent(connection.stream.stream)
+        return connection
 
     def create_listener(self, handler_function: Any) -> Any:
         async def handle(stream: Any) -> None:
+            _end_if_silent(stream.stream)
             with trio.CancelScope() as scope:
                 closing = stream.close
 
@@ -99,6 +107,23 @@ class _Listening(TCP):  # type: ignore[misc]
                 await handler_function(stream)
 
         return super().create_listener(handle)
+
+
+def _end_if_silent(stream: trio.SocketStream) -> None:
+    """The connection breaks when the other machine has acknowledged nothing for `_SILENT_S`: it lost its power or its
+    network, and did not say so. Else TCP waits for a quarter of an hour, and a partition that has healed goes unnoticed
+    for as long again as it lasted, since the pauses between two tries double."""
+    options = [
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),  # for connections on which nothing is under way
+        (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", None)), _SILENT_S // 2),
+        (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPINTVL", None), 1),
+        (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPCNT", None), _SILENT_S // 2),
+        (socket.IPPROTO_TCP, getattr(socket, "TCP_USER_TIMEOUT", None), _SILENT_S * 1000),
+    ]
+    with suppress(OSError):  # it is gone already
+        for level, option, value in options:
+            if option is not None:
+                stream.setsockopt(level, option, value)
 
 
 def parse_listen(addresses: tuple[str, ...]) -> tuple[Multiaddr, ...]:
