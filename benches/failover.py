@@ -67,8 +67,8 @@ def choose(run: Watched, daemons: list[Daemon], number: int) -> tuple[Daemon, fl
     while True:
         round = run.newest(*daemons) + 1
         run.until_round(round, daemons[0])
-        proposes = proposer_of(run.run, round + 1, [each.peer for each in daemons]) == victim.peer
-        if proposes == bool(number % 2):
+        proposer = proposer_of(daemons[0], run.run, round + 1)
+        if proposer and (proposer == victim.peer) == bool(number % 2):
             return victim, moment
 
 

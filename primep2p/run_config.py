@@ -1,6 +1,7 @@
 """What starts a run: the file that `run create` takes, and what the call carries."""
 
 import math
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,7 +33,7 @@ class RunConfig(Struct, frozen=True, kw_only=True):
 def load_run(path: Path) -> RunConfig:
     """The run in a TOML file, checked. Raises ConfigError."""
     table = read_toml(path)
-    _quote_threshold(table)
+    _quote_decimals(table)
     try:
         config = build(RunConfig, table)
         check(config)
@@ -46,19 +47,29 @@ def check(config: RunConfig) -> None:
     policy = config.policy
     if not Fraction(1, 2) <= Fraction(policy.consensus_threshold) <= 1:
         raise Fault("policy.consensus_threshold", "must lie within 0.5 and 1")
+    if Fraction(policy.sample_fraction) <= 0:
+        raise Fault("policy.sample_fraction", "must be above 0")
+    if policy.min_updates > policy.max_cohort:
+        raise Fault("policy.min_updates", f"must not be above policy.max_cohort, which is {policy.max_cohort}")
     for key in ("min_updates", "min_members"):
         if getattr(policy, key) > policy.first_members:
             raise Fault(f"policy.{key}", f"must not be above policy.first_members, which is {policy.first_members}")
     for key in ("propose_s", "vote_s"):
         if getattr(policy, key) > policy.step_cap_s:
             raise Fault(f"policy.{key}", f"must not be above policy.step_cap_s, which is {policy.step_cap_s:g}")
-    if config.admission.mode == "allowlist" and not config.admission.peers:
-        raise Fault("admission.peers", 'must name a peer where admission.mode is "allowlist"')
-    if config.admission.mode == "open" and config.admission.peers:
-        raise Fault("admission.peers", 'has no effect unless admission.mode is "allowlist"')
+    _check_admission(config.admission)
     for key, value in config.trainer_config.items():
         for each in value if isinstance(value, list) else [value]:
             _check_setting(f"trainer_config.{key}", each)
+
+
+def _check_admission(admission: Admission) -> None:
+    if admission.mode == "allowlist" and not admission.peers:
+        raise Fault("admission.peers", 'must name a peer where admission.mode is "allowlist"')
+    if admission.mode != "allowlist" and admission.peers:
+        raise Fault("admission.peers", 'has no effect unless admission.mode is "allowlist"')
+    if admission.mode != "invite" and admission.inviters:
+        raise Fault("admission.inviters", 'has no effect unless admission.mode is "invite"')
 
 
 def _check_setting(path: str, value: Scalar) -> None:
@@ -68,8 +79,12 @@ def _check_setting(path: str, value: Scalar) -> None:
         raise Fault(path, "must fit into 64 bits")
 
 
-def _quote_threshold(table: dict[str, Any]) -> None:
-    """A record holds the threshold as a decimal in text; in a file 0.66 without quotes says the same."""
+def _quote_decimals(table: dict[str, Any]) -> None:
+    """A record holds shares as decimals in text; in a file 0.66 without quotes says the same."""
     policy = table.get("policy")
-    if isinstance(policy, dict) and isinstance(policy.get("consensus_threshold"), (int, float)):
-        policy["consensus_threshold"] = str(policy["consensus_threshold"])
+    if not isinstance(policy, dict):
+        return
+    for key in ("consensus_threshold", "sample_fraction"):
+        value = policy.get(key)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            policy[key] = format(Decimal(str(value)), "f")  # never 1e-05

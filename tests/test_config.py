@@ -191,6 +191,11 @@ def test_a_threshold_may_be_written_as_a_number(tmp_path):
     assert run_of(tmp_path, '[policy]\nconsensus_threshold = "1"').policy.consensus_threshold == "1"
 
 
+@pytest.mark.parametrize(("written", "held"), [("0.25", "0.25"), ("1", "1"), ('"0.5"', "0.5"), ("0.00001", "0.00001")])
+def test_a_sample_may_be_written_as_a_number(tmp_path, written, held):
+    assert run_of(tmp_path, f"[policy]\nsample_fraction = {written}").policy == RoundPolicy(sample_fraction=held)
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -198,12 +203,20 @@ def test_a_threshold_may_be_written_as_a_number(tmp_path):
         ("[policy]\nconsensus_threshold = 7", "policy.consensus_threshold must be a decimal such as 0.66"),
         ("[policy]\nmin_updates = 5", "policy.min_updates must not be above policy.first_members, which is 4"),
         ("[policy]\nmin_members = 5", "policy.min_members must not be above policy.first_members, which is 4"),
+        ("[policy]\nsample_fraction = 0", "policy.sample_fraction must be"),
+        ("[policy]\nsample_fraction = 0.0", "policy.sample_fraction must be above 0"),
+        ("[policy]\nsample_fraction = 1.5", "policy.sample_fraction must be"),
+        ("[policy]\nsample_fraction = true", "policy.sample_fraction must be"),
+        ("[policy]\nmax_cohort = 1", "policy.min_updates must not be above policy.max_cohort, which is 1"),
+        ("[policy]\ncommittee_size = 15", "policy.committee_size must be an integer >= 16"),
         ("[policy]\nvote_s = 31.0", "policy.vote_s must not be above policy.step_cap_s, which is 30"),
         ("[policy]\nrounds = -1", "policy.rounds must be an integer >= 0"),
         ("[policy]\nround = 1", "policy.round is not known: did you mean rounds?"),
         ('[pipeline]\nrule = "best"', "pipeline.rule must be one of fedavg"),
         ('[admission]\nmode = "allowlist"', "admission.peers must name a peer"),
         (f'[admission]\npeers = ["{PEER}"]', "admission.peers has no effect unless"),
+        (f'[admission]\nmode = "invite"\npeers = ["{PEER}"]', "admission.peers has no effect unless"),
+        (f'[admission]\ninviters = ["{PEER}"]', "admission.inviters has no effect unless"),
         ("[trainer_config]\na = nan", "trainer_config.a must be a finite number"),
         ("[trainer_config]\na = [1, 9223372036854775808]", "trainer_config.a must fit into 64 bits"),
         ("[trainer_config]\na = { b = 1 }", "trainer_config.a must be"),

@@ -13,7 +13,6 @@ from typing import TypeVar
 from primep2p.cli.feed import Feed, Happened, Silent
 from primep2p.cli.swarm import Daemon
 from primep2p.control.calls import ModelPathOf, RunCreate, RunJoin, RunShow
-from primep2p.core.sortition import first_beacon, next_beacon, ranked
 from primep2p.model.errors import PrimeError, Unavailable
 from primep2p.model.views import AnyEvent, Event, RoundCertified, RunDetail, RunFinished, StepChanged
 from primep2p.run_config import RunConfig
@@ -148,12 +147,10 @@ def create_and_join(config: RunConfig, creator: Daemon, *others: Daemon) -> str:
     return run
 
 
-def proposer_of(run: str, round: int, roster: Sequence[str]) -> str:
-    """Who proposes first in a round with that roster, by the protocol's own draw [S1, S2]."""
-    beacon = first_beacon(bytes.fromhex(run))
-    for each in range(1, round):
-        beacon = next_beacon(beacon, bytes.fromhex(run), each)
-    return ranked(beacon, "committee", tuple(roster))[0]
+def proposer_of(daemon: Daemon, run: str, round: int) -> str:
+    """Who proposes first in a round that is under way on `daemon`; empty where another one is. Nobody can tell sooner."""
+    detail = daemon.call(RunShow(run=run))
+    return detail.committee[0] if detail.head_round + 1 == round else ""
 
 
 def eventually(holds: Callable[[], bool], within_s: float = LONG_S) -> None:

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from primep2p.core.roster import advance, check_newcomers, committee_of, state_hash
-from primep2p.core.sortition import cohort_of
+from primep2p.core.admission import check_newcomers
+from primep2p.core.beacons import check_reveal, next_beacon
+from primep2p.core.roster import Turnout, advance, state_hash
+from primep2p.core.sortition import cohort_of, committee_of
 from primep2p.core.votes import Committee, Open, open_certificate, open_votes
 from primep2p.model.errors import PeerError
 from primep2p.model.ids import Hash, PeerId, RunId
-from primep2p.model.records import Checkpoint, Header, RunSpec, RunState
+from primep2p.model.records import FULL_COMMITTEE, Checkpoint, Header, Member, RunSpec, RunState
 from primep2p.wire.codec import decode, digest
 from primep2p.wire.envelope import Opened
 
@@ -38,14 +40,34 @@ class Head:
         return rounds > 0 and self.round >= rounds
 
     @cached_property
+    def members(self) -> dict[PeerId, Member]:
+        """The roster, by peer."""
+        return {member.peer: member for member in self.state.members}
+
+    @property
+    def is_drawn(self) -> bool:
+        """The roster is too large for everybody to vote: a committee is drawn."""
+        return len(self.state.members) > FULL_COMMITTEE
+
+    @cached_property
     def committee(self) -> Committee:
         """Who votes in the round under way."""
         return committee_of(self.state, self.header.beacon, self.spec.policy)
 
+    @property
+    def revealer(self) -> PeerId:
+        """Whose list reveals what the next beacon comes from."""
+        return self.committee.members[0]
+
     @cached_property
     def cohort(self) -> frozenset[PeerId]:
         """Who trains in the round under way."""
-        return cohort_of(self.state)
+        return cohort_of(self.state, self.header.beacon, self.spec.policy)
+
+    @cached_property
+    def due(self) -> frozenset[PeerId]:
+        """Who has something to do in the round under way."""
+        return self.cohort.union(self.committee.members)
 
 
 def header_hash(raw: bytes) -> Hash:
@@ -60,12 +82,32 @@ def follow(head: Head, checkpoint: Checkpoint, open_: Open) -> Head:
         raise PeerError("a checkpoint that does not follow the head")
     committee = head.committee
     open_certificate(checkpoint.certificate, committee, open_, run=head.run, round=header.round, header=hash_)
-    joined = [change for change in header.changes if change.change == "joined"]
-    check_newcomers(head.spec, head.state, joined)
-    state, changes = advance(head.state, seen=frozenset(header.seen), joined=joined, policy=head.spec.policy)
-    if changes != header.changes or state_hash(state) != header.state:
+    check_newcomers(head.spec, head.state, header.joined, round=header.round)
+    _check_beacon(head, header)
+    state, joined, left = advance(head.state, _turnout(head, header), head.spec.policy)
+    if (joined, left) != (header.joined, header.left) or state_hash(state) != header.state:
         raise PeerError("a certified header whose roster changes do not follow from it")
     return Head(head.run, head.spec, header, hash_, state, checkpoint)
+
+
+def _check_beacon(head: Head, header: Header) -> None:
+    if header.reveal:
+        check_reveal(head.members[head.revealer], header.reveal, header.round)
+    if header.beacon != next_beacon(head.header.beacon, head.run, header.round, header.reveal):
+        raise PeerError("a certified header whose beacon does not follow")
+
+
+def _turnout(head: Head, header: Header) -> Turnout:
+    """What a header says of its round. Whom silence drops is not among it: that follows."""
+    return Turnout(
+        due=head.due,
+        seen=frozenset(header.seen),
+        blamed=frozenset(header.blamed),
+        revealer=head.revealer,
+        reveal=header.reveal,
+        newcomers=header.joined,
+        expelled=tuple(departure for departure in header.left if departure.reason != "dropped"),
+    )
 
 
 def trusted_head(spec: Opened[RunSpec], checkpoint: Checkpoint, state: bytes, open_: Open) -> Head:

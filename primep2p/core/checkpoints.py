@@ -4,7 +4,8 @@
 same from the same bundle, aggregate themselves, and prevote only for the header that they would have written.
 """
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from math import fsum, isfinite
@@ -13,21 +14,26 @@ from typing import TypeVar
 
 import msgspec
 
+from primep2p.core.admission import Request, newcomers_of, request_of
+from primep2p.core.beacons import next_beacon
 from primep2p.core.chain import Head
-from primep2p.core.checks import check_list, check_update
-from primep2p.core.roster import admits, advance, peers_of, state_hash
-from primep2p.core.sortition import next_beacon
-from primep2p.core.votes import Open, open_votes
+from primep2p.core.checks import check_ban, check_list, check_update
+from primep2p.core.roster import Turnout, advance, state_hash
+from primep2p.core.votes import Open, convict, open_votes
 from primep2p.model.errors import PeerError
 from primep2p.model.ids import Cid, Hash, PeerId
 from primep2p.model.records import (
+    MAX_COMMITTEE,
+    Ban,
     Bundle,
     Collected,
+    Departure,
+    Evidence,
     Header,
     Inclusion,
     Join,
     Metric,
-    RosterChange,
+    Newcomer,
     RunState,
     Update,
     Vote,
@@ -39,6 +45,7 @@ __all__ = ["Derivation", "OpenedBundle", "Promised", "bundle_of", "derive", "hea
 
 
 R = TypeVar("R", bound=msgspec.Struct)
+T = TypeVar("T", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,7 @@ class Promised:
 
     updates: frozenset[tuple[PeerId, Hash]]
     notices: frozenset[Hash]
+    accused: frozenset[PeerId]
 
 
 @dataclass(frozen=True)
@@ -56,8 +64,10 @@ class OpenedBundle:
     hash: Hash
     lists: tuple[Opened[Collected], ...]
     updates: tuple[Opened[Update], ...]
-    notices: tuple[Opened[Join], ...]
+    requests: tuple[Request, ...]
+    bans: tuple[Opened[Ban], ...]
     votes: tuple[Opened[Vote], ...]
+    convicted: tuple[PeerId, ...]
 
 
 @dataclass(frozen=True)
@@ -66,10 +76,12 @@ class Derivation:
 
     bundle: Hash
     inclusions: tuple[Inclusion, ...]
-    overweight: tuple[PeerId, ...]
+    blamed: tuple[PeerId, ...]
     """Trainers left out because of the examples they claim."""
     seen: frozenset[PeerId]
-    changes: tuple[RosterChange, ...]
+    joined: tuple[Newcomer, ...]
+    left: tuple[Departure, ...]
+    reveal: bytes
     state: RunState
     metrics: tuple[Metric, ...]
     void: str
@@ -81,38 +93,40 @@ class Derivation:
 
 
 def named_by_k(lists: Iterable[Collected], k: int) -> Promised:
-    """Updates and notices named in at least k lists; a trainer of whom two hashes are is left out [P3].
+    """What at least k lists name; a trainer of whom two updates are named is left out [P3].
 
     What fewer lists name counts for nothing, not even against a trainer: a liar may list hashes of its own making.
     """
-    updates: dict[tuple[PeerId, Hash], int] = {}
-    notices: dict[Hash, int] = {}
-    for record in lists:
-        for ref in record.updates:
-            updates[ref.trainer, ref.update] = updates.get((ref.trainer, ref.update), 0) + 1
-        for notice in record.notices:
-            notices[notice] = notices.get(notice, 0) + 1
-    named = [ref for ref, count in updates.items() if count >= k]
-    trainers = [trainer for trainer, _ in named]
+    records = list(lists)
+    named = _named(records, k, lambda record: ((ref.trainer, ref.update) for ref in record.updates))
+    trainers = Counter(trainer for trainer, _ in named)
     return Promised(
-        frozenset(ref for ref in named if trainers.count(ref[0]) == 1),
-        frozenset(notice for notice, count in notices.items() if count >= k),
+        frozenset(ref for ref in named if trainers[ref[0]] == 1),
+        _named(records, k, lambda record: record.notices),
+        _named(records, k, lambda record: record.accused),
     )
+
+
+def _named(records: Iterable[Collected], k: int, things: Callable[[Collected], Iterable[T]]) -> frozenset[T]:
+    counts = Counter(thing for record in records for thing in things(record))
+    return frozenset(thing for thing, count in counts.items() if count >= k)
 
 
 def bundle_of(
     lists: Iterable[Opened[Collected]],
     promised: Promised,
     updates: Mapping[Hash, Opened[Update]],
-    notices: Mapping[Hash, Opened[Join]],
+    notices: Mapping[Hash, bytes],
     votes: Iterable[Opened[Vote]],
+    evidence: Mapping[PeerId, Evidence],
 ) -> Bundle:
     """The bundle that these lists oblige to: everything sorted, so that equal choices give equal bytes [P1]."""
     return Bundle(
         tuple(entry.raw for entry in sorted(lists, key=lambda entry: entry.signer)),
         tuple(updates[hash_].raw for _, hash_ in sorted(promised.updates)),
-        tuple(notices[hash_].raw for hash_ in sorted(promised.notices)),
-        tuple(vote.raw for vote in sorted(votes, key=lambda vote: vote.signer)),
+        tuple(notices[hash_] for hash_ in sorted(promised.notices)),
+        tuple(vote.raw for vote in sorted(votes, key=lambda vote: vote.signer)[:MAX_COMMITTEE]),
+        tuple(encode(evidence[peer]) for peer in sorted(promised.accused)),
     )
 
 
@@ -127,55 +141,87 @@ def open_bundle(raw: bytes, head: Head, open_: Open) -> OpenedBundle:
     if len(lists) < committee.q:
         raise PeerError(f"{len(lists)} lists, not the quorum of {committee.q}")
     promised = named_by_k((entry.record for entry in lists), committee.k)
-    if len(bundle.updates) != len(promised.updates) or len(bundle.notices) != len(promised.notices):
-        raise PeerError("more or fewer records than the lists name")
+    updates = _promised_updates(bundle, promised, head, open_)
+    requests, bans = _promised_notices(bundle, promised, head, open_)
+    votes = open_votes(bundle.votes, open_, run=head.run, round=head.round, step="precommit", header=None)
+    _strictly_sorted([vote.signer for vote in votes], "votes")
+    if any(vote.signer not in head.members for vote in votes):
+        raise PeerError("a vote of somebody who is no member")
+    convicted = tuple(convict(decode(Evidence, each), head.run, open_) for each in bundle.evidence)
+    if convicted != tuple(sorted(promised.accused)):
+        raise PeerError("the evidence is not against those whom the lists accuse")
+    return OpenedBundle(digest("bundle", raw), tuple(lists), updates, requests, bans, tuple(votes), convicted)
+
+
+def _promised_updates(bundle: Bundle, promised: Promised, head: Head, open_: Open) -> tuple[Opened[Update], ...]:
+    if len(bundle.updates) != len(promised.updates):
+        raise PeerError("more or fewer updates than the lists name")
     updates = _opened(bundle.updates, Update, open_)
     if [(u.signer, u.hash) for u in updates] != sorted(promised.updates):
         raise PeerError("the updates are not those that the lists name")
     for update in updates:
         check_update(update, head)
-    notices = _opened(bundle.notices, Join, open_)
+    return tuple(updates)
+
+
+def _promised_notices(
+    bundle: Bundle, promised: Promised, head: Head, open_: Open
+) -> tuple[tuple[Request, ...], tuple[Opened[Ban], ...]]:
+    if len(bundle.notices) != len(promised.notices):
+        raise PeerError("more or fewer notices than the lists name")
+    notices = [open_(raw) for raw in bundle.notices]
     if [notice.hash for notice in notices] != sorted(promised.notices):
         raise PeerError("the notices are not those that the lists name")
-    if any(notice.record.run != head.run for notice in notices):
-        raise PeerError("a notice of another run")
-    votes = open_votes(bundle.votes, open_, run=head.run, round=head.round, step="precommit", header=None)
-    _strictly_sorted([vote.signer for vote in votes], "votes")
-    if any(vote.signer not in peers_of(head.state) for vote in votes):
-        raise PeerError("a vote of somebody who is no member")
-    return OpenedBundle(digest("bundle", raw), tuple(lists), tuple(updates), tuple(notices), tuple(votes))
+    bans = tuple(notice.of(Ban) for notice in notices if isinstance(notice.record, Ban))
+    for ban in bans:
+        check_ban(ban, head)
+    joins = (notice.of(Join) for notice in notices if not isinstance(notice.record, Ban))
+    return tuple(request_of(head.run, head.spec, join, open_) for join in joins), bans
 
 
 def derive(bundle: OpenedBundle, head: Head) -> Derivation:
     """All of the next header but its params [P3-P6]."""
     spec, round = head.spec, head.round + 1
-    kept, overweight = _within_weight(bundle.updates, spec.pipeline.max_weight_ratio)
+    kept, blamed = _within_weight(bundle.updates, spec.pipeline.max_weight_ratio)
     inclusions = tuple(
         Inclusion(u.signer, u.hash, u.record.delta, u.record.examples if spec.pipeline.weighting == "examples" else 1)
         for u in kept
     )
-    seen = frozenset(
-        [entry.signer for entry in bundle.lists]
-        + [update.signer for update in bundle.updates]
-        + [vote.signer for vote in bundle.votes]
+    turnout = Turnout(
+        due=head.due,
+        seen=_seen(bundle).intersection(head.members),
+        blamed=frozenset(blamed),
+        revealer=head.revealer,
+        reveal=next((entry.record.reveal for entry in bundle.lists if entry.signer == head.revealer), b""),
+        newcomers=newcomers_of(spec, head.state, bundle.requests, round=round),
+        expelled=_expelled(bundle, head),
     )
-    joined = {
-        notice.signer: RosterChange(notice.signer, "joined", notice.record.kernels)
-        for notice in reversed(bundle.notices)
-        if admits(spec, head.state, notice.signer, notice.record, round=round)
-    }
-    state, changes = advance(head.state, seen=seen, joined=joined.values(), policy=spec.policy)
+    state, joined, left = advance(head.state, turnout, spec.policy)
     enough = len(inclusions) >= spec.policy.min_updates
     return Derivation(
         bundle.hash,
         inclusions if enough else (),
-        overweight,
-        seen,
-        changes,
+        blamed,
+        turnout.seen,
+        joined,
+        left,
+        turnout.reveal,
         state,
         _means(kept, inclusions) if enough else (),
         "" if enough else f"too few updates: {len(inclusions)} of {spec.policy.min_updates}",
     )
+
+
+def _seen(bundle: OpenedBundle) -> frozenset[PeerId]:
+    records = (*bundle.lists, *bundle.updates, *bundle.votes)
+    return frozenset(opened.signer for opened in records)
+
+
+def _expelled(bundle: OpenedBundle, head: Head) -> tuple[Departure, ...]:
+    """Whom evidence convicts, and whom the creator bans: each once [M5, M7]."""
+    reasons: dict[PeerId, Departure] = {ban.record.peer: Departure(ban.record.peer, "banned") for ban in bundle.bans}
+    reasons |= {peer: Departure(peer, "convicted") for peer in bundle.convicted}
+    return tuple(reasons[peer] for peer in sorted(reasons) if peer not in head.state.expelled)
 
 
 def header_of(head: Head, derivation: Derivation, params: Cid | None, reason: str) -> Header:
@@ -189,10 +235,13 @@ def header_of(head: Head, derivation: Derivation, params: Cid | None, reason: st
         inclusions=() if void else derivation.inclusions,
         params=head.header.params if void or params is None else params,
         optimiser=head.header.optimiser,
-        seen=tuple(sorted(derivation.seen & peers_of(head.state))),
-        changes=derivation.changes,
+        seen=tuple(sorted(derivation.seen)),
+        joined=derivation.joined,
+        left=derivation.left,
+        blamed=derivation.blamed,
         state=state_hash(derivation.state),
-        beacon=next_beacon(head.header.beacon, head.run, head.round + 1),
+        reveal=derivation.reveal,
+        beacon=next_beacon(head.header.beacon, head.run, head.round + 1, derivation.reveal),
         metrics=() if void else derivation.metrics,
         void=void,
     )

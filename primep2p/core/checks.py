@@ -4,17 +4,29 @@ from math import isfinite
 
 import msgspec
 
+from primep2p.core.beacons import check_reveal
 from primep2p.core.chain import Head
+from primep2p.core.votes import Committee
 from primep2p.model.errors import PeerError
-from primep2p.model.records import MAX_MEMBERS, Collected, Proposal, Update, Vote
+from primep2p.model.records import Ban, Collected, Proposal, Update, Vote
 from primep2p.wire.cid import cid_digest
 from primep2p.wire.envelope import Opened
 
-__all__ = ["MAX_LISTED_NOTICES", "check", "check_list", "check_update"]
+__all__ = ["check", "check_ban", "check_list", "check_update", "max_accused", "max_listed_notices"]
 
-MAX_LISTED_NOTICES = MAX_MEMBERS
-"""No more could be admitted at once; and what k lists name must have room in a bundle, whatever a crowd of strangers
-and liars bring up."""
+NOTICES_IN_BUNDLE = 256
+ACCUSED_IN_BUNDLE = 16
+
+
+def max_listed_notices(committee: Committee) -> int:
+    """What k lists name must have room in a bundle, whatever strangers and liars bring up: n lists of so many notices
+    name at most 256 of them k times [C1]."""
+    return NOTICES_IN_BUNDLE * committee.k // len(committee.members)
+
+
+def max_accused(committee: Committee) -> int:
+    """The same for evidence, of which two lists of 1,024 updates make a large piece: 16, or one a member [C1]."""
+    return max(1, ACCUSED_IN_BUNDLE * committee.k // len(committee.members))
 
 
 def check(opened: Opened[msgspec.Struct], head: Head) -> None:
@@ -55,8 +67,23 @@ def check_list(entry: Opened[Collected], head: Head) -> None:
     trainers, notices = [ref.trainer for ref in record.updates], list(record.notices)
     if trainers != sorted(set(trainers)) or not head.cohort.issuperset(trainers):
         raise PeerError("a list out of order, or of trainers that are not in the cohort")
-    if notices != sorted(set(notices)) or len(notices) > MAX_LISTED_NOTICES:
+    if notices != sorted(set(notices)) or len(notices) > max_listed_notices(head.committee):
         raise PeerError("a list with notices out of order, or with too many")
+    accused = list(record.accused)
+    if accused != sorted(set(accused)) or len(accused) > max_accused(head.committee):
+        raise PeerError("a list that accuses out of order, or too many")
+    if not head.members.keys() >= set(accused):
+        raise PeerError("a list that accuses somebody who is no member")
+    if record.reveal and entry.signer != head.revealer:
+        raise PeerError("a list that reveals out of turn")
+    if record.reveal:
+        check_reveal(head.members[entry.signer], record.reveal, record.round)
+
+
+def check_ban(ban: Opened[Ban], head: Head) -> None:
+    """Whether a ban is the creator's. Raises PeerError [M7]."""
+    if ban.record.run != head.run or ban.signer != head.spec.creator or ban.record.peer == head.spec.creator:
+        raise PeerError("a ban of another run, or by somebody who may not, or of the creator itself")
 
 
 def _check_vote(vote: Opened[Vote], head: Head) -> None:

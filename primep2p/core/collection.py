@@ -1,16 +1,13 @@
 """What a member has collected in a round: updates, whether their bytes are here, and the committee's lists."""
 
-from collections.abc import Mapping
-
 from primep2p.core import effects as fx
 from primep2p.core.chain import Head
-from primep2p.core.checkpoints import Derivation, OpenedBundle, Promised, bundle_of, derive, named_by_k
-from primep2p.core.checks import MAX_LISTED_NOTICES
-from primep2p.core.roster import admits, peers_of
+from primep2p.core.checkpoints import Derivation, Promised, bundle_of, derive, named_by_k, open_bundle
+from primep2p.core.notices import Notices
 from primep2p.core.votes import Open, open_votes
 from primep2p.model.ids import Hash, PeerId
-from primep2p.model.records import Collected, Join, Update, UpdateRef
-from primep2p.wire.codec import digest, encode
+from primep2p.model.records import Collected, Update, UpdateRef
+from primep2p.wire.codec import encode
 from primep2p.wire.envelope import Opened
 
 __all__ = ["Collection", "Draft"]
@@ -22,7 +19,7 @@ Draft = tuple[bytes, Derivation]
 class Collection:
     """Books only: when to list and when to propose is the round's decision."""
 
-    def __init__(self, head: Head, notices: Mapping[Hash, Opened[Join]]) -> None:
+    def __init__(self, head: Head, notices: Notices) -> None:
         self.updates: dict[Hash, Opened[Update]] = {}
         self.held: set[Hash] = set()
         """Updates whose bytes are here, and right."""
@@ -33,6 +30,8 @@ class Collection:
         self._head = head
         self._notices = notices
         self._obtaining: set[Hash] = set()
+        self._promised: tuple[int, Promised] | None = None
+        """By the number of lists that it follows from."""
 
     # ---- what comes in
 
@@ -88,7 +87,7 @@ class Collection:
         """Everything announced that is not here."""
         return [effect for update in self.updates for effect in self.want(update)]
 
-    def pending(self, present: set[PeerId]) -> set[PeerId]:
+    def pending(self, present: frozenset[PeerId]) -> set[PeerId]:
         """Trainers among those present that may still bring an update."""
         return {peer for peer in self._head.cohort - self.settled if peer in present}
 
@@ -102,38 +101,29 @@ class Collection:
     @property
     def promised(self) -> Promised:
         """What a bundle of the lists that are here would have to carry."""
-        return named_by_k((entry.record for entry in self.lists.values()), self._head.committee.k)
+        if self._promised is None or self._promised[0] != len(self.lists):  # lists only come
+            records = (entry.record for entry in self.lists.values())
+            self._promised = (len(self.lists), named_by_k(records, self._head.committee.k))
+        return self._promised[1]
 
-    def listing(self) -> Collected:
+    def listing(self, reveal: bytes) -> Collected:
         """This node's list [C1]."""
         refs = (UpdateRef(self.updates[hash_].signer, hash_) for hash_ in self.held)
         honest = sorted((ref for ref in refs if ref.trainer not in self.equivocators), key=lambda ref: ref.trainer)
-        head = self._head
-        notices = sorted(
-            hash_
-            for hash_, notice in self._notices.items()
-            if admits(head.spec, head.state, notice.signer, notice.record, round=head.round + 1)
-        )
-        return Collected(head.run, head.round + 1, tuple(honest), tuple(notices[:MAX_LISTED_NOTICES]))
+        head, notices = self._head, self._notices
+        return Collected(head.run, head.round + 1, tuple(honest), notices.listing(), reveal, notices.accused())
 
     def draft(self, open_: Open) -> Draft | None:
         """The bundle that the lists oblige to; None while a record that they name is missing here."""
-        head = self._head
-        promised = self.promised
+        head, promised, notices = self._head, self.promised, self._notices.raws()
         if not {hash_ for _, hash_ in promised.updates} <= self.updates.keys():
             return None
-        if not promised.notices <= self._notices.keys():
+        if not promised.notices <= notices.keys() or not promised.accused <= self._notices.evidence.keys():
             return None
         votes = open_votes(
             head.checkpoint.certificate.votes, open_, run=head.run, round=head.round, step="precommit", header=head.hash
         )
-        votes = sorted((vote for vote in votes if vote.signer in peers_of(head.state)), key=lambda vote: vote.signer)
-        raw = encode(bundle_of(self.lists.values(), promised, self.updates, self._notices, votes))
-        opened = OpenedBundle(
-            digest("bundle", raw),
-            tuple(self.lists[peer] for peer in sorted(self.lists)),
-            tuple(self.updates[hash_] for _, hash_ in sorted(promised.updates)),
-            tuple(self._notices[hash_] for hash_ in sorted(promised.notices)),
-            tuple(votes),
-        )
-        return raw, derive(opened, head)
+        votes = [vote for vote in votes if vote.signer in head.members]
+        bundle = bundle_of(self.lists.values(), promised, self.updates, notices, votes, self._notices.evidence)
+        raw = encode(bundle)
+        return raw, derive(open_bundle(raw, head, open_), head)

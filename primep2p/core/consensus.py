@@ -14,7 +14,19 @@ from primep2p.model.ids import NIL, Hash, PeerId
 from primep2p.model.records import Proposal, RoundPolicy, Step, Vote
 from primep2p.wire.envelope import Opened
 
-__all__ = ["FAR_VIEWS", "Action", "Await", "Cast", "Consensus", "Decide", "Entered", "Move", "Propose", "Timeout"]
+__all__ = [
+    "FAR_VIEWS",
+    "Action",
+    "Await",
+    "Cast",
+    "Consensus",
+    "Decide",
+    "Entered",
+    "Move",
+    "Phase",
+    "Propose",
+    "Timeout",
+]
 
 FAR_VIEWS = 2
 """Messages further ahead than this many views count towards line 55 only, one slot a member."""

@@ -30,6 +30,7 @@ __all__ = [
     "Obtain",
     "Obtained",
     "ParamsHeld",
+    "Publish",
     "Received",
     "RecordsHeard",
     "RecordsUnheard",
@@ -214,7 +215,14 @@ class Journal:
 
 @dataclass(frozen=True, slots=True)
 class Broadcast:
-    """To every member of the roster that is connected."""
+    """To everybody who votes and is connected; before checkpoint 0, to all who have joined."""
+
+    message: OverlayMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """By gossip, to the whole run and to those who want to be in it."""
 
     message: OverlayMessage
 
@@ -267,11 +275,10 @@ class Aggregate:
 @dataclass(frozen=True, slots=True)
 class Commit:
     """Store the certified checkpoint, durably; the round is over. `view` is the one that certified it, -1 where this
-    node was shown the certificate. With `publish`, tell those who are not in the committee: one member does."""
+    node was shown the certificate."""
 
     head: Head
     view: int
-    publish: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +332,7 @@ class Finished:
 Effect = (
     Journal
     | Broadcast
+    | Publish
     | Send
     | StartTimer
     | Obtain

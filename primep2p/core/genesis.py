@@ -5,23 +5,24 @@ until the certificate is there.
 """
 
 from primep2p.core import effects as fx
+from primep2p.core.admission import Request, admits, check_newcomers, newcomers_of, request_of
+from primep2p.core.beacons import first_beacon
 from primep2p.core.chain import Head, header_hash
-from primep2p.core.roster import admits, check_newcomers, first_state, state_hash
-from primep2p.core.sortition import first_beacon
+from primep2p.core.roster import first_state, state_hash
 from primep2p.core.votes import Committee, open_certificate
 from primep2p.model.errors import PeerError
 from primep2p.model.ids import Hash, PeerId
 from primep2p.model.journal import JournalEntry, Signed
 from primep2p.model.messages import Certified, Proposed, Records
 from primep2p.model.records import (
-    MAX_MEMBERS,
+    MAX_FIRST_MEMBERS,
     Bundle,
     Certificate,
     Checkpoint,
     Header,
     Join,
+    Newcomer,
     Proposal,
-    RosterChange,
     RunSpec,
     RunState,
     Vote,
@@ -34,8 +35,6 @@ __all__ = ["Gathering", "certified_start"]
 RESEND_S = 1.0
 """A few small messages between a few members, until the run begins."""
 
-MAX_JOINS = 64
-
 
 def certified_start(spec: Opened[RunSpec], checkpoint: Checkpoint, envelopes: Envelopes) -> Head:
     """The head that checkpoint 0 makes. Raises PeerError unless all that it names have signed it [G1]."""
@@ -47,8 +46,10 @@ def certified_start(spec: Opened[RunSpec], checkpoint: Checkpoint, envelopes: En
     return Head(spec.hash, spec.record, header, hash_, state, checkpoint)
 
 
-def _first_header(spec: Opened[RunSpec], bundle: Hash, state: RunState, changes: tuple[RosterChange, ...]) -> Header:
-    return Header(
+def _first_header(spec: Opened[RunSpec], bundle: Hash, newcomers: tuple[Newcomer, ...]) -> tuple[Header, RunState]:
+    """What checkpoint 0 says and stands for, once it is known who begins [G1]."""
+    state = first_state(spec.hash, spec.record.policy, newcomers)
+    header = Header(
         run=spec.hash,
         round=0,
         parent=spec.hash,
@@ -56,26 +57,29 @@ def _first_header(spec: Opened[RunSpec], bundle: Hash, state: RunState, changes:
         inclusions=(),
         params=spec.record.params,
         optimiser=None,
-        seen=tuple(member.peer for member in state.members),
-        changes=changes,
+        seen=tuple(newcomer.peer for newcomer in newcomers),
+        joined=newcomers,
+        left=(),
+        blamed=(),
         state=state_hash(state),
+        reveal=b"",
         beacon=first_beacon(spec.hash),
     )
+    return header, state
 
 
 def _state_of(spec: Opened[RunSpec], header: Header) -> RunState:
     """The state that a header of checkpoint 0 stands for. Raises PeerError where it says anything else [G1]."""
-    joins = {
-        change.peer: Join(spec.hash, 0, (), change.kernels) for change in header.changes if change.change == "joined"
-    }
-    state, changes = first_state(spec.hash, spec.record, joins)
-    if header != _first_header(spec, header.bundle, state, changes):
+    check_newcomers(spec.record, None, header.joined, round=0)
+    expected, state = _first_header(spec, header.bundle, header.joined)
+    if header != expected:
         raise PeerError("a checkpoint 0 that does not follow from the run's spec")
-    if len(joins) < spec.record.policy.first_members:
+    if len(header.joined) < spec.record.policy.first_members:
         raise PeerError("a checkpoint 0 with fewer members than the run asks for")
-    if spec.record.creator not in joins:  # or any crowd could begin somebody else's run, without asking
+    if len(header.joined) > MAX_FIRST_MEMBERS:
+        raise PeerError(f"a checkpoint 0 with more than {MAX_FIRST_MEMBERS} members")
+    if spec.record.creator not in header.seen:  # or any crowd could begin somebody else's run, without asking
         raise PeerError("a checkpoint 0 that the run's creator has no part in")
-    check_newcomers(spec.record, None, changes)
     return state
 
 
@@ -84,7 +88,7 @@ class Gathering:
 
     def __init__(self, spec: Opened[RunSpec], join: Opened[Join], envelopes: Envelopes) -> None:
         self.head: Head | None = None
-        self.joins: dict[PeerId, Opened[Join]] = {}
+        self.requests: dict[PeerId, Request] = {}
         self._spec = spec
         self._join = join
         self._envelopes = envelopes
@@ -140,12 +144,12 @@ class Gathering:
     @property
     def audience(self) -> frozenset[PeerId]:
         """Who should hear of it: the creator, and all who have joined."""
-        return frozenset((self._spec.record.creator, *self.joins, *self._members))
+        return frozenset((self._spec.record.creator, *self.requests, *self._members))
 
     @property
     def addresses(self) -> dict[PeerId, tuple[str, ...]]:
         """Where those who joined say that they are."""
-        return {peer: join.record.addresses for peer, join in self.joins.items()}
+        return {peer: request.join.record.addresses for peer, request in self.requests.items()}
 
     # ---- what arrives
 
@@ -157,10 +161,11 @@ class Gathering:
             self._on_vote(opened.of(Vote))
 
     def _on_join(self, join: Opened[Join]) -> None:
-        if join.record.run != self._spec.hash or join.signer in self.joins or len(self.joins) >= MAX_JOINS:
+        if join.signer in self.requests or len(self.requests) >= MAX_FIRST_MEMBERS:
             return
-        if admits(self._spec.record, None, join.signer, join.record, round=0):
-            self.joins[join.signer] = join
+        request = request_of(self._spec.hash, self._spec.record, join, self._envelopes.open_any)
+        if admits(self._spec.record, None, request, round=0):
+            self.requests[join.signer] = request
             self._advance()
 
     def _on_proposed(self, message: Proposed) -> None:
@@ -173,22 +178,18 @@ class Gathering:
             raise PeerError("a checkpoint 0 with another header or bundle than it names")
         if self._proposed is not None:
             return  # the first is the one; this node's vote goes out again in any case
-        if bundle.lists or bundle.updates or bundle.votes:
+        if bundle.lists or bundle.updates or bundle.votes or bundle.evidence:
             raise PeerError("a checkpoint 0 whose bundle holds more than joins")
-        state = _state_of(self._spec, header)
-        joins = [self._envelopes.open(Join, raw) for raw in bundle.notices]
-        named = {join.signer: join.record.kernels for join in joins if join.record.run == self._spec.hash}
-        if named != {member.peer: member.kernels for member in state.members}:
-            raise PeerError("a checkpoint 0 whose members have not all joined")
-        if not all(admits(self._spec.record, None, join.signer, join.record, round=0) for join in joins):
-            raise PeerError("a checkpoint 0 with a member that the run does not admit")
-        if self._me not in named:
+        _state_of(self._spec, header)
+        if self._newcomers([self._request(raw) for raw in bundle.notices]) != header.joined:
+            raise PeerError("a checkpoint 0 whose members have not all joined, or that the run does not admit")
+        if self._me not in header.seen:
             return  # it goes on without this node, which can join later
         self._take(message, header, message.header)
 
     def _take(self, message: Proposed, header: Header, raw: bytes) -> None:
         self._proposed, self._header = message, raw
-        self._members = tuple(change.peer for change in header.changes)
+        self._members = header.seen
         self._votes = {peer: vote for peer, vote in self._votes.items() if peer in self._members}
         self._advance()
 
@@ -228,20 +229,30 @@ class Gathering:
 
     def _propose(self) -> None:
         """Name all who have joined, once they are enough."""
-        if not self._have_params or len(self.joins) < self._spec.record.policy.first_members:
+        if not self._have_params or len(self.requests) < self._spec.record.policy.first_members:
             return
-        first = [self._me, *(peer for peer in self.joins if peer != self._me)][:MAX_MEMBERS]
-        joins = {peer: self.joins[peer] for peer in sorted(first)}
-        state, changes = first_state(self._spec.hash, self._spec.record, {p: j.record for p, j in joins.items()})
-        bundle = encode(Bundle((), (), tuple(joins[m.peer].raw for m in state.members)))
-        header = _first_header(self._spec, digest("bundle", bundle), state, changes)
+        mine = self.requests[self._me]
+        others = [request for peer, request in self.requests.items() if peer != self._me]
+        newcomers = self._newcomers([mine, *others])
+        if len(newcomers) < self._spec.record.policy.first_members:
+            return
+        joins = tuple(self.requests[newcomer.peer].join.raw for newcomer in newcomers)
+        bundle = encode(Bundle((), (), joins))
+        header, _ = _first_header(self._spec, digest("bundle", bundle), newcomers)
         raw = encode(header)
         proposal = self._envelopes.seal(Proposal(self._spec.hash, 0, 0, 0, -1, header_hash(raw)))
         self._out.append(fx.Journal(0, Signed(proposal.raw, raw, bundle)))
         message = Proposed(self._spec.hash, proposal.raw, raw, bundle)
         self._out.append(fx.Broadcast(message))
         self._proposed, self._header = message, raw
-        self._members = tuple(change.peer for change in header.changes)
+        self._members = header.seen
+
+    def _newcomers(self, requests: list[Request]) -> tuple[Newcomer, ...]:
+        return newcomers_of(self._spec.record, None, requests, round=0)
+
+    def _request(self, raw: bytes) -> Request:
+        join = self._envelopes.open(Join, raw)
+        return request_of(self._spec.hash, self._spec.record, join, self._envelopes.open_any)
 
     def _vote(self) -> None:
         vote = self._envelopes.seal(Vote(self._spec.hash, 0, 0, 0, "precommit", header_hash(self._header)))
@@ -265,7 +276,9 @@ class Gathering:
     def _end(self, head: Head) -> None:
         if self.head is None:
             self.head = head
-            self._out.append(fx.Commit(head, 0, publish=self._spec.record.creator == self._me))
+            self._out.append(fx.Commit(head, 0))
+            if self._spec.record.creator == self._me:
+                self._out.append(fx.Publish(Certified(head.run, head.checkpoint)))
 
     def _resend(self) -> None:
         """Everything again: this node's join, what the creator proposes, this node's vote."""
@@ -291,7 +304,7 @@ class Gathering:
             if self._proposed is None:
                 self._proposed = Proposed(self._spec.hash, b"", entry.header, entry.bundle)
         self._header = entry.header
-        self._members = tuple(change.peer for change in header.changes)
+        self._members = header.seen
 
     def _drain(self) -> list[fx.Effect]:
         out, self._out = self._out, []

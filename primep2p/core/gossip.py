@@ -1,7 +1,8 @@
 """The committee's overlay: every record of a round that this node has seen, and what another one lacks.
 
-In a full mesh each record goes once to everybody and nobody relays unasked; digests of all that is held, exchanged
-while a step stalls, repair what is missing. Liveness rests on them.
+The committee is a full mesh, whatever the size of the roster: each record goes once to every member of it and nobody
+relays unasked; digests of all that is held, exchanged while a step stalls, repair what is missing. Liveness rests on
+them.
 """
 
 from collections import defaultdict

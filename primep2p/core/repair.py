@@ -3,15 +3,13 @@
 Liveness rests on this: nothing else repairs a message that was lost.
 """
 
-from collections.abc import Mapping
-
 import msgspec
 
 from primep2p.core.chain import Head
 from primep2p.core.gossip import Records, short
-from primep2p.model.ids import Hash, PeerId
+from primep2p.core.notices import Notices
+from primep2p.model.ids import PeerId
 from primep2p.model.messages import Digest
-from primep2p.model.records import Join
 from primep2p.wire.envelope import Opened
 
 __all__ = ["REPAIR_S", "TRAINING_REPAIR_S", "Notes"]
@@ -30,7 +28,7 @@ MAX_DIGEST = 4096
 class Notes:
     """Of one round."""
 
-    def __init__(self, head: Head, records: Records, notices: Mapping[Hash, Opened[Join]]) -> None:
+    def __init__(self, head: Head, records: Records, notices: Notices) -> None:
         self._head = head
         self._records = records
         self._notices = notices
@@ -38,15 +36,12 @@ class Notes:
 
     def digest(self) -> Digest:
         """What this node holds."""
-        hashes = [*self._records.hashes(), *self._notices][:MAX_DIGEST]
+        hashes = [*self._records.hashes(), *self._notices.hashes()][:MAX_DIGEST]
         return Digest(self._head.run, self._head.round + 1, tuple(sorted(short(hash_) for hash_ in hashes)))
 
     def lacking(self, digest: Digest) -> list[Opened[msgspec.Struct]]:
-        """What its sender lacks."""
-        there = set(digest.have)
-        lacking: list[Opened[msgspec.Struct]] = self._records.lacking(there)
-        lacking += [notice for notice in self._notices.values() if short(notice.hash) not in there]
-        return lacking
+        """Records of the round that its sender lacks."""
+        return self._records.lacking(set(digest.have))
 
     def lacks(self, digest: Digest) -> bool:
         """Whether its sender holds something that is not here."""

@@ -1,32 +1,42 @@
-"""Who is a member: computed from each certified header, chosen by nobody [M1-M5]."""
+"""Who is a member: computed from each certified header, chosen by nobody [M1-M7]."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from primep2p.core.sortition import ranked
-from primep2p.core.votes import Committee
-from primep2p.model.errors import PeerError
 from primep2p.model.ids import Hash, PeerId, RunId
-from primep2p.model.records import MAX_MEMBERS, Join, Member, RosterChange, RoundPolicy, RunSpec, RunState
+from primep2p.model.records import (
+    MAX_EXPELLED,
+    MAX_MEMBERS,
+    Departure,
+    InviteUse,
+    Member,
+    Newcomer,
+    RoundPolicy,
+    RunState,
+)
 from primep2p.wire.codec import digest, encode
 
-__all__ = [
-    "JOIN_LIFETIME",
-    "admits",
-    "advance",
-    "check_newcomers",
-    "committee_of",
-    "first_state",
-    "peers_of",
-    "state_hash",
-]
-
-JOIN_LIFETIME = 16
-"""Rounds in which a Join is valid: enough for a joiner that is slow to be heard, too few to replay it for ever."""
-
-HASH_BYTES = 32
+__all__ = ["Turnout", "advance", "first_state", "peers_of", "state_hash"]
 
 UNFORGIVING_MINIMUM = 4
 """The smallest committee that survives a liar: silence alone does not shrink a roster below it, unless asked to."""
+
+
+@dataclass(frozen=True)
+class Turnout:
+    """What a round shows of its members, and who comes and goes by what members sign."""
+
+    due: frozenset[PeerId]
+    """Committee and cohort."""
+    seen: frozenset[PeerId]
+    blamed: frozenset[PeerId] = frozenset()
+    revealer: PeerId = ""
+    reveal: bytes = b""
+    """What the first of the committee revealed, if it did."""
+    newcomers: tuple[Newcomer, ...] = ()
+    """Admissible ones; those that find no room wait."""
+    expelled: tuple[Departure, ...] = ()
+    """Convicted or banned, each once."""
 
 
 def peers_of(state: RunState) -> frozenset[PeerId]:
@@ -39,63 +49,75 @@ def state_hash(state: RunState) -> Hash:
     return digest("state", encode(state))
 
 
-def committee_of(state: RunState, beacon: Hash, policy: RoundPolicy) -> Committee:
-    """Who votes in the round after `state`, in rank order, with its quorum."""
-    order = ranked(beacon, "committee", tuple(member.peer for member in state.members))
-    return Committee.of(order, policy.consensus_threshold)
-
-
-def admits(spec: RunSpec, state: RunState | None, peer: PeerId, join: Join, *, round: int) -> bool:
-    """Whether `join` makes `peer` a member in the checkpoint of `round` [M2]. `state` is None before checkpoint 0."""
-    if spec.admission.mode == "allowlist" and peer not in spec.admission.peers and peer != spec.creator:
-        return False
-    if not round - JOIN_LIFETIME <= join.round <= round:
-        return False
-    return state is None or not (peer in state.convicted or peer in peers_of(state))
-
-
-def check_newcomers(spec: RunSpec, state: RunState | None, newcomers: Iterable[RosterChange]) -> None:
-    """Whether a certified header may let these in, as far as can be seen without their Joins. Raises PeerError [K1]."""
-    met: set[PeerId] = set()
-    for change in newcomers:
-        join = Join(b"", state.round if state else 0, (), change.kernels)
-        admitted = admits(spec, state, change.peer, join, round=join.round)
-        if not admitted or change.peer in met or len(change.kernels) != HASH_BYTES:
-            raise PeerError(f"{change.peer} cannot have joined")
-        met.add(change.peer)
-
-
-def first_state(run: RunId, spec: RunSpec, joins: dict[PeerId, Join]) -> tuple[RunState, tuple[RosterChange, ...]]:
+def first_state(run: RunId, policy: RoundPolicy, newcomers: tuple[Newcomer, ...]) -> RunState:
     """The state of checkpoint 0, in which all who are named join."""
-    order = sorted(joins)
-    minimum = spec.policy.min_members or min(len(order), UNFORGIVING_MINIMUM)
-    members = tuple(Member(peer, since=0, missed=0, kernels=joins[peer].kernels) for peer in order)
-    changes = tuple(RosterChange(peer, "joined", joins[peer].kernels) for peer in order)
-    return RunState(run, 0, members, min_members=minimum), changes
+    minimum = policy.min_members or min(len(newcomers), UNFORGIVING_MINIMUM)
+    return RunState(run, 0, _sorted([], newcomers, 0), minimum, (), _invites((), newcomers, 0))
 
 
 def advance(
-    state: RunState, *, seen: frozenset[PeerId], joined: Iterable[RosterChange], policy: RoundPolicy
-) -> tuple[RunState, tuple[RosterChange, ...]]:
-    """The state after the next round, and all roster changes of its header, sorted by peer.
+    state: RunState, turnout: Turnout, policy: RoundPolicy
+) -> tuple[RunState, tuple[Newcomer, ...], tuple[Departure, ...]]:
+    """The state after the next round, who joined and who left, sorted by peer.
 
-    `joined` are the admissible joiners; those that find no room wait. Silence drops the most silent first [M3, M4].
+    The convicted and the banned leave whatever the size, but for the last member. Silence drops the most silent first,
+    and never below the minimum [M3, M4, M5].
     """
     round = state.round + 1
-    kept = [Member(m.peer, m.since, 0 if m.peer in seen else m.missed + 1, m.kernels) for m in state.members]
-    room = MAX_MEMBERS - len(kept)
-    newcomers = sorted(joined, key=lambda change: change.peer)[:room]
+    expelled = _but_for_the_last(state, turnout.expelled)
+    gone = {departure.peer for departure in expelled}
+    kept = [_after(member, turnout, round) for member in state.members if member.peer not in gone]
+    newcomers = tuple(n for n in turnout.newcomers if n.peer not in gone)[: max(0, MAX_MEMBERS - len(kept))]
     spare = max(0, len(kept) + len(newcomers) - state.min_members)
     silent = sorted((m for m in kept if m.missed >= policy.drop_after), key=lambda m: (-m.missed, m.peer))
     dropped = {m.peer for m in silent[:spare]}
-    members = [m for m in kept if m.peer not in dropped]
-    members += [Member(change.peer, since=round, missed=0, kernels=change.kernels) for change in newcomers]
-    changes = [*newcomers, *(RosterChange(peer, "dropped") for peer in dropped)]
+    left = [*expelled, *(Departure(peer, "dropped") for peer in dropped)]
     after = RunState(
         state.run,
         round,
-        tuple(sorted(members, key=lambda m: m.peer)),
+        _sorted([m for m in kept if m.peer not in dropped], newcomers, round),
         state.min_members,
-        state.convicted,
+        tuple(sorted(gone.union(state.expelled))[:MAX_EXPELLED]),
+        _invites(state.invites, newcomers, round),
     )
-    return after, tuple(sorted(changes, key=lambda change: change.peer))
+    return after, newcomers, tuple(sorted(left, key=lambda departure: departure.peer))
+
+
+def _but_for_the_last(state: RunState, expelled: tuple[Departure, ...]) -> tuple[Departure, ...]:
+    """A run without members could never go on: of all of them the first stays."""
+    if peers_of(state) <= {departure.peer for departure in expelled}:
+        return tuple(departure for departure in expelled if departure.peer != state.members[0].peer)
+    return expelled
+
+
+def _after(member: Member, turnout: Turnout, round: int) -> Member:
+    """A member's books after a round: only who was due can have missed it."""
+    revealed = turnout.reveal if member.peer == turnout.revealer else b""
+    due, seen = member.peer in turnout.due, member.peer in turnout.seen
+    return Member(
+        peer=member.peer,
+        since=member.since,
+        missed=0 if seen else member.missed + due,
+        kernels=member.kernels,
+        anchor=revealed or member.anchor,
+        anchored=round if revealed else member.anchored,
+        heard=round if seen else member.heard,
+        rounds_done=member.rounds_done + (due and seen),
+        rounds_missed=member.rounds_missed + (due and not seen),
+        rounds_blamed=member.rounds_blamed + (member.peer in turnout.blamed),
+    )
+
+
+def _sorted(members: list[Member], newcomers: Iterable[Newcomer], round: int) -> tuple[Member, ...]:
+    fresh = [Member(n.peer, round, 0, n.kernels, n.anchor, n.anchored) for n in newcomers]
+    return tuple(sorted((*members, *fresh), key=lambda member: member.peer))
+
+
+def _invites(before: tuple[InviteUse, ...], newcomers: Iterable[Newcomer], round: int) -> tuple[InviteUse, ...]:
+    """Uses of invites that are good for a later round: an old one needs no counting [M6]."""
+    used = {use.invite: use for use in before}
+    for newcomer in newcomers:
+        if newcomer.invite:
+            count = used[newcomer.invite].used if newcomer.invite in used else 0
+            used[newcomer.invite] = InviteUse(newcomer.invite, newcomer.until, count + 1)
+    return tuple(sorted((use for use in used.values() if use.until > round), key=lambda use: use.invite))

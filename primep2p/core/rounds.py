@@ -5,10 +5,12 @@ here is when to collect, what to ask for, and that nothing is signed twice in on
 """
 
 from collections import deque
+from collections.abc import Sequence
 
 import msgspec
 
 from primep2p.core import effects as fx
+from primep2p.core.beacons import chain_of, is_of_chain
 from primep2p.core.candidates import Candidate, Candidates
 from primep2p.core.chain import Head, header_hash
 from primep2p.core.checkpoints import Derivation
@@ -16,16 +18,17 @@ from primep2p.core.checks import check
 from primep2p.core.collection import Collection, Draft
 from primep2p.core.consensus import Action, Await, Cast, Consensus, Decide, Entered, Move, Propose, Timeout
 from primep2p.core.gossip import Records
+from primep2p.core.notices import Notices
 from primep2p.core.pen import Pen
 from primep2p.core.repair import REPAIR_S, TRAINING_REPAIR_S, Notes
-from primep2p.core.votes import open_votes
+from primep2p.core.restoring import read_journal
+from primep2p.core.votes import open_quorum
 from primep2p.model.errors import PeerError
 from primep2p.model.ids import Hash, PeerId
-from primep2p.model.journal import JournalEntry, Moved, Signed, Unreadable
-from primep2p.model.messages import Digest, Proposed
+from primep2p.model.journal import JournalEntry, Moved
+from primep2p.model.messages import Digest, Proposed, Proven
 from primep2p.model.messages import Records as RecordsMessage
-from primep2p.model.records import Certificate, Checkpoint, Collected, Evidence, Header, Join, Proposal, Update, Vote
-from primep2p.wire.codec import decode, digest
+from primep2p.model.records import Certificate, Checkpoint, Collected, Evidence, Proposal, Update, Vote
 from primep2p.wire.envelope import Envelopes, Opened
 
 __all__ = ["Round"]
@@ -37,9 +40,7 @@ MAX_ITEMS = 1024
 class Round:
     """The round after `head`. Methods are events; what they want done is taken with `drain`."""
 
-    def __init__(
-        self, head: Head, envelopes: Envelopes, notices: dict[Hash, Opened[Join]], connected: set[PeerId], now: float
-    ) -> None:
+    def __init__(self, head: Head, envelopes: Envelopes, notices: Notices, connected: set[PeerId], now: float) -> None:
         self.head = head
         self.round = head.round + 1
         self.me = envelopes.peer_id
@@ -50,8 +51,12 @@ class Round:
         self.decision: tuple[Checkpoint, int] | None = None
         self.collection = Collection(head, notices)
         self.candidates = Candidates(head)
+        self._notices = notices
         self._notes = Notes(head, self.records, notices)
+        self._chain = chain_of(envelopes, head.run, head.spec.policy)
         self._connected = connected
+        self._gone: set[PeerId] = set()
+        """Lost in this round, and not back."""
         self._policy = head.spec.policy
         self._started_at = now
         self._now = now
@@ -77,33 +82,27 @@ class Round:
         self._repair_timer()
         self._out += [fx.Broadcast(mine) for mine in self._messages(self.records.by(self.me))]
         self._report()
-        self._settle()
+        self._peers_changed(self._now)
 
-    def restore(self, entries: list[JournalEntry], foreign: list[Opened[msgspec.Struct]]) -> None:
+    def restore(self, entries: Sequence[JournalEntry], foreign: list[Opened[msgspec.Struct]]) -> None:
         """Back to where the journal says. `foreign` are own records of this round or later ones that others hold: one
         that is not in the journal shows that the journal is not the newest, and nothing more is signed in this round
         [J2]. Nor is anything where an entry is damaged: it may have been any signature, or any lock [J3]."""
         self.pen.muted = True  # until all that was signed before is known
-        journalled: set[Hash] = set()
-        damaged = False
-        for entry in entries:
-            try:
-                match entry:
-                    case Signed(envelope, header, bundle):
-                        opened = self.records.open(envelope)
-                        self._restore_signed(opened, header, bundle)
-                        journalled.add(opened.hash)
-                    case Moved():
-                        self._restore_moved(entry)
-                    case Unreadable():
-                        damaged = True
-            except PeerError:
-                damaged = True
-        own = self.records.by(self.me)
-        damaged = damaged or not self._has_lock_of([opened.record for opened in own])
-        self.pen.muted = damaged or any(opened.hash not in journalled for opened in foreign)
-        self._restore_step([opened.record for opened in own])
-        for opened in own:
+        past = read_journal(entries, self.head, self.me, self.records, self.candidates)
+        journalled = {opened.hash for opened in past.signed}
+        self._listed = past.has_listed
+        for update in past.updates:
+            self._out += self.collection.add_update(update)
+        for header in past.headers:
+            self._act(self.consensus.on_verdict(header, True))
+        for move in past.moves:
+            self.consensus.restore_move(move.view, move.header, move.prevotes, locked=move.locked)
+        self.pen.muted = past.is_damaged or any(opened.hash not in journalled for opened in foreign)
+        self.consensus.resume(*past.furthest)
+        if self._listed:
+            self._act(self.consensus.start())
+        for opened in past.signed:
             self._dispatch(opened)
 
     def drain(self) -> list[fx.Effect]:
@@ -146,23 +145,46 @@ class Round:
             self._keep(opened)
         self._settle()
 
+    def on_evidence(self, culprit: PeerId) -> None:
+        """A member signed two records in one slot."""
+        self.collection.convict(culprit)
+
     def on_notice(self, now: float) -> None:
         """A notice came that a bundle may have to carry."""
         self._now = now
         self._settle()
 
     def on_digest(self, sender: PeerId, message: Digest) -> None:
-        """A member says what it holds: send what it lacks, ask for what this node lacks."""
-        self._out += [fx.Send(sender, lacking) for lacking in self._messages(self._notes.lacking(message))]
+        """A member says what it holds: send what it lacks, ask for what this node lacks. Whoever has no vote needs no
+        votes: the certificate will do."""
+        if sender in self.head.committee:
+            lacking = [*self._messages(self._notes.lacking(message)), *self._notices.lacking(set(message.have))]
+            self._out += [fx.Send(sender, each) for each in lacking]
         if self._notes.lacks(message):
             self._out.append(fx.Send(sender, self.digest()))
 
-    def on_peers_changed(self, now: float) -> None:
-        """A connection came or went."""
+    def on_connected(self, peer: PeerId, now: float) -> None:
+        """A peer can be reached."""
+        self._gone.discard(peer)
+        self._peers_changed(now)
+
+    def on_lost(self, peer: PeerId, now: float) -> None:
+        """A peer can no longer be reached."""
+        self._gone.add(peer)
+        self._peers_changed(now)
+
+    def _peers_changed(self, now: float) -> None:
         self._now = now
-        away = frozenset(self.head.committee.members) - self._connected - {self.me}
-        self._act(self.consensus.on_away(away))
+        self._act(self.consensus.on_away(frozenset(self.head.committee.members) - self._present))
         self._settle()
+
+    @property
+    def _present(self) -> frozenset[PeerId]:
+        """Who may still do its part. Members of a roster that fits into one committee stay connected, so whoever is not
+        is away; to those of a drawn one this node is only just connecting."""
+        if self.head.is_drawn:
+            return self.head.due - self._gone
+        return frozenset(self._connected) | {self.me}
 
     def on_trained(self, event: fx.Trained, now: float) -> None:
         """This node's delta is stored: announce it."""
@@ -236,6 +258,8 @@ class Round:
     def awaited(self) -> frozenset[PeerId]:
         """Whom the round waits for: trainers without an update, then members without a list, then without a vote."""
         consensus, members = self.consensus, frozenset(self.head.committee.members)
+        if self.me not in self.head.committee:
+            return frozenset()  # it hears no votes; the certificate will tell
         if not self._listed:
             return self.head.cohort - self.collection.settled
         if len(self.collection.lists) < self.head.committee.q:
@@ -257,8 +281,11 @@ class Round:
                     self._out += self.collection.add_update(opened.of(Update))
                 return
             case Evidence() as evidence:
-                self.collection.convict(opened.signer)
-                self._out.append(fx.Accuse(opened.signer, "equivocation", evidence))
+                self.on_evidence(opened.signer)
+                if self._notices.add_evidence(evidence, self.records.open):
+                    self._out.append(fx.Accuse(opened.signer, "equivocation", evidence))
+                    proven = Proven(self.head.run, evidence)
+                    self._out += [fx.Broadcast(proven), fx.Publish(proven)]
         self._quiet = False
         self._dispatch(opened)
 
@@ -306,7 +333,7 @@ class Round:
     def _collect(self) -> None:
         if not self.collection.is_enough:
             return
-        if not self.collection.pending(self._connected | {self.me}):
+        if not self.collection.pending(self._present):
             self._list()
             return
         self._timer("grace", max(self._policy.grace_s, (self._now - self._started_at) / 2))
@@ -316,9 +343,15 @@ class Round:
         if self._listed:
             return
         self._listed = True
-        if self.me in self.head.committee and (opened := self._sign(self.collection.listing())) is not None:
+        if self.me in self.head.committee and (opened := self._sign(self._listing())) is not None:
             self._publish(opened)
         self._act(self.consensus.start())
+
+    def _listing(self) -> Collected:
+        reveal = self._chain.element(self.round) if self.me == self.head.revealer else None
+        if reveal is not None and not is_of_chain(self.head.members[self.me], reveal, self.round):
+            reveal = None  # it joined with another chain than this key's: nothing that it could reveal
+        return self.collection.listing(reveal or b"")
 
     # ---- proposing
 
@@ -328,13 +361,13 @@ class Round:
         lists = self.collection.lists
         if self._draft is not None or len(lists) < self.head.committee.q:
             return
-        if not self._lists_due and any(p in self._connected and p not in lists for p in self.head.committee.members):
+        if not self._lists_due and any(p in self._present and p not in lists for p in self.head.committee.members):
             self._timer("lists", self._policy.grace_s)
             return
         self._draft = self.collection.draft(self.records.open)
         if self._draft is not None:
             self._aggregate(self._draft[1])
-            for trainer in self._draft[1].overweight:
+            for trainer in self._draft[1].blamed:
                 self._accuse(trainer, "it claims more examples than the run's max_weight_ratio allows")
 
     def _try_propose(self) -> None:
@@ -392,20 +425,18 @@ class Round:
         """A proposal put forward again brings the prevotes that vouch for it."""
         if proposal.valid_view < 0 or not prevotes:
             return
+        head, view, header = self.head, proposal.valid_view, proposal.header
+        open_ = self.records.open
         try:
-            fit = self._open_prevotes(prevotes, proposal.valid_view, proposal.header)
+            votes = open_quorum(
+                prevotes, head.committee, open_, run=head.run, round=self.round, view=view, header=header
+            )
         except PeerError as error:
             self._accuse(sender, error.sentence)
             return
-        if len(fit) >= self.head.committee.q:
-            self._proofs[proposal.valid_view, proposal.header] = tuple(vote.raw for vote in fit)
-            self._act(self.consensus.on_proof(proposal.valid_view, proposal.header))
-
-    def _open_prevotes(self, raws: tuple[bytes, ...], view: int, header: Hash) -> list[Opened[Vote]]:
-        """Those of committee members for `header` in `view`. Raises PeerError where one is no prevote for it."""
-        open_, run = self.records.open, self.head.run
-        votes = open_votes(raws, open_, run=run, round=self.round, step="prevote", header=header)
-        return [vote for vote in votes if vote.signer in self.head.committee and vote.record.view == view]
+        if votes:
+            self._proofs[view, header] = tuple(vote.raw for vote in votes)
+            self._act(self.consensus.on_proof(view, header))
 
     def _judge(self) -> None:
         """Compare every candidate with the header that this node would have written [P2]."""
@@ -478,61 +509,6 @@ class Round:
         votes = self.consensus.tally.quorum(view, "precommit", header)
         certificate = Certificate(self.head.run, self.round, header, votes)
         self.decision = Checkpoint(self.candidates[header].raw, certificate), view
-
-    # ---- restoring
-
-    def _restore_signed(self, opened: Opened[msgspec.Struct], header: bytes, bundle: bytes) -> None:
-        record = opened.record
-        check(opened, self.head)
-        if opened.signer != self.me or getattr(record, "round", 0) != self.round:
-            raise PeerError("a journal entry of another node or round")
-        if header and header_hash(header) != getattr(record, "header", b""):
-            raise PeerError("a journal entry with another header than it names")
-        if header:
-            self._restore_candidate(header, bundle)
-        self.records.accept(opened)
-
-    def _restore_candidate(self, header: bytes, bundle: bytes) -> None:
-        """What this node put forward or locked was right when it did."""
-        if decode(Header, header).bundle != digest("bundle", bundle):
-            raise PeerError("a journal entry with another bundle than its header names")
-        hash_ = self.candidates.restore(self.me, header, bundle, self.records.open)
-        for update in self.candidates[hash_].updates:
-            self.records.accept(update)
-            self._out += self.collection.add_update(update)
-        self._act(self.consensus.on_verdict(hash_, True))
-
-    def _restore_moved(self, entry: Moved) -> None:
-        hash_ = header_hash(entry.header)
-        prevotes = self._open_prevotes(entry.prevotes, entry.view, hash_)
-        if len(prevotes) < self.head.committee.q:
-            raise PeerError("a journal entry whose prevotes prove nothing")
-        self._restore_candidate(entry.header, entry.bundle)
-        for prevote in prevotes:
-            self.records.accept(prevote)
-        self.consensus.restore_move(entry.view, hash_, prevotes, locked=entry.locked)
-
-    def _has_lock_of(self, own: list[msgspec.Struct]) -> bool:
-        """Whether the journal's moves hold the lock that this node's newest precommit rests on."""
-        precommits = [(r.view, r.header) for r in own if isinstance(r, Vote) and r.step == "precommit" and r.header]
-        view, header = max(precommits, default=(-1, b""))
-        locked = self.consensus.locked or (-1, b"")
-        return locked[0] > view or locked == (view, header)
-
-    def _restore_step(self, own: list[msgspec.Struct]) -> None:
-        """The furthest view and step that this node signed in."""
-        steps = {"propose": 0, "prevote": 1, "precommit": 2}
-        view, step = 0, 0
-        for record in own:
-            if isinstance(record, Vote):
-                view, step = max((view, step), (record.view, steps[record.step]))
-            elif isinstance(record, Proposal):
-                view, step = max((view, step), (record.view, 0))
-            elif isinstance(record, Collected):
-                self._listed = True
-        self.consensus.resume(view, ("propose", "prevote", "precommit")[step])
-        if self._listed:
-            self._act(self.consensus.start())
 
     # ---- repair
 

@@ -5,19 +5,22 @@ ahead. Never raises for what a peer sent.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import msgspec
 
 from primep2p.core import effects as fx
 from primep2p.core.chain import Head, follow
-from primep2p.core.roster import admits, peers_of
+from primep2p.core.notices import Notices
 from primep2p.core.rounds import Round
+from primep2p.core.sortition import ranked
 from primep2p.core.votes import slot_of
 from primep2p.model.errors import PeerError
-from primep2p.model.ids import Hash, PeerId
+from primep2p.model.ids import PeerId
 from primep2p.model.journal import JournalEntry
-from primep2p.model.messages import Certified, Digest, OverlayMessage, Proposed, Records
-from primep2p.model.records import Checkpoint, Join, Proposal, RoundRecord
+from primep2p.model.messages import Certified, Digest, OverlayMessage, Proposed, Proven, Records
+from primep2p.model.records import Ban, Checkpoint, Evidence, Join, Proposal, RoundRecord
+from primep2p.wire.codec import digest
 from primep2p.wire.envelope import Envelopes, Opened, Peeked
 
 __all__ = ["Run"]
@@ -37,7 +40,9 @@ MAX_HELPED = 256
 CATCH_UP_EVERY_S = 1.0
 """For each member, and for all others together: who claims to be ahead and gives no chain takes nobody else's turn."""
 
-MAX_NOTICES = 64
+NEIGHBOURS = 4
+"""Members of a large roster that each stays connected to for gossip's sake, beside those whom its round needs: with
+those who chose it, some eight, and the graph is connected with any chance that matters."""
 
 SHOWN = -1
 """The view of a certificate that this node was shown."""
@@ -51,9 +56,7 @@ class Run:
         self.round: Round | None = None
         self.finished = False
         self.connected: set[PeerId] = set()
-        self.notices: dict[Hash, Opened[Join]] = {}
-        self.addresses: dict[PeerId, tuple[str, ...]] = {}
-        """Where those who want to become members say that they are."""
+        self.notices = Notices(head)
         self._envelopes = envelopes
         self._me = envelopes.peer_id
         self._ahead: dict[PeerId, list[OverlayMessage]] = defaultdict(list)
@@ -64,15 +67,42 @@ class Run:
         self._out: list[fx.Effect] = []
 
     def begin(
-        self, now: float, *, entries: list[JournalEntry] | None = None, foreign: list[bytes] | None = None
+        self,
+        now: float,
+        *,
+        entries: Sequence[JournalEntry] = (),
+        foreign: Sequence[bytes] = (),
+        evidence: Sequence[Evidence] = (),
     ) -> list[fx.Effect]:
         """Start or restart. `entries` is the journal of the round after the head; `foreign` are records of this node's
-        own, of that round or later ones, which other members hold."""
-        self._foreign = self._own_among(foreign or [])
-        self._enter_round(now, entries or [])
+        own, of that round or later ones, which other members hold; `evidence` is what this node keeps."""
+        self._foreign = self._own_among(foreign)
+        for each in evidence:
+            self.notices.add_evidence(each, self._envelopes.open_any)
+        self._enter_round(now, entries)
         return self._drain()
 
-    def _own_among(self, raws: list[bytes]) -> list[Opened[msgspec.Struct]]:
+    @property
+    def audience(self) -> frozenset[PeerId]:
+        """Who hears what this node broadcasts: those who vote."""
+        return frozenset(self.head.committee.members)
+
+    @property
+    def companions(self) -> frozenset[PeerId]:
+        """With whom to stay connected: in a small run with everybody; in a large one with some neighbours, and for the
+        round's sake a trainer with those who vote, and these with trainers and with each other."""
+        head, roster = self.head, frozenset(self.head.members)
+        if not head.is_drawn:
+            return roster
+        order = ranked(digest("neighbours", self._me.encode()), "gossip", tuple(sorted(roster - {self._me})))
+        due: frozenset[PeerId] = frozenset()
+        if self._me in head.committee:
+            due = head.due
+        elif self._me in head.cohort:
+            due = frozenset(head.committee.members)
+        return (due | frozenset(order[:NEIGHBOURS])) - {self._me}
+
+    def _own_among(self, raws: Sequence[bytes]) -> list[Opened[msgspec.Struct]]:
         """Records of this run that this node signed in a slot; whatever else members answered with shows nothing."""
         own = []
         for raw in raws:
@@ -95,7 +125,7 @@ class Run:
             case fx.Lost(peer):
                 self.connected.discard(peer)
                 if self.round:
-                    self.round.on_peers_changed(now)
+                    self.round.on_lost(peer, now)
             case fx.Synced(sender, checkpoints):
                 self._on_synced(sender, checkpoints, now)
             case _:
@@ -120,6 +150,8 @@ class Run:
                     self._on_digest(sender, message, now)
                 case Certified(checkpoint=checkpoint):
                     self._on_certified(sender, checkpoint, now)
+                case Proven(evidence=evidence):
+                    self._on_proven(sender, evidence, now)
         except PeerError as error:
             self._out.append(fx.Accuse(sender, error.sentence))
 
@@ -127,11 +159,10 @@ class Run:
         peeked = self._envelopes.peek(raw)
         if peeked.kind == "proposal":
             raise PeerError("a proposal without what it puts forward")
-        if peeked.kind == "join":
-            if peeked.hash not in self.notices and (len(self.notices) < MAX_NOTICES or self._is_promised(peeked.hash)):
-                self._on_notice(self._envelopes.open(Join, raw), now)
+        if peeked.kind in ("join", "ban"):
+            self._on_notice(sender, peeked, now)
             return
-        if peeked.signer not in peers_of(self.head.state):
+        if peeked.signer not in self.head.members:
             return  # it may be a member of a later roster: catching up will tell
         if self.round is not None and self.round.records.knows(peeked.hash):
             return
@@ -141,7 +172,7 @@ class Run:
 
     def _on_proposed(self, sender: PeerId, message: Proposed, now: float) -> None:
         peeked = self._envelopes.peek(message.proposal)
-        if self.round is None or peeked.signer not in peers_of(self.head.state):
+        if self.round is None or peeked.signer not in self.head.members:
             return
         if (opened := self._if_due(sender, peeked, message, now)) is not None:
             self.round.on_proposed(sender, message, opened.of(Proposal), now)
@@ -168,7 +199,7 @@ class Run:
 
     def _hold(self, sender: PeerId, message: OverlayMessage) -> None:
         """Members send what they sign themselves: nobody fills the room of another one."""
-        if sender not in peers_of(self.head.state):
+        if sender not in self.head.members:
             return
         held = self._ahead[sender]
         held_bytes = sum(_size(other) for other in held) + _size(message)
@@ -181,7 +212,7 @@ class Run:
             self._catch_up(sender, now)
         elif message.round < due:
             self._help(sender, now)
-        elif self.round is not None and sender in peers_of(self.head.state) and self._may_help(sender, now):
+        elif self.round is not None and sender in self.head.members and self._may_help(sender, now):
             self.round.on_digest(sender, message)
 
     def _help(self, peer: PeerId, now: float) -> None:
@@ -216,28 +247,45 @@ class Run:
         if self.round is None or self.round.head is not self.head:
             self._enter_round(now, [])
 
-    def _on_notice(self, join: Opened[Join], now: float) -> None:
-        """Somebody wants to become a member. What k members list has room here, or this node could never propose."""
-        if join.record.run != self.head.run:
+    def _on_notice(self, sender: PeerId, peeked: Peeked, now: float) -> None:
+        """Somebody wants to become a member, or the creator bans somebody. Those who vote pass it on to each other, and
+        so does whoever hears it from its signer; what is known or has no room costs no signature."""
+        promised = self.round is not None and peeked.hash in self.round.collection.promised.notices
+        if self.notices.knows(peeked.hash):
             return
-        is_second = any(notice.signer == join.signer for notice in self.notices.values())
-        if (is_second or len(self.notices) >= MAX_NOTICES) and not self._is_promised(join.hash):
-            return  # of one signer the first is as good, until it is too old
-        if admits(self.head.spec, self.head.state, join.signer, join.record, round=self.head.round + 1):
-            self.notices[join.hash] = join
-            self.addresses[join.signer] = join.record.addresses
-            self._out.append(fx.Broadcast(Records(self.head.run, (join.raw,))))
-            if self.round is not None:
-                self.round.on_notice(now)
+        if peeked.kind == "ban":
+            is_new = self.notices.add_ban(self._envelopes.verify(peeked).of(Ban))
+        elif not self.notices.has_room and not promised:
+            return
+        else:
+            join = self._envelopes.verify(peeked).of(Join)
+            is_new = self.notices.add_join(join, self._envelopes.open_any, promised=promised)
+        if not is_new:
+            return
+        if self._me in self.head.committee or sender == peeked.signer:
+            self._out.append(fx.Broadcast(Records(self.head.run, (peeked.raw,))))
+        if self.round is not None:
+            self.round.on_notice(now)
 
-    def _is_promised(self, notice: Hash) -> bool:
-        return self.round is not None and notice in self.round.collection.promised.notices
+    def _on_proven(self, sender: PeerId, evidence: Evidence, now: float) -> None:
+        """A member shows that another one signed twice. Strangers' words are not worth two signatures."""
+        if sender not in self.head.members:
+            return
+        culprit = self.notices.add_evidence(evidence, self._open)
+        if culprit is None:
+            return
+        self._out.append(fx.Accuse(culprit, "equivocation", evidence))
+        if self._me in self.head.committee:
+            self._out.append(fx.Broadcast(Proven(self.head.run, evidence)))
+        if self.round is not None:
+            self.round.on_evidence(culprit)
+            self.round.on_notice(now)
 
     def _on_connected(self, peer: PeerId, now: float) -> None:
         self.connected.add(peer)
         if self.round is not None:
-            self.round.on_peers_changed(now)
-            if peer in peers_of(self.head.state):
+            self.round.on_connected(peer, now)
+            if peer in self.head.members:
                 self._out.append(fx.Send(peer, self.round.digest()))
 
     def _catch_up(self, peer: PeerId, now: float) -> None:
@@ -247,7 +295,7 @@ class Run:
             self._out.append(fx.CatchUp(peer, self.head.round + 1))
 
     def _whose_turn(self, peer: PeerId) -> PeerId:
-        return peer if peer in peers_of(self.head.state) else ""
+        return peer if peer in self.head.members else ""
 
     # ---- what this node's own services answer
 
@@ -302,14 +350,12 @@ class Run:
 
     def _replace_head(self, head: Head, *, view: int = SHOWN, publish: bool = False) -> None:
         self.head = head
-        for hash_, notice in list(self.notices.items()):
-            if not admits(head.spec, head.state, notice.signer, notice.record, round=head.round + 1):
-                del self.notices[hash_]
-        for peer in self.addresses.keys() - peers_of(head.state) - {n.signer for n in self.notices.values()}:
-            del self.addresses[peer]
-        self._out.append(fx.Commit(head, view, publish))
+        self.notices.follow(head)
+        self._out.append(fx.Commit(head, view))
+        if publish:
+            self._out.append(fx.Publish(Certified(head.run, head.checkpoint)))
 
-    def _enter_round(self, now: float, entries: list[JournalEntry]) -> None:
+    def _enter_round(self, now: float, entries: Sequence[JournalEntry]) -> None:
         head = self.head
         self.round = None
         if head.is_last:
@@ -317,7 +363,7 @@ class Run:
             self._out.append(fx.HoldParams(head.header.params, self._holders()))
             self._out.append(fx.Finished(head.round))
             return
-        if self._me not in peers_of(head.state):
+        if self._me not in head.members:
             self._ahead.clear()
             return
         self.round = Round(head, self._envelopes, self.notices, self.connected, now)
@@ -325,7 +371,6 @@ class Run:
         if entries or foreign:
             self.round.restore(entries, foreign)
         self.round.begin()
-        self.round.on_peers_changed(now)
         self._out += self.round.drain()
         self._out.append(fx.HoldParams(head.header.params, self._holders()))
         held, self._ahead = self._ahead, defaultdict(list)

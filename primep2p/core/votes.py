@@ -13,7 +13,7 @@ from primep2p.model.ids import NIL, Hash, PeerId, RunId
 from primep2p.model.records import Certificate, Collected, Evidence, Proposal, Step, Update, Vote
 from primep2p.wire.envelope import Opened
 
-__all__ = ["Committee", "Open", "Slot", "Tally", "convict", "open_certificate", "open_votes", "slot_of"]
+__all__ = ["Committee", "Open", "Slot", "Tally", "convict", "open_certificate", "open_quorum", "open_votes", "slot_of"]
 
 Open = Callable[[bytes], Opened[msgspec.Struct]]
 """Opens an envelope, verified. Raises PeerError."""
@@ -72,12 +72,13 @@ def slot_of(record: msgspec.Struct) -> Slot:
             raise PeerError(f"a {type(record).__name__} where a record of a round was due")
 
 
-def convict(evidence: Evidence, open_: Open) -> PeerId:
-    """The member that signed both. Raises PeerError where the evidence shows nothing."""
+def convict(evidence: Evidence, run: RunId, open_: Open) -> PeerId:
+    """The member that signed both. Raises PeerError where the evidence shows nothing [V6]."""
     first, second = open_(evidence.first), open_(evidence.second)
-    same_run = getattr(first.record, "run", None) == getattr(second.record, "run", None)
-    if not same_run or slot_of(first.record) != slot_of(second.record) or first.signer != second.signer:
+    if first.signer != second.signer or slot_of(first.record) != slot_of(second.record):
         raise PeerError("evidence of nothing: the two records do not exclude each other")
+    if {getattr(first.record, "run", None), getattr(second.record, "run", None)} != {run}:
+        raise PeerError("evidence of another run")
     if first.hash == second.hash:
         raise PeerError("evidence of nothing: the two records are the same")
     return first.signer
@@ -165,6 +166,16 @@ def open_votes(
     if len({vote.signer for vote in votes}) != len(votes):
         raise PeerError("two votes of one voter")
     return votes
+
+
+def open_quorum(
+    prevotes: Iterable[bytes], committee: Committee, open_: Open, *, run: RunId, round: int, view: int, header: Hash
+) -> list[Opened[Vote]]:
+    """The committee's prevotes for `header` in `view`, if they are a quorum, else none. Raises PeerError where one does
+    not fit [V2]."""
+    votes = open_votes(prevotes, open_, run=run, round=round, step="prevote", header=header)
+    fit = [vote for vote in votes if vote.signer in committee and vote.record.view == view]
+    return fit if len(fit) >= committee.q else []
 
 
 def open_certificate(

@@ -7,7 +7,6 @@ members than its rounds need [J2].
 
 from primep2p.core import effects as fx
 from primep2p.core.chain import Head
-from primep2p.core.roster import peers_of
 from primep2p.model.ids import PeerId
 from primep2p.model.journal import JournalEntry
 
@@ -25,9 +24,9 @@ class Waking:
         self.entries = entries
         self.foreign: list[bytes] = []
         committee = head.committee
-        self._members = peers_of(head.state) - {me}
-        votes_again = me in committee and not head.is_last
-        self._needed = min(committee.k, committee.q - 1) if votes_again else 0
+        self._members = frozenset(committee.members) - {me}
+        signs_again = me in head.due and not head.is_last
+        self._needed = min(committee.k, committee.q - 1) if signs_again else 0
         self._connected: set[PeerId] = set()
         self._answered: set[PeerId] = set()
         self._asked: set[PeerId] = set()

@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from primep2p.model.ids import PeerId, RunId
-from primep2p.model.records import MAX_MEMBERS, Checkpoint
+from primep2p.model.records import MAX_COMMITTEE, Checkpoint, Evidence
 
 __all__ = [
     "MAX_CHAIN",
@@ -26,6 +26,7 @@ __all__ = [
     "Nothing",
     "OverlayMessage",
     "Proposed",
+    "Proven",
     "Records",
     "Spec",
     "SyncAnswer",
@@ -58,7 +59,7 @@ class Proposed(Message, frozen=True, tag="proposed"):
     proposal: bytes
     header: bytes
     bundle: bytes
-    prevotes: Annotated[tuple[bytes, ...], Meta(max_length=MAX_MEMBERS)] = ()
+    prevotes: Annotated[tuple[bytes, ...], Meta(max_length=MAX_COMMITTEE)] = ()
 
 
 class Digest(Message, frozen=True, tag="digest"):
@@ -76,7 +77,14 @@ class Certified(Message, frozen=True, tag="certified"):
     checkpoint: Checkpoint
 
 
-OverlayMessage = Records | Proposed | Digest | Certified
+class Proven(Message, frozen=True, tag="proven"):
+    """Evidence against a member."""
+
+    run: RunId
+    evidence: Evidence
+
+
+OverlayMessage = Records | Proposed | Digest | Certified | Proven
 
 
 # ---- questions and answers: /primep2p/sync/1

@@ -11,26 +11,36 @@ from msgspec import Meta, Struct
 from primep2p.model.ids import Cid, Hash, PeerId, RunId, Signature
 
 __all__ = [
+    "FULL_COMMITTEE",
     "KERNELS_VERSION",
     "MAX_CHUNKS",
+    "MAX_COHORT",
+    "MAX_COMMITTEE",
+    "MAX_EXPELLED",
+    "MAX_FIRST_MEMBERS",
     "MAX_MEMBERS",
     "PROTOCOL_VERSION",
+    "Acceptance",
     "Admission",
+    "Ban",
     "Bundle",
     "Certificate",
     "Checkpoint",
     "Collected",
+    "Departure",
     "Envelope",
     "Evidence",
     "Header",
     "Inclusion",
+    "Invite",
+    "InviteUse",
     "Join",
     "Manifest",
     "Member",
     "Metric",
+    "Newcomer",
     "Pipeline",
     "Proposal",
-    "RosterChange",
     "RoundPolicy",
     "RoundRecord",
     "RunSpec",
@@ -43,11 +53,27 @@ __all__ = [
     "Vote",
 ]
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 KERNELS_VERSION = 1
 
-MAX_MEMBERS = 16
-"""The whole roster votes, so a round costs n(n-1) messages: 16 is where that is still cheap."""
+FULL_COMMITTEE = 16
+"""The whole roster votes up to here; of a larger one a committee is drawn [S3]. A round costs n(n-1) messages of each
+kind: 16 is where that is still cheap for a laptop."""
+
+MAX_COMMITTEE = 64
+"""Votes in a certificate: 64 of them take 20 kB, and a few milliseconds to check."""
+
+MAX_COHORT = 1024
+"""Updates in a bundle: their records take 0.5 MB."""
+
+MAX_MEMBERS = 4096
+"""The state names them all, in about 1 MB."""
+
+MAX_FIRST_MEMBERS = 64
+"""Checkpoint 0 needs everybody that it names at the same time."""
+
+MAX_EXPELLED = 4096
+"""Peers that the state remembers never to admit again."""
 
 MAX_CHUNKS = 65_536
 """64 GiB in chunks of 1 MiB: the largest blob."""
@@ -106,11 +132,11 @@ class RoundPolicy(Record, frozen=True):
 
     rounds: Round = 0
     """The run is finished when this round is certified; 0: it goes on."""
-    first_members: Annotated[int, Meta(ge=1, le=MAX_MEMBERS)] = 4
+    first_members: Annotated[int, Meta(ge=1, le=MAX_FIRST_MEMBERS)] = 4
     """Checkpoint 0 is proposed when so many have joined."""
     min_members: Annotated[int, Meta(ge=0, le=MAX_MEMBERS)] = 0
     """Dropping for silence never goes below this; 0: 4 if the first roster has 4 or more, else its size."""
-    min_updates: Annotated[int, Meta(ge=1, le=MAX_MEMBERS)] = 2
+    min_updates: Annotated[int, Meta(ge=1, le=MAX_COHORT)] = 2
     drop_after: Annotated[int, Meta(ge=1, le=1000)] = 3
     consensus_threshold: Annotated[str, Meta(pattern=r"^(0\.[0-9]{1,6}|1(\.0{1,6})?)\Z")] = "0.66"
     """A decimal within [0.5, 1], computed in exact fractions."""
@@ -121,13 +147,22 @@ class RoundPolicy(Record, frozen=True):
     propose_s: Seconds = 4.0
     vote_s: Seconds = 1.0
     step_cap_s: Seconds = 30.0
+    committee_size: Annotated[int, Meta(ge=FULL_COMMITTEE, le=MAX_COMMITTEE)] = 31
+    """Members drawn to vote from a roster of more than FULL_COMMITTEE."""
+    sample_fraction: Annotated[str, Meta(pattern=r"^(0\.[0-9]{1,6}|1(\.0{1,6})?)\Z")] = "1"
+    """The part of the roster that trains in a round, drawn anew each time; a decimal above 0."""
+    max_cohort: Annotated[int, Meta(ge=1, le=MAX_COHORT)] = 64
+    """No more train in a round, however large the roster: what a member of the committee fetches is bounded."""
 
 
 class Admission(Record, frozen=True):
     """Who may join."""
 
-    mode: Literal["open", "allowlist"] = "open"
+    mode: Literal["open", "allowlist", "invite"] = "open"
     peers: Annotated[tuple[PeerId, ...], Meta(max_length=4096)] = ()
+    """Whom an allowlist names."""
+    inviters: Annotated[tuple[PeerId, ...], Meta(max_length=64)] = ()
+    """Who may sign invites beside the creator."""
 
 
 class RunSpec(Record, frozen=True):
@@ -156,6 +191,36 @@ class Join(Record, frozen=True):
     addresses: Annotated[tuple[Annotated[str, Meta(max_length=256)], ...], Meta(max_length=16)]
     kernels: Hash
     """The digest of this node's self-check: what its kernels make of fixed vectors."""
+    anchor: Hash
+    """The element for `round` of the hash chain whose later elements this peer will reveal [S2]."""
+    invite: Annotated[bytes, Meta(max_length=1024)] = b""
+    """An Invite's envelope, where admission asks for one; else empty."""
+    acceptance: Annotated[bytes, Meta(max_length=1024)] = b""
+    """The Acceptance's envelope that goes with it."""
+
+
+class Invite(Record, frozen=True):
+    """Whoever has the key of `bearer` may join, or so many who have it, in checkpoints up to that of round `until`.
+    Signed by the run's creator, or an inviter that its spec names [M6]."""
+
+    run: RunId
+    bearer: PeerId
+    uses: Annotated[int, Meta(ge=1, le=MAX_MEMBERS)]
+    until: Round
+
+
+class Acceptance(Record, frozen=True):
+    """`peer` uses the invite: signed by its bearer key, so that nobody can use an invite that it overhears [M6]."""
+
+    run: RunId
+    peer: PeerId
+
+
+class Ban(Record, frozen=True):
+    """`peer` shall leave and not come back. Signed by the run's creator [M7]."""
+
+    run: RunId
+    peer: PeerId
 
 
 class Member(Record, frozen=True):
@@ -164,8 +229,26 @@ class Member(Record, frozen=True):
     peer: PeerId
     since: Round
     missed: int
-    """Rounds in a row in which it was not seen."""
+    """Rounds in a row in which it was due and not seen."""
     kernels: Hash
+    anchor: Hash
+    """The last element of its hash chain that is known, and the round that it is for."""
+    anchored: Round
+    heard: Round = 0
+    """The last round in which it was seen."""
+    rounds_done: int = 0
+    """Rounds in which it was due to train or vote, and seen."""
+    rounds_missed: int = 0
+    rounds_blamed: int = 0
+    """Rounds in which its update was left out because of what it claims [P4]."""
+
+
+class InviteUse(Record, frozen=True):
+    """How many joined by an invite that is still good."""
+
+    invite: Hash
+    until: Round
+    used: int
 
 
 class RunState(Record, frozen=True):
@@ -176,7 +259,10 @@ class RunState(Record, frozen=True):
     members: Annotated[tuple[Member, ...], Meta(max_length=MAX_MEMBERS)]
     """Sorted by peer id."""
     min_members: int
-    convicted: tuple[PeerId, ...] = ()
+    expelled: Annotated[tuple[PeerId, ...], Meta(max_length=MAX_EXPELLED)] = ()
+    """Convicted or banned, sorted: never admitted again."""
+    invites: Annotated[tuple[InviteUse, ...], Meta(max_length=MAX_MEMBERS)] = ()
+    """Sorted by hash."""
 
 
 # ---- a round
@@ -213,20 +299,26 @@ class Collected(Record, frozen=True):
 
     run: RunId
     round: Round
-    updates: Annotated[tuple[UpdateRef, ...], Meta(max_length=4096)]
+    updates: Annotated[tuple[UpdateRef, ...], Meta(max_length=MAX_COHORT)]
     """Sorted by trainer."""
     notices: Annotated[tuple[Hash, ...], Meta(max_length=256)] = ()
-    """Hashes of joins (later: of other requests to change the roster), sorted."""
+    """Hashes of joins and bans, sorted."""
+    reveal: Annotated[bytes, Meta(max_length=32)] = b""
+    """Of the committee's first member the element of its hash chain for this round; else empty [S2]."""
+    accused: Annotated[tuple[PeerId, ...], Meta(max_length=MAX_COMMITTEE)] = ()
+    """Members against whom it holds evidence, sorted [V6]."""
 
 
 class Bundle(Record, frozen=True):
     """What a header follows from: a quorum of lists and the records that they name, as envelopes [P1]."""
 
-    lists: Annotated[tuple[bytes, ...], Meta(max_length=MAX_MEMBERS)]
-    updates: Annotated[tuple[bytes, ...], Meta(max_length=4096)]
+    lists: Annotated[tuple[bytes, ...], Meta(max_length=MAX_COMMITTEE)]
+    updates: Annotated[tuple[bytes, ...], Meta(max_length=MAX_COHORT)]
     notices: Annotated[tuple[bytes, ...], Meta(max_length=256)] = ()
-    votes: Annotated[tuple[bytes, ...], Meta(max_length=MAX_MEMBERS)] = ()
+    votes: Annotated[tuple[bytes, ...], Meta(max_length=MAX_COMMITTEE)] = ()
     """Precommits of the round before: their signers were there."""
+    evidence: Annotated[tuple[bytes, ...], Meta(max_length=MAX_COMMITTEE)] = ()
+    """Evidence records, by culprit."""
 
 
 class Inclusion(Record, frozen=True):
@@ -238,12 +330,24 @@ class Inclusion(Record, frozen=True):
     weight: Examples
 
 
-class RosterChange(Record, frozen=True):
-    """One member more or less. `kernels` is what a joiner's Join says, else empty."""
+class Newcomer(Record, frozen=True):
+    """A peer that becomes a member; what it is admitted with is from its Join."""
 
     peer: PeerId
-    change: Literal["joined", "dropped", "left", "convicted"]
-    kernels: Annotated[bytes, Meta(max_length=32)] = b""
+    kernels: Hash
+    anchor: Hash
+    anchored: Round
+    invite: Annotated[bytes, Meta(max_length=32)] = b""
+    """The hash of the invite that it used, else empty."""
+    until: Round = 0
+    """The last round of that invite."""
+
+
+class Departure(Record, frozen=True):
+    """A peer that is no member any more, or that is banned before it was one."""
+
+    peer: PeerId
+    reason: Literal["dropped", "convicted", "banned"]
 
 
 class Header(Record, frozen=True):
@@ -253,14 +357,19 @@ class Header(Record, frozen=True):
     round: Round
     parent: Hash
     bundle: Hash
-    inclusions: Annotated[tuple[Inclusion, ...], Meta(max_length=4096)]
+    inclusions: Annotated[tuple[Inclusion, ...], Meta(max_length=MAX_COHORT)]
     """Sorted by trainer."""
     params: Cid
     optimiser: Cid | None
     """The state of the outer optimiser; none for plain averaging."""
     seen: Annotated[tuple[PeerId, ...], Meta(max_length=MAX_MEMBERS)]
-    changes: Annotated[tuple[RosterChange, ...], Meta(max_length=2 * MAX_MEMBERS)]
+    joined: Annotated[tuple[Newcomer, ...], Meta(max_length=MAX_MEMBERS)]
+    """Sorted by peer, as all that follows."""
+    left: Annotated[tuple[Departure, ...], Meta(max_length=MAX_MEMBERS)]
+    blamed: Annotated[tuple[PeerId, ...], Meta(max_length=MAX_COHORT)]
     state: Hash
+    reveal: Annotated[bytes, Meta(max_length=32)]
+    """What the list of the committee's first member reveals; empty where it is not in the bundle, or reveals none."""
     beacon: Hash
     metrics: Annotated[tuple[Metric, ...], Meta(max_length=32)] = ()
     void: Annotated[str, Meta(max_length=200)] = ""

@@ -92,6 +92,8 @@ class RunDetail(View, frozen=True):
     params: str
     pin: str
     """ID@round:hash, to give to someone who joins."""
+    committee: list[str]
+    """Who votes in the round under way, in the order in which they have their turn to propose."""
     quorum: int
     survives_silent: int
     survives_liars: int

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import trio
 
+from primep2p.core.admission import join_of
 from primep2p.core.chain import header_hash
 from primep2p.model.errors import CallError, ConfigError, PeerError, Unavailable
 from primep2p.model.ids import Hash, RunId
-from primep2p.model.records import Join, RunSpec, Scalar, TensorSpec
+from primep2p.model.records import RunSpec, Scalar, TensorSpec
 from primep2p.plugin.process import TrainerWorker
 from primep2p.plugin.workers import Trainers
 from primep2p.run_config import RunConfig
@@ -155,7 +156,8 @@ class Runs:
         seams = self._seams
         if self._nursery is None:
             raise Unavailable("the node is still starting")
-        join = seams.envelopes.seal(Join(spec.hash, round, seams.addresses(), self._own.kernels))
+        addresses, kernels = seams.addresses(), self._own.kernels
+        join = join_of(seams.envelopes, spec, round=round, addresses=addresses, kernels=kernels)
         row = RunRow(spec.hash, spec.raw, join.raw, pin.hash if pin else None, pin.round if pin else 0)
         await seams.offload(seams.runs.save_run, row)
         return await self._open(self._nursery, row)

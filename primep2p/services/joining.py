@@ -5,15 +5,16 @@ from dataclasses import dataclass
 
 import trio
 
+from primep2p.core.admission import JOIN_LIFETIME, join_of
 from primep2p.core.chain import Head, follow, header_hash, trusted_head
 from primep2p.core.genesis import certified_start
-from primep2p.core.roster import JOIN_LIFETIME, peers_of
+from primep2p.core.roster import peers_of
 from primep2p.core.runs import Run
 from primep2p.model.errors import CallError, PeerError, Unavailable
 from primep2p.model.ids import Hash, PeerId, RunId
 from primep2p.model.messages import AskChain, AskHead, AskSpec, Chain, Introduce, NotBegun, Nothing, Records, Spec
 from primep2p.model.messages import Head as HeadMessage
-from primep2p.model.records import KERNELS_VERSION, PROTOCOL_VERSION, Join, RunSpec
+from primep2p.model.records import KERNELS_VERSION, PROTOCOL_VERSION, RunSpec
 from primep2p.net.host import Host
 from primep2p.services.rounds import RunService
 from primep2p.services.seams import Seams
@@ -101,7 +102,7 @@ async def learn_head(
     """A head to start from, with its encoded state; None where the run has not begun.
 
     With a pin, the pinned header. Without one, the newest head of a chain that is checked from checkpoint 0 on, which
-    k members of its own roster must confirm: a group of departed members could certify a chain of its own, so else a
+    k members of its own committee must confirm: a group of departed members could certify a chain of its own, so else a
     human is to be asked [K3]. Raises Unavailable.
     """
     gathering = False
@@ -162,8 +163,8 @@ async def _proved(spec: Opened[RunSpec], peer: PeerId, at: Seekers) -> tuple[Hea
 
 
 async def _confirmed(head: Head, at: Seekers) -> bool:
-    """Whether k members of the roster, or all others of a smaller one, have this header in their chain."""
-    members = peers_of(head.state) - {at.envelopes.peer_id}
+    """Whether k members of the committee, or all others of a smaller one, have this header in their chain."""
+    members = frozenset(head.committee.members) - {at.envelopes.peer_id}
     confirmed: set[PeerId] = set()
 
     async def ask(peer: PeerId) -> None:
@@ -205,7 +206,14 @@ async def seek_membership(service: RunService, seams: Seams, kernels: Hash) -> N
 
 async def _introduce(service: RunService, seams: Seams, head: Head, kernels: Hash) -> None:
     """A new Join, to every member that can be reached and to everybody by gossip."""
-    join = seams.envelopes.seal(Join(head.run, head.round, seams.addresses(), kernels))
+    join = join_of(
+        seams.envelopes,
+        service.spec,
+        round=head.round,
+        addresses=seams.addresses(),
+        kernels=kernels,
+        invitation=service.invitation,
+    )
     await service.keep_join(join)
     await service.publish(Records(head.run, (join.raw,)))
     for peer in sorted(peers_of(head.state) & seams.host.connected):

@@ -39,6 +39,10 @@ MAX_CONVERSATIONS = 4
 SEND_S = 20.0
 """No batch of small messages takes so long over a link that is any good; a stuck stream is opened anew."""
 
+KEPT_CONNECTIONS = 96
+"""Connections that nobody needs any more are kept while there are no more than so many in all: a large run draws other
+members each round, and may draw the same again."""
+
 FIRST_RETRY_S = 0.5
 LAST_RETRY_S = 30.0
 POLITE_S = 1.0
@@ -61,6 +65,8 @@ class Overlay:
         self._outboxes: dict[PeerId, trio.MemorySendChannel[bytes]] = {}
         self._wanted: dict[RunId, frozenset[PeerId]] = {}
         self._sought: set[PeerId] = set()
+        self._idle: dict[PeerId, None] = {}
+        """Peers that were wanted and are not any more, the longest first."""
         self._known: dict[PeerId, tuple[str, ...]] = {}
         self._lost: dict[PeerId, trio.Event] = {}
         self._nursery: trio.Nursery | None = None
@@ -102,8 +108,10 @@ class Overlay:
     ) -> None:
         """Stay connected to these peers for the sake of `run`, and no longer to those of before; addresses are hints,
         added to those known."""
+        before = self._wanted.get(run, frozenset())
         self._wanted[run] = frozenset(peers) - {self._host.peer_id}
         self.know(addresses)
+        self._note_idle(before)
         for peer in self._wanted[run] - self._sought:
             if self._nursery is not None:
                 self._sought.add(peer)
@@ -226,6 +234,16 @@ class Overlay:
                     await self._look_up(peer)
         finally:
             self._sought.discard(peer)
+
+    def _note_idle(self, before: frozenset[PeerId]) -> None:
+        """Let go of connections that are too many, those that nobody has needed for longest first."""
+        self._idle |= dict.fromkeys(peer for peer in sorted(before) if not self._is_wanted(peer))
+        connected = self._host.connected
+        self._idle = {peer: None for peer in self._idle if peer in connected and not self._is_wanted(peer)}
+        for peer in list(self._idle)[: max(0, len(connected) - KEPT_CONNECTIONS)]:
+            del self._idle[peer]
+            if self._nursery is not None:
+                self._nursery.start_soon(self._host.disconnect, peer)
 
     def _is_wanted(self, peer: PeerId) -> bool:
         return any(peer in wanted for wanted in self._wanted.values())

@@ -50,6 +50,7 @@ def detail(service: RunService, connected: frozenset[PeerId], me: PeerId, runs: 
         head_round=head.round if head else 0,
         params=head.header.params if head else spec.params,
         pin=f"{service.run_id.hex()}@{head.round}:{head.hash.hex()}" if head else "",
+        committee=list(committee.members),
         quorum=committee.q,
         survives_silent=committee.survives_silent if head else 0,
         survives_liars=committee.survives_liars if head else 0,
@@ -84,7 +85,7 @@ def peer_views(services: Iterable[RunService], connected: frozenset[PeerId], run
 def _members(service: RunService) -> frozenset[PeerId]:
     """The roster; before there is one, all who have joined."""
     if isinstance(service.machine, Gathering):
-        return frozenset(service.machine.joins)
+        return frozenset(service.machine.requests)
     return peers_of(service.head.state) if service.head else frozenset()
 
 

@@ -16,7 +16,7 @@ from primep2p.core.waking import Waking
 from primep2p.model.errors import PeerError, StoreError, Unavailable
 from primep2p.model.ids import PeerId, RunId
 from primep2p.model.journal import JournalEntry
-from primep2p.model.messages import AskChain, AskVotes, Certified, Chain, OverlayMessage, Records, Votes
+from primep2p.model.messages import AskChain, AskVotes, Certified, Chain, OverlayMessage, Proven, Records, Votes
 from primep2p.model.records import Evidence, Join, RunSpec
 from primep2p.model.views import Accused, PluginFailed, RoundCertified, RunFinished, StepChanged
 from primep2p.services.driver import Driver
@@ -68,6 +68,7 @@ class RunService:
         self._head_changed = trio.Event()
         self._accused: set[tuple[PeerId, str]] = set()
         self._round_scopes: set[trio.CancelScope] = set()
+        self._evidence: list[Evidence] = []
         self._work = Work(row.run, spec.record, seams, self._training, self._driver.inbox.send, self._own_nursery)
 
     # ---- life
@@ -139,12 +140,20 @@ class RunService:
             return gathering.begin(await self._journal_of(0))
         head = trusted_head(self.spec, stored[1].checkpoint, stored[1].state, self._seams.envelopes.open_any)
         entries = await self._journal_of(head.round + 1)
+        evidence = await self._seams.offload(self._seams.runs.evidence, self.run_id)
+        self._evidence = [decode(Evidence, raw) for _, raw in evidence]
         self.machine = Waking(head, entries, self._seams.envelopes.peer_id)
         self._want_members(head)
         return self._try_begin()
 
     def _own_join(self) -> Opened[Join]:
         return self._seams.envelopes.open(Join, self.row.join)
+
+    @property
+    def invitation(self) -> tuple[bytes, bytes]:
+        """The invite that this node's Joins bring, and its acceptance."""
+        join = self._own_join().record
+        return join.invite, join.acceptance
 
     def _report(self, event: TrainingEvent) -> None:
         if isinstance(event, PluginFailed):
@@ -194,7 +203,7 @@ class RunService:
         self.machine = run
         now = trio.current_time()
         run.connected.update(self._connected)
-        effects = run.begin(now, entries=entries, foreign=foreign)
+        effects = run.begin(now, entries=entries, foreign=foreign, evidence=self._evidence)
         for peer in self._connected:
             effects += run.handle(fx.Connected(peer), now)
         return effects
@@ -230,6 +239,8 @@ class RunService:
         match effect:
             case fx.Broadcast(message):
                 seams.overlay.send(self._audience(), message)
+            case fx.Publish(message):
+                self._spawn(self.publish, message)
             case fx.Send(peer, message):
                 seams.overlay.send((peer,), message)
             case fx.StartTimer(timer, after_s):
@@ -279,7 +290,7 @@ class RunService:
     def _audience(self) -> frozenset[PeerId]:
         match self.machine:
             case Run() as run:
-                return peers_of(run.head.state)
+                return run.audience
             case Gathering() as gathering:
                 self._seams.overlay.want(self.run_id, gathering.audience, gathering.addresses)
                 return gathering.audience
@@ -328,8 +339,6 @@ class RunService:
         self._want_members(head)
         changed, self._head_changed = self._head_changed, trio.Event()
         changed.set()
-        if effect.publish:
-            self._spawn(self.publish, Certified(self.run_id, head.checkpoint))
         self._spawn(self._work.clean, head.round - seams.keep_updates)
 
     def _certified(self, effect: fx.Commit, seconds: float) -> RoundCertified:
@@ -349,9 +358,11 @@ class RunService:
         )
 
     def _want_members(self, head: Head) -> None:
-        run = self.machine
-        addresses = run.addresses if isinstance(run, Run) else {}
-        self._seams.overlay.want(self.run_id, peers_of(head.state), addresses)
+        match self.machine:
+            case Run() as run:
+                self._seams.overlay.want(self.run_id, run.companions, run.notices.addresses)
+            case _:
+                self._seams.overlay.want(self.run_id, frozenset(head.committee.members))
 
     def _stepped(self, round: int, view: int, step: str) -> None:
         stepped = StepChanged(run=self.run_id.hex(), round=round, view=view, step=step)
@@ -391,7 +402,7 @@ class RunService:
                 except PeerError as error:
                     await self._accuse(message.origin, error.sentence)
                     continue
-                if isinstance(inner, Certified | Records):
+                if isinstance(inner, Certified | Records | Proven):
                     await self._driver.inbox.send(fx.Received(message.origin, inner))
 
     async def _provide(self) -> None:

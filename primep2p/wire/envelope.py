@@ -13,7 +13,18 @@ import msgspec
 from primep2p import keys
 from primep2p.model.errors import PeerError
 from primep2p.model.ids import Hash, PeerId
-from primep2p.model.records import Collected, Envelope, Join, Proposal, RunSpec, Update, Vote
+from primep2p.model.records import (
+    Acceptance,
+    Ban,
+    Collected,
+    Envelope,
+    Invite,
+    Join,
+    Proposal,
+    RunSpec,
+    Update,
+    Vote,
+)
 from primep2p.wire.codec import decode, encode
 
 __all__ = ["KINDS", "Envelopes", "Opened", "Peeked"]
@@ -23,6 +34,9 @@ _DOMAIN = b"primep2p/envelope/1"
 KINDS: dict[str, type[msgspec.Struct]] = {
     "spec": RunSpec,
     "join": Join,
+    "invite": Invite,
+    "acceptance": Acceptance,
+    "ban": Ban,
     "update": Update,
     "collected": Collected,
     "proposal": Proposal,
@@ -73,6 +87,12 @@ class Envelopes:
     def peer_id(self) -> PeerId:
         """Who seals."""
         return self._signer.peer_id
+
+    def secret(self, purpose: str) -> bytes:
+        """32 bytes that only the holder of this key can compute, the same each time: the hash of a signature of its
+        own, which Ed25519 makes deterministic, over a domain that nothing else is signed in."""
+        covered = self._covered("secret", self._signer.peer_id, purpose.encode())
+        return sha256(self._signer.sign(covered)).digest()
 
     def seal(self, record: R) -> Opened[R]:
         """`record` as this node signs it."""

@@ -1,30 +1,35 @@
 """Runs, heads and records with real keys, from fixed seeds: what the tests of the core are made of."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from hashlib import sha256
+from types import MappingProxyType
 
 import msgspec
 
+from primep2p.core import admission
 from primep2p.core import effects as fx
+from primep2p.core.beacons import chain_of, first_beacon
 from primep2p.core.chain import Head, follow, header_hash
 from primep2p.core.checkpoints import bundle_of, derive, header_of, named_by_k, open_bundle
 from primep2p.core.genesis import certified_start
 from primep2p.core.roster import first_state, state_hash
 from primep2p.core.runs import Run
-from primep2p.core.sortition import first_beacon
 from primep2p.keys import Identity
 from primep2p.model.ids import Cid, Hash, PeerId
 from primep2p.model.messages import Proposed, Records
 from primep2p.model.records import (
     Admission,
+    Ban,
     Bundle,
     Certificate,
     Checkpoint,
     Collected,
+    Evidence,
     Header,
     Join,
     Metric,
+    Newcomer,
     Pipeline,
     Proposal,
     RoundPolicy,
@@ -83,9 +88,24 @@ def run_spec(
     )
 
 
-def join_of(index: int, run: Hash, *, round: int = 0, address: str = "") -> Opened[Join]:
+def join_of(
+    index: int,
+    spec: Opened[RunSpec],
+    *,
+    round: int = 0,
+    address: str = "",
+    invitation: tuple[bytes, bytes] = admission.UNINVITED,
+) -> Opened[Join]:
     """Peer `index` asks to become a member."""
-    return member(index).seal(Join(run, round, (address,) if address else (), KERNELS))
+    addresses = (address,) if address else ()
+    return admission.join_of(
+        member(index), spec, round=round, addresses=addresses, kernels=KERNELS, invitation=invitation
+    )
+
+
+def newcomer(index: int, spec: Opened[RunSpec], *, round: int = 0) -> Newcomer:
+    """What a header says of peer `index` that joins without an invite."""
+    return admission.Request(join_of(index, spec, round=round)).newcomer
 
 
 def first_proposed(
@@ -93,8 +113,9 @@ def first_proposed(
 ) -> tuple[Proposed, Header]:
     """What the creator says when it names `members`."""
     if joins is None:
-        joins = {member(i).peer_id: join_of(i, spec.hash) for i in members}
-    state, changes = first_state(spec.hash, spec.record, {peer: join.record for peer, join in joins.items()})
+        joins = {member(i).peer_id: join_of(i, spec) for i in members}
+    newcomers = tuple(admission.Request(joins[peer]).newcomer for peer in sorted(joins))
+    state = first_state(spec.hash, spec.record.policy, newcomers)
     bundle = encode(Bundle((), (), tuple(joins[peer].raw for peer in sorted(joins))))
     header = Header(
         run=spec.hash,
@@ -105,8 +126,11 @@ def first_proposed(
         params=spec.record.params,
         optimiser=None,
         seen=tuple(sorted(joins)),
-        changes=changes,
+        joined=newcomers,
+        left=(),
+        blamed=(),
         state=state_hash(state),
+        reveal=b"",
         beacon=first_beacon(spec.hash),
     )
     raw = encode(header)
@@ -162,12 +186,20 @@ class Group:
         return who.seal(Update(self.run, self.head.round + 1, self.head.hash, delta, examples, metrics))
 
     def listing(
-        self, who: Envelopes, updates: Iterable[Opened[Update]], notices: Iterable[Opened[Join]] = ()
+        self,
+        who: Envelopes,
+        updates: Iterable[Opened[Update]],
+        notices: Iterable[Opened[Join] | Opened[Ban]] = (),
+        *,
+        accused: Iterable[PeerId] = (),
     ) -> Opened[Collected]:
         """A list of the round under way, as an honest member writes it."""
+        round = self.head.round + 1
         refs = sorted((UpdateRef(update.signer, update.hash) for update in updates), key=lambda ref: ref.trainer)
         hashes = tuple(sorted(notice.hash for notice in notices))
-        return who.seal(Collected(self.run, self.head.round + 1, tuple(refs), hashes))
+        mine = chain_of(who, self.run, self.spec.record.policy).element(round) or b""
+        reveal = mine if who.peer_id == self.head.revealer else b""
+        return who.seal(Collected(self.run, round, tuple(refs), hashes, reveal, tuple(sorted(accused))))
 
     def vote(self, who: Envelopes, header: bytes, *, step: Step = "prevote", view: int = 0) -> Opened[Vote]:
         """A vote of the round under way for a header's hash, or nil."""
@@ -177,8 +209,9 @@ class Group:
         self,
         lists: Sequence[Opened[Collected]],
         updates: Iterable[Opened[Update]],
-        notices: Iterable[Opened[Join]] = (),
+        notices: Iterable[Opened[Join] | Opened[Ban]] = (),
         votes: Iterable[Opened[Vote]] = (),
+        evidence: Mapping[PeerId, Evidence] = MappingProxyType({}),
     ) -> bytes:
         """The bundle that an honest proposer makes of these lists."""
         promised = named_by_k((entry.record for entry in lists), self.head.committee.k)
@@ -187,8 +220,9 @@ class Group:
                 lists,
                 promised,
                 {update.hash: update for update in updates},
-                {notice.hash: notice for notice in notices},
+                {notice.hash: notice.raw for notice in notices},
                 votes,
+                evidence,
             )
         )
 

@@ -1,14 +1,16 @@
 """Which checkpoint may follow a head, and which head may be taken on trust."""
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 
 from primep2p.core.chain import Head, follow, trusted_head
-from primep2p.core.roster import advance, state_hash
+from primep2p.core.roster import Turnout, advance, state_hash
 from primep2p.model.errors import PeerError
-from primep2p.model.records import Admission, Header, RosterChange, RoundPolicy
+from primep2p.model.records import Admission, Departure, Header, Newcomer, RoundPolicy
 from primep2p.wire.codec import decode, encode
-from tests.core.kit import KERNELS, Group, certificate, cid, member, verified
+from tests.core.kit import Group, certificate, cid, member, newcomer, verified
 
 
 def test_a_certified_checkpoint_follows() -> None:
@@ -43,18 +45,32 @@ def test_a_certificate_of_another_round_does_not_count() -> None:
         follow(group.head, checkpoint, verified)
 
 
-FORGED = {
-    "a member dropped without cause": lambda group: (RosterChange(group.members[0].peer_id, "dropped"),),
-    "a change of a kind that no rule makes": lambda group: (RosterChange(group.members[0].peer_id, "convicted"),),
+FORGED: dict[str, Callable[[Group], tuple[Departure, ...]]] = {
+    "a member dropped without cause": lambda group: (Departure(group.members[0].peer_id, "dropped"),),
+    "a member convicted whom the state keeps": lambda group: (Departure(group.members[0].peer_id, "convicted"),),
+    "a stranger banned whom the state may admit": lambda group: (Departure(member(9).peer_id, "banned"),),
 }
 
 
-@pytest.mark.parametrize("changes", FORGED.values(), ids=FORGED)
-def test_roster_changes_that_do_not_follow_are_refused_though_certified(changes) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("left", FORGED.values(), ids=FORGED)
+def test_departures_that_do_not_follow_are_refused_though_certified(
+    left: Callable[[Group], tuple[Departure, ...]],
+) -> None:
     group = Group(4)
     header = decode(Header, group.header(group.full()[2]))
     with pytest.raises(PeerError, match="do not follow"):
-        follow(group.head, group.checkpoint(encode(msgspec.structs.replace(header, changes=changes(group)))), verified)
+        follow(group.head, group.checkpoint(encode(msgspec.structs.replace(header, left=left(group)))), verified)
+
+
+def test_a_member_dropped_without_cause_is_refused_though_the_state_says_the_same() -> None:
+    group = Group(4)
+    header = decode(Header, group.header(group.full()[2]))
+    first, *others = advance(group.head.state, turnout(group, header), group.head.spec.policy)[0].members
+    state = msgspec.structs.replace(group.head.state, round=1, members=tuple(others))
+    left = (Departure(first.peer, "dropped"),)
+    forged = msgspec.structs.replace(header, left=left, state=state_hash(state))
+    with pytest.raises(PeerError, match="do not follow"):
+        follow(group.head, group.checkpoint(encode(forged)), verified)
 
 
 def test_a_state_that_the_changes_do_not_give_is_refused_though_certified() -> None:
@@ -64,35 +80,51 @@ def test_a_state_that_the_changes_do_not_give_is_refused_though_certified() -> N
         follow(group.head, group.checkpoint(encode(msgspec.structs.replace(header, state=bytes(32)))), verified)
 
 
-def admitting(group: Group, *newcomers: RosterChange) -> bytes:
+def turnout(group: Group, header: Header, *newcomers: Newcomer) -> Turnout:
+    """What the header says of its round, and who else comes."""
+    return Turnout(
+        group.head.due, frozenset(header.seen), revealer=group.head.revealer, reveal=header.reveal, newcomers=newcomers
+    )
+
+
+def admitting(group: Group, *newcomers: Newcomer) -> bytes:
     """A header that lets these in, with the state that comes of it: what a quorum of liars could certify."""
     header = decode(Header, group.header(group.full()[2]))
-    state, changes = advance(
-        group.head.state, seen=frozenset(header.seen), joined=newcomers, policy=group.head.spec.policy
-    )
-    return encode(msgspec.structs.replace(header, changes=changes, state=state_hash(state)))
+    state, joined, _ = advance(group.head.state, turnout(group, header, *newcomers), group.head.spec.policy)
+    return encode(msgspec.structs.replace(header, joined=joined, state=state_hash(state)))
 
 
 def test_a_newcomer_that_may_join_does() -> None:
     group = Group(4)
-    raw = admitting(group, RosterChange(member(7).peer_id, "joined", KERNELS))
+    raw = admitting(group, newcomer(7, group.spec))
     head = follow(group.head, group.checkpoint(raw), verified)
     assert member(7).peer_id in head.committee
 
 
-NEWCOMERS = {
-    "that is a member already": [RosterChange(member(1).peer_id, "joined", KERNELS)],
-    "twice": [RosterChange(member(7).peer_id, "joined", KERNELS)] * 2,
-    "whose kernels no state can say": [RosterChange(member(7).peer_id, "joined", b"")],
-    "that the run does not admit": [RosterChange(member(8).peer_id, "joined", KERNELS)],
+Newcomers = Callable[[Group], list[Newcomer]]
+NEWCOMERS: dict[str, Newcomers] = {
+    "that is a member already": lambda group: [newcomer(1, group.spec)],
+    "twice": lambda group: [newcomer(7, group.spec)] * 2,
+    "whose join is of the future": lambda group: [newcomer(7, group.spec, round=2)],
+    "that the run does not admit": lambda group: [newcomer(8, group.spec)],
+    "out of order": lambda group: sorted(
+        (newcomer(i, group.spec) for i in (5, 6, 7)), key=lambda other: other.peer, reverse=True
+    ),
 }
 
 
 @pytest.mark.parametrize("newcomers", NEWCOMERS.values(), ids=NEWCOMERS)
-def test_a_quorum_of_liars_lets_in_nobody(newcomers: list[RosterChange]) -> None:
-    group = Group(4, admission=Admission("allowlist", tuple(member(i).peer_id for i in (1, 2, 3, 7))))
+def test_a_quorum_of_liars_lets_in_nobody(newcomers: Newcomers) -> None:
+    group = Group(4, admission=Admission("allowlist", tuple(member(i).peer_id for i in (1, 2, 3, 5, 6, 7))))
     with pytest.raises(PeerError, match="cannot have joined"):
-        follow(group.head, group.checkpoint(admitting(group, *newcomers)), verified)
+        follow(group.head, group.checkpoint(admitting(group, *newcomers(group))), verified)
+
+
+def test_a_newcomer_whose_kernels_no_state_can_say_is_refused() -> None:
+    group = Group(4)
+    odd = msgspec.structs.replace(newcomer(7, group.spec), kernels=b"")
+    with pytest.raises(PeerError, match="malformed Header"):
+        follow(group.head, group.checkpoint(admitting(group, odd)), verified)
 
 
 # ---- on trust

@@ -9,16 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primep2p.core.checkpoints import derive, header_of, named_by_k, open_bundle
-from primep2p.core.checks import MAX_LISTED_NOTICES
+from primep2p.core.checks import max_listed_notices
 from primep2p.core.roster import peers_of
 from primep2p.model.errors import PeerError
 from primep2p.model.records import (
     Admission,
     Bundle,
     Collected,
+    Departure,
     Metric,
     Pipeline,
-    RosterChange,
     RoundPolicy,
     Update,
     UpdateRef,
@@ -26,7 +26,7 @@ from primep2p.model.records import (
 )
 from primep2p.wire.codec import decode, encode
 from primep2p.wire.envelope import Opened
-from tests.core.kit import KERNELS, Group, join_of, member, verified
+from tests.core.kit import Group, join_of, member, newcomer, verified
 
 POLICY = RoundPolicy(first_members=1, min_updates=2, drop_after=2, min_members=2)
 FOUR = Group(4, policy=POLICY)
@@ -117,7 +117,7 @@ def weighed(examples: list[int], *, ratio: float = 10.0, weighting: str = "examp
     updates = [group.update(who, examples=count) for who, count in zip(group.members, examples, strict=True)]
     lists = [group.listing(who, updates) for who in group.members]
     result = derived(group, group.bundle(lists, updates))
-    return [i.weight for i in result.inclusions], [group.members.index(group.by_peer[p]) for p in result.overweight]
+    return [i.weight for i in result.inclusions], [group.members.index(group.by_peer[p]) for p in result.blamed]
 
 
 def test_weights_are_examples_or_one() -> None:
@@ -170,11 +170,11 @@ def test_seen_are_those_that_listed_trained_or_voted() -> None:
 
 def test_a_member_that_is_silent_for_so_long_is_dropped_and_one_that_is_heard_is_not() -> None:
     group = Group(4, policy=POLICY)
-    for round, changes in ((1, ()), (2, (RosterChange(group.members[3].peer_id, "dropped"),))):
+    for round, left in ((1, ()), (2, (Departure(group.members[3].peer_id, "dropped"),))):
         present = [who for who in group.members if who.peer_id in peers_of(group.head.state)][:3]
         updates = [group.update(who) for who in present]
         head = group.go_on(group.bundle([group.listing(who, updates) for who in present], updates))
-        assert (head.round, head.header.changes) == (round, changes)
+        assert (head.round, head.header.left) == (round, left)
 
 
 def joining(group: Group, *joins: Opened[msgspec.Struct]):  # type: ignore[no-untyped-def]
@@ -184,24 +184,29 @@ def joining(group: Group, *joins: Opened[msgspec.Struct]):  # type: ignore[no-un
 
 
 def test_a_joiner_that_k_lists_name_becomes_a_member() -> None:
-    result = joining(FOUR, join_of(7, FOUR.run))
-    assert result.changes == (RosterChange(member(7).peer_id, "joined", KERNELS),)
+    result = joining(FOUR, join_of(7, FOUR.spec))
+    assert (result.joined, result.left) == ((newcomer(7, FOUR.spec),), ())
 
 
 def test_two_joins_of_one_peer_make_one_member() -> None:
-    assert len(joining(FOUR, join_of(7, FOUR.run), join_of(7, FOUR.run, address="x")).changes) == 1
+    assert len(joining(FOUR, join_of(7, FOUR.spec), join_of(7, FOUR.spec, address="x")).joined) == 1
 
 
 def test_joins_that_are_from_the_future_of_a_member_or_not_allowed_change_nothing() -> None:
-    assert joining(FOUR, join_of(7, FOUR.run, round=2)).changes == ()
-    assert joining(FOUR, join_of(1, FOUR.run)).changes == ()
+    assert joining(FOUR, join_of(7, FOUR.spec, round=2)).joined == ()
+    assert joining(FOUR, join_of(1, FOUR.spec)).joined == ()
     closed = Group(4, policy=POLICY, admission=Admission("allowlist", tuple(member(i).peer_id for i in (1, 2, 3))))
-    assert joining(closed, join_of(7, closed.run)).changes == ()
+    assert joining(closed, join_of(7, closed.spec)).joined == ()
 
 
-def test_a_full_roster_lets_in_nobody() -> None:
-    full = Group(16, policy=POLICY)
-    assert joining(full, join_of(20, full.run)).changes == ()
+def test_a_roster_of_sixteen_lets_in_more_of_whom_a_committee_is_drawn() -> None:
+    group = Group(16, policy=POLICY)
+    join = join_of(20, group.spec)
+    updates = [group.update(who) for who in group.members]
+    bundle = group.bundle([group.listing(who, updates, [join]) for who in group.members], updates, [join])
+    head = group.go_on(bundle)
+    assert head.header.joined == (newcomer(20, group.spec),)
+    assert head.is_drawn
 
 
 # ---- bundles that are not so
@@ -217,6 +222,17 @@ def _list(who: int, *refs: tuple[int, str], round: int = 1, notices: tuple[bytes
     """A list of member `who` with these updates, in this order."""
     named = tuple(UpdateRef(FOUR.members[t].peer_id, FOUR.update(FOUR.members[t], what=what).hash) for t, what in refs)
     return FOUR.members[who].seal(Collected(FOUR.run, round, named, notices)).raw
+
+
+def _accusing(*peers: int) -> bytes:
+    """A list of member 3 that accuses these, who are members by their place in the roster."""
+    accused = tuple(FOUR.members[i].peer_id if i < 4 else member(i).peer_id for i in peers)
+    record = FOUR.listing(FOUR.members[3], [FOUR.update(who) for who in FOUR.members]).record
+    return FOUR.members[3].seal(msgspec.structs.replace(record, accused=accused)).raw
+
+
+def _hashes(count: int) -> tuple[bytes, ...]:
+    return tuple(n.to_bytes(32, "big") for n in range(count))
 
 
 def _stranger_list() -> bytes:
@@ -257,9 +273,16 @@ BENT: dict[str, Callable[[], bytes]] = {
         FOUR,
         lists=lambda b: (
             *b.lists[:3],
-            _list(3, *ALL, notices=tuple(n.to_bytes(32, "big") for n in range(MAX_LISTED_NOTICES + 1))),
+            _list(
+                3,
+                *ALL,
+                notices=_hashes(max_listed_notices(FOUR.head.committee) + 1),
+            ),
         ),
     ),
+    "a list that accuses out of order": lambda: rebuilt(FOUR, lists=lambda b: (*b.lists[:3], _accusing(1, 0))),
+    "a list that accuses one twice": lambda: rebuilt(FOUR, lists=lambda b: (*b.lists[:3], _accusing(1, 1))),
+    "a list that accuses a stranger": lambda: rebuilt(FOUR, lists=lambda b: (*b.lists[:3], _accusing(9))),
     "an update missing": lambda: rebuilt(FOUR, updates=lambda b: b.updates[1:]),
     "an update too many": lambda: rebuilt(
         FOUR, updates=lambda b: (FOUR.update(FOUR.members[0], what="x").raw, *b.updates)
@@ -268,7 +291,7 @@ BENT: dict[str, Callable[[], bytes]] = {
     "an update exchanged": lambda: rebuilt(
         FOUR, updates=lambda b: (FOUR.update(FOUR.members[0], what="x").raw, *b.updates[1:])
     ),
-    "a notice that nobody named": lambda: rebuilt(FOUR, notices=lambda b: (join_of(7, FOUR.run).raw,)),
+    "a notice that nobody named": lambda: rebuilt(FOUR, notices=lambda b: (join_of(7, FOUR.spec).raw,)),
     "a vote of a stranger": lambda: rebuilt(
         FOUR, votes=lambda b: (member(9).seal(Vote(FOUR.run, 0, 0, 0, "precommit", b"")).raw,)
     ),
@@ -310,4 +333,9 @@ def test_a_bundle_with_any_byte_changed_is_refused_or_says_what_it_said() -> Non
             after = derived(FOUR, bytes(bent))
         except PeerError:
             continue
-        assert (after.inclusions, after.seen, after.changes) == (before.inclusions, before.seen, before.changes)
+        assert (after.inclusions, after.seen, after.joined, after.left) == (
+            before.inclusions,
+            before.seen,
+            before.joined,
+            before.left,
+        )

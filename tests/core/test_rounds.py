@@ -136,7 +136,8 @@ def test_collecting_ends_at_its_deadline_with_whatever_is_here() -> None:
     machine = Machine(group, not_proposing(group))
     machine.expire("collect")
     [entry] = [opened.record for opened in machine.signed]
-    assert entry == Collected(group.run, 1, (), ())
+    assert entry == group.listing(machine.who, ()).record
+    assert (entry.updates, entry.notices, entry.accused) == ((), (), ())  # type: ignore[attr-defined]
 
 
 def test_a_trainer_without_a_connection_is_not_waited_for() -> None:

@@ -7,18 +7,19 @@ from hypothesis import strategies as st
 
 from primep2p.core import effects as fx
 from primep2p.core.chain import header_hash
+from primep2p.core.checks import max_listed_notices
 from primep2p.core.genesis import Gathering
-from primep2p.core.runs import CATCH_UP_EVERY_S, HELD_PER_MEMBER, HELP_EVERY_S, MAX_HELPED, MAX_NOTICES, Run
+from primep2p.core.notices import MAX_BANS, MAX_REQUESTS
+from primep2p.core.runs import CATCH_UP_EVERY_S, HELD_PER_MEMBER, HELP_EVERY_S, MAX_HELPED, Run
 from primep2p.model.errors import PeerError
 from primep2p.model.messages import Certified, Digest, OverlayMessage, Proposed, Records
 from primep2p.model.records import (
-    MAX_MEMBERS,
     Certificate,
     Checkpoint,
     Collected,
+    Departure,
     Header,
     Proposal,
-    RosterChange,
     RoundPolicy,
     Update,
     Vote,
@@ -117,7 +118,7 @@ def test_more_liars_than_a_run_survives_stop_it_but_raise_nothing() -> None:
     liars = group.ranks[:3]
     bundle = group.full()[2]
     header = decode(Header, group.header(bundle))
-    forged = encode(msgspec.structs.replace(header, changes=(RosterChange(machine.who.peer_id, "dropped"),)))
+    forged = encode(msgspec.structs.replace(header, left=(Departure(machine.who.peer_id, "dropped"),)))
     machine.told(liars[0], group.proposed(liars[0], bundle, header=forged))
     for liar in liars:
         machine.hear(liar, group.vote(liar, header_hash(forged), step="precommit"))
@@ -228,7 +229,7 @@ def test_a_proposal_with_a_forged_header_is_blamed_on_whoever_sent_it_even_when_
 def test_a_join_is_passed_on_once() -> None:
     group = group_of()
     machine = Machine(group, group.ranks[3])
-    join = join_of(7, group.run)
+    join = join_of(7, group.spec)
     assert machine.hear(member(7), join) == [fx.Broadcast(Records(group.run, (join.raw,)))]
     assert machine.hear(group.ranks[0], join) == []
 
@@ -237,16 +238,16 @@ def test_a_join_is_passed_on_once() -> None:
 def test_a_join_from_the_future_is_not_kept(join_round: int) -> None:
     group = group_of()
     machine = Machine(group, group.ranks[3])
-    machine.hear(member(7), join_of(7, group.run, round=join_round))
-    assert machine.run.notices == {}
+    machine.hear(member(7), join_of(7, group.spec, round=join_round))
+    assert machine.run.notices.hashes() == []
 
 
 def test_strangers_joins_have_so_much_room_and_no_more() -> None:
     group = group_of()
     machine = Machine(group, group.ranks[3])
-    for stranger in range(20, 20 + 2 * MAX_NOTICES):
-        machine.hear(member(stranger), join_of(stranger, group.run))
-    assert len(machine.run.notices) == MAX_NOTICES
+    for stranger in range(20, 20 + 2 * MAX_REQUESTS):
+        machine.hear(member(stranger), join_of(stranger, group.spec))
+    assert len(machine.run.notices.hashes()) == MAX_REQUESTS
 
 
 def _with_lists_of_two(group: Group, machine: Machine, join: object) -> None:
@@ -269,8 +270,8 @@ def _proposals(machine: Machine) -> list[Proposal]:
 def test_a_joiner_that_tells_two_stories_stalls_no_round() -> None:
     group = group_of()
     machine = Machine(group, group.ranks[0])
-    machine.hear(member(20), join_of(20, group.run, address="here"))
-    listed_by_others = join_of(20, group.run, address="there")
+    machine.hear(member(20), join_of(20, group.spec, address="here"))
+    listed_by_others = join_of(20, group.spec, address="there")
     _with_lists_of_two(group, machine, listed_by_others)
     machine.hear(group.ranks[1], listed_by_others)  # which a digest asks for
     assert len(_proposals(machine)) == 1
@@ -279,22 +280,24 @@ def test_a_joiner_that_tells_two_stories_stalls_no_round() -> None:
 def test_a_crowd_of_joiners_stalls_no_round() -> None:
     group = group_of()
     machine = Machine(group, group.ranks[0])
-    for stranger in range(20, 20 + MAX_NOTICES):
-        machine.hear(member(stranger), join_of(stranger, group.run))
-    listed_by_others = join_of(19, group.run)
+    for stranger in range(20, 20 + MAX_REQUESTS):
+        machine.hear(member(stranger), join_of(stranger, group.spec))
+    listed_by_others = join_of(19, group.spec)
     _with_lists_of_two(group, machine, listed_by_others)
     machine.hear(group.ranks[1], listed_by_others)
     assert len(_proposals(machine)) == 1
 
 
-def test_a_list_names_no_more_joins_than_there_is_room_for_members() -> None:
-    group = group_of()
+def test_a_list_names_no_more_notices_than_a_bundle_has_room_for_whatever_others_list() -> None:
+    group = Group(8, policy=msgspec.structs.replace(POLICY, consensus_threshold="1"))
+    most = max_listed_notices(group.head.committee)
+    assert most < MAX_REQUESTS
     machine = Machine(group, group.ranks[0])
-    for stranger in range(20, 20 + MAX_NOTICES):
-        machine.hear(member(stranger), join_of(stranger, group.run))
+    for stranger in range(20, 20 + MAX_REQUESTS):
+        machine.hear(member(stranger), join_of(stranger, group.spec))
     machine.expire("collect")
     [entry] = [opened.record for opened in machine.signed if isinstance(opened.record, Collected)]
-    assert len(entry.notices) == MAX_MEMBERS
+    assert len(entry.notices) == most
 
 
 def test_what_others_say_this_node_signed_counts_only_if_it_did_and_here() -> None:
@@ -304,7 +307,7 @@ def test_what_others_say_this_node_signed_counts_only_if_it_did_and_here() -> No
     foreign = [
         b"junk",
         who.seal(Update(other_run, 1, bytes(32), cid("delta"), 1)).raw,
-        who.seal(join_of(0, group.run, round=1).record).raw,
+        who.seal(join_of(0, group.spec, round=1).record).raw,
         group.update(group.ranks[0]).raw,
     ]
     run = Run(group.head, who)
@@ -332,8 +335,8 @@ _ENVELOPES = [
         for step in ("prevote", "precommit")
         for view in (0, 1, 7, 2**31)
     ),
-    join_of(7, _GROUP.run).raw,
-    join_of(0, _GROUP.run).raw,
+    join_of(7, _GROUP.spec).raw,
+    join_of(0, _GROUP.spec).raw,
     _GROUP.spec.raw,
     _NEXT.update(_NEXT.members[0]).raw,
     _NEXT.vote(_NEXT.members[1], b"").raw,
@@ -416,7 +419,8 @@ def test_nothing_that_peers_send_makes_a_run_raise_or_grow(
             machine.now += 0.1
     run = machine.run
     assert all(len(messages) <= HELD_PER_MEMBER for messages in run._ahead.values())
-    assert len(run.notices) <= MAX_NOTICES + MAX_MEMBERS
+    assert len(run.notices.raws()) <= MAX_REQUESTS + MAX_BANS + max_listed_notices(_GROUP.head.committee)
+    assert run.notices.evidence.keys() <= _GROUP.head.members.keys()
     if run.round is not None:
         slots = run.round.records._slots.values()
         assert all(len(held) <= 2 for held in slots)
@@ -425,7 +429,7 @@ def test_nothing_that_peers_send_makes_a_run_raise_or_grow(
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(heard=st.lists(st.tuples(_senders, MESSAGES), max_size=25))
 def test_nothing_that_peers_send_makes_a_gathering_raise(heard: list[tuple[str, OverlayMessage]]) -> None:
-    gathering = Gathering(_GROUP.spec, join_of(0, _GROUP.run), member(0))
+    gathering = Gathering(_GROUP.spec, join_of(0, _GROUP.spec), member(0))
     gathering.begin([])
     gathering.handle(fx.ParamsHeld(_GROUP.spec.record.params))
     for sender, message in heard:

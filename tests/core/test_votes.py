@@ -186,8 +186,8 @@ CONFLICTS = {
 
 @pytest.mark.parametrize(("first", "second"), CONFLICTS.values(), ids=CONFLICTS)
 def test_two_records_in_one_slot_convict_their_signer(first: Opened[Vote], second: Opened[Vote]) -> None:
-    assert convict(Evidence(first.raw, second.raw), verified) == PEOPLE[0].peer_id
-    assert convict(Evidence(second.raw, first.raw), verified) == PEOPLE[0].peer_id
+    assert convict(Evidence(first.raw, second.raw), RUN, verified) == PEOPLE[0].peer_id
+    assert convict(Evidence(second.raw, first.raw), RUN, verified) == PEOPLE[0].peer_id
 
 
 HARMLESS = {
@@ -197,8 +197,9 @@ HARMLESS = {
     "two steps": (vote(0), vote(0, OTHER, step="precommit")),
     "two rounds": (vote(0), vote(0, OTHER, round=2)),
     "two runs": (update(0), update(0, run=bytes(32))),
+    "another run": (update(0, run=bytes(32)), update(0, run=bytes(32), delta="other")),
     "two kinds": (vote(0), update(0)),
-    "two joins": (join_of(0, RUN), join_of(0, RUN, address="x")),
+    "two joins": (join_of(0, run_spec()), join_of(0, run_spec(), address="x")),
     "two specs": (run_spec(), run_spec(creator=0)),
 }
 
@@ -206,18 +207,18 @@ HARMLESS = {
 @pytest.mark.parametrize(("first", "second"), HARMLESS.values(), ids=HARMLESS)
 def test_anything_else_convicts_nobody(first: Opened[msgspec.Struct], second: Opened[msgspec.Struct]) -> None:
     with pytest.raises(PeerError):
-        convict(Evidence(first.raw, second.raw), verified)
+        convict(Evidence(first.raw, second.raw), RUN, verified)
 
 
 def test_evidence_with_a_forged_signature_convicts_nobody() -> None:
     first = vote(0)
     forged = vote(1, OTHER).raw.replace(PEOPLE[1].peer_id.encode(), PEOPLE[0].peer_id.encode())
     with pytest.raises(PeerError):
-        convict(Evidence(first.raw, forged), verified)
+        convict(Evidence(first.raw, forged), RUN, verified)
 
 
 def test_only_records_of_a_round_have_slots() -> None:
-    for record in (Join(RUN, 0, (), bytes(32)), run_spec().record):
+    for record in (Join(RUN, 0, (), bytes(32), bytes(32)), run_spec().record):
         assert isinstance(record, Join | RunSpec)
         with pytest.raises(PeerError):
             slot_of(record)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from primep2p.core.sortition import first_beacon, next_beacon
+from primep2p.core.beacons import HashChain, first_beacon, next_beacon
 from primep2p.model import records
 from primep2p.wire.cid import cid_of
 from primep2p.wire.codec import digest, encode
@@ -38,11 +38,14 @@ def signed() -> dict[str, Struct]:
             params=CID,
             pipeline=records.Pipeline(),
             policy=records.RoundPolicy(rounds=20),
-            admission=records.Admission("allowlist", PEERS),
+            admission=records.Admission("invite", (), PEERS),
         ),
-        "join": records.Join(RUN, 0, ("/ip4/192.0.2.7/tcp/4650",), OTHER),
+        "join": records.Join(RUN, 0, ("/ip4/192.0.2.7/tcp/4650",), OTHER, HEADER, b"invite", b"acceptance"),
+        "invite": records.Invite(RUN, PEERS[1], 4096, 500),
+        "acceptance": records.Acceptance(RUN, PEERS[2]),
+        "ban": records.Ban(RUN, PEERS[0]),
         "update": records.Update(RUN, 300, HEADER, CID, 2**40, (records.Metric("loss", 0.25),)),
-        "collected": records.Collected(RUN, 1, (records.UpdateRef(PEERS[0], HEADER),), (OTHER,)),
+        "collected": records.Collected(RUN, 1, (records.UpdateRef(PEERS[0], HEADER),), (OTHER,), HEADER, (PEERS[1],)),
         "proposal": records.Proposal(RUN, 1, 0, 2, -1, HEADER),
         "vote": records.Vote(RUN, 1, 0, 2**31, "precommit", HEADER),
         "nil": records.Vote(RUN, 2**53, 0, 0, "prevote", b""),
@@ -54,9 +57,16 @@ def unsigned() -> dict[str, Struct]:
     return {
         "manifest": manifest_of([b"golden"]),
         "state": records.RunState(
-            RUN, 5, tuple(records.Member(peer, 0, place, OTHER) for place, peer in enumerate(PEERS)), 3
+            RUN,
+            5,
+            tuple(
+                records.Member(peer, 0, place, OTHER, HEADER, place, 5, 300, 2, 1) for place, peer in enumerate(PEERS)
+            ),
+            3,
+            (identity(4).peer_id,),
+            (records.InviteUse(HEADER, 500, 2),),
         ),
-        "bundle": records.Bundle((b"list",), (b"update",), (b"join",), (b"vote",)),
+        "bundle": records.Bundle((b"list",), (b"update",), (b"join",), (b"vote",), (b"evidence",)),
         "header": records.Header(
             run=RUN,
             round=6,
@@ -66,8 +76,11 @@ def unsigned() -> dict[str, Struct]:
             params=CID,
             optimiser=None,
             seen=PEERS,
-            changes=(records.RosterChange(PEERS[2], "dropped"),),
+            joined=(records.Newcomer(identity(5).peer_id, OTHER, HEADER, 4, OTHER, 500),),
+            left=(records.Departure(PEERS[2], "dropped"),),
+            blamed=(PEERS[1],),
             state=OTHER,
+            reveal=HEADER,
             beacon=HEADER,
             metrics=(records.Metric("accuracy", 1 / 3),),
             void="",
@@ -89,7 +102,8 @@ def golden() -> dict[str, object]:
         "seed_byte": SEED_BYTE,
         "peer": sealer.peer_id,
         "cid_of_manifest": cid_of(encode(unsigned()["manifest"])),
-        "beacons": [first_beacon(RUN).hex(), next_beacon(first_beacon(RUN), RUN, 1).hex()],
+        "chain": [element.hex() for round in (0, 1, 300) if (element := HashChain(OTHER, 300).element(round))],
+        "beacons": [first_beacon(RUN).hex(), next_beacon(first_beacon(RUN), RUN, 1, HEADER).hex()],
         "signed": {
             name: {
                 "payload": encode(signed()[name]).hex(),

@@ -44,6 +44,7 @@ SECONDS = st.floats(min_value=0, max_value=604_800, exclude_min=True)
 NAMES = st.text(min_size=1, max_size=64)
 ROUNDS = st.integers(0, 2**53)
 VIEWS = st.integers(0, 2**31)
+COUNTS = st.integers(0, 2**31)
 FLOATS = st.floats(allow_nan=False)
 SCALARS = st.booleans() | st.integers(-(2**63), 2**64 - 1) | FLOATS | st.text(max_size=8)
 
@@ -73,9 +74,9 @@ PIPELINES = st.builds(
 POLICIES = st.builds(
     records.RoundPolicy,
     rounds=ROUNDS,
-    first_members=st.integers(1, 16),
-    min_members=st.integers(0, 16),
-    min_updates=st.integers(1, 16),
+    first_members=st.integers(1, 64),
+    min_members=st.integers(0, 4096),
+    min_updates=st.integers(1, 1024),
     drop_after=st.integers(1, 1000),
     consensus_threshold=st.sampled_from(["0.5", "0.66", "0.999999", "1", "1.0"]),
     collect_s=SECONDS,
@@ -83,18 +84,43 @@ POLICIES = st.builds(
     propose_s=SECONDS,
     vote_s=SECONDS,
     step_cap_s=SECONDS,
+    committee_size=st.integers(16, 64),
+    sample_fraction=st.sampled_from(["0.000001", "0.5", "1", "1.0"]),
+    max_cohort=st.integers(1, 1024),
 )
-ADMISSIONS = st.builds(records.Admission, mode=st.sampled_from(["open", "allowlist"]), peers=_tuples(PEERS))
+ADMISSIONS = st.builds(
+    records.Admission,
+    mode=st.sampled_from(["open", "allowlist", "invite"]),
+    peers=_tuples(PEERS),
+    inviters=_tuples(PEERS),
+)
 METRICS = st.builds(records.Metric, name=NAMES, value=FLOATS)
-MEMBERS = st.builds(records.Member, peer=PEERS, since=ROUNDS, missed=st.integers(0, 2**31), kernels=HASHES)
+MEMBERS = st.builds(
+    records.Member,
+    peer=PEERS,
+    since=ROUNDS,
+    missed=COUNTS,
+    kernels=HASHES,
+    anchor=HASHES,
+    anchored=ROUNDS,
+    rounds_done=COUNTS,
+    rounds_missed=COUNTS,
+    rounds_blamed=COUNTS,
+)
+USES = st.builds(records.InviteUse, invite=HASHES, until=ROUNDS, used=COUNTS)
 REFS = st.builds(records.UpdateRef, trainer=PEERS, update=HASHES)
 INCLUSIONS = st.builds(records.Inclusion, trainer=PEERS, update=HASHES, delta=CIDS, weight=st.integers(1, 2**40))
-CHANGES = st.builds(
-    records.RosterChange,
+NEWCOMERS = st.builds(
+    records.Newcomer,
     peer=PEERS,
-    change=st.sampled_from(["joined", "dropped", "left", "convicted"]),
-    kernels=st.binary(max_size=32),
+    kernels=HASHES,
+    anchor=HASHES,
+    anchored=ROUNDS,
+    invite=st.binary(max_size=32),
+    until=ROUNDS,
 )
+DEPARTURES = st.builds(records.Departure, peer=PEERS, reason=st.sampled_from(["dropped", "convicted", "banned"]))
+EVIDENCE = st.builds(records.Evidence, first=st.binary(max_size=80), second=st.binary(max_size=80))
 CERTIFICATES = st.builds(records.Certificate, run=HASHES, round=ROUNDS, header=HASHES, votes=ENVELOPES)
 CHECKPOINTS = st.builds(records.Checkpoint, header=st.binary(max_size=200), certificate=CERTIFICATES)
 ADDRESSES = st.builds(messages.Addresses, peer=PEERS, addresses=_tuples(st.text(max_size=40)))
@@ -134,16 +160,28 @@ VALUES: dict[type[Struct], st.SearchStrategy] = {
         kernels=st.integers(0, 9),
     ),
     records.Join: st.builds(
-        records.Join, run=HASHES, round=ROUNDS, addresses=_tuples(st.text(max_size=40)), kernels=HASHES
+        records.Join,
+        run=HASHES,
+        round=ROUNDS,
+        addresses=_tuples(st.text(max_size=40)),
+        kernels=HASHES,
+        anchor=HASHES,
+        invite=st.binary(max_size=80),
+        acceptance=st.binary(max_size=80),
     ),
+    records.Invite: st.builds(records.Invite, run=HASHES, bearer=PEERS, uses=st.integers(1, 4096), until=ROUNDS),
+    records.Acceptance: st.builds(records.Acceptance, run=HASHES, peer=PEERS),
+    records.Ban: st.builds(records.Ban, run=HASHES, peer=PEERS),
     records.Member: MEMBERS,
+    records.InviteUse: USES,
     records.RunState: st.builds(
         records.RunState,
         run=HASHES,
         round=ROUNDS,
         members=_tuples(MEMBERS),
-        min_members=st.integers(0, 16),
-        convicted=_tuples(PEERS),
+        min_members=st.integers(0, 4096),
+        expelled=_tuples(PEERS),
+        invites=_tuples(USES),
     ),
     records.Metric: METRICS,
     records.Update: st.builds(
@@ -157,11 +195,20 @@ VALUES: dict[type[Struct], st.SearchStrategy] = {
     ),
     records.UpdateRef: REFS,
     records.Collected: st.builds(
-        records.Collected, run=HASHES, round=ROUNDS, updates=_tuples(REFS), notices=_tuples(HASHES)
+        records.Collected,
+        run=HASHES,
+        round=ROUNDS,
+        updates=_tuples(REFS),
+        notices=_tuples(HASHES),
+        reveal=st.binary(max_size=32),
+        accused=_tuples(PEERS),
     ),
-    records.Bundle: st.builds(records.Bundle, lists=ENVELOPES, updates=ENVELOPES, notices=ENVELOPES, votes=ENVELOPES),
+    records.Bundle: st.builds(
+        records.Bundle, lists=ENVELOPES, updates=ENVELOPES, notices=ENVELOPES, votes=ENVELOPES, evidence=ENVELOPES
+    ),
     records.Inclusion: INCLUSIONS,
-    records.RosterChange: CHANGES,
+    records.Newcomer: NEWCOMERS,
+    records.Departure: DEPARTURES,
     records.Header: st.builds(
         records.Header,
         run=HASHES,
@@ -172,7 +219,10 @@ VALUES: dict[type[Struct], st.SearchStrategy] = {
         params=CIDS,
         optimiser=st.none() | CIDS,
         seen=_tuples(PEERS),
-        changes=_tuples(CHANGES),
+        joined=_tuples(NEWCOMERS),
+        left=_tuples(DEPARTURES),
+        blamed=_tuples(PEERS),
+        reveal=st.binary(max_size=32),
         state=HASHES,
         beacon=HASHES,
         metrics=_tuples(METRICS),
@@ -198,7 +248,7 @@ VALUES: dict[type[Struct], st.SearchStrategy] = {
     ),
     records.Certificate: CERTIFICATES,
     records.Checkpoint: CHECKPOINTS,
-    records.Evidence: st.builds(records.Evidence, first=st.binary(max_size=80), second=st.binary(max_size=80)),
+    records.Evidence: EVIDENCE,
     messages.Records: st.builds(messages.Records, run=HASHES, items=ENVELOPES),
     messages.Proposed: st.builds(
         messages.Proposed,
@@ -212,6 +262,7 @@ VALUES: dict[type[Struct], st.SearchStrategy] = {
         messages.Digest, run=HASHES, round=st.integers(-(2**63), 2**64 - 1), have=_tuples(st.binary(max_size=8))
     ),
     messages.Certified: st.builds(messages.Certified, run=HASHES, checkpoint=CHECKPOINTS),
+    messages.Proven: st.builds(messages.Proven, run=HASHES, evidence=EVIDENCE),
     messages.AskSpec: st.builds(messages.AskSpec, run=HASHES),
     messages.AskHead: st.builds(messages.AskHead, run=HASHES),
     messages.AskChain: st.builds(messages.AskChain, run=HASHES, first=st.integers(0, 2**53)),

@@ -15,7 +15,7 @@ from tests.wire.samples import EVERY_TYPE, MESSAGES, RECORDS, UNIONS, VALUES, id
 TYPES = (*RECORDS, *MESSAGES)
 
 few = settings(max_examples=25)
-"""Each property is held to forty types."""
+"""Each property is held to fifty types."""
 
 
 def name(type_: object) -> str:
@@ -151,7 +151,9 @@ def test_hashes_of_different_things_differ() -> None:
 
 
 def test_a_list_of_more_entries_than_allowed_is_refused() -> None:
-    peer = identity(1).peer_id
-    state = records.RunState(bytes(32), 0, (records.Member(peer, 0, 0, bytes(32)),) * 17, 4)
+    members = (records.Member(identity(1).peer_id, 0, 0, bytes(32), bytes(32), 0),) * (records.MAX_MEMBERS + 1)
+    state = records.RunState(bytes(32), 0, members, 4)
     with pytest.raises(PeerError):
         decode(records.RunState, encode(state))
+    fits = records.RunState(bytes(32), 0, members[1:], 4)
+    assert decode(records.RunState, encode(fits)) == fits
