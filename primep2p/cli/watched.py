@@ -148,7 +148,7 @@ def create_and_join(config: RunConfig, creator: Daemon, *others: Daemon) -> str:
 
 
 def proposer_of(daemon: Daemon, run: str, round: int) -> str:
-    """Who proposes first in a round that is under way on `daemon`; empty where another one is. Nobody can tell sooner."""
+    """Who proposes first in a round that is under way on `daemon`, empty where another one is. Nobody knows sooner."""
     detail = daemon.call(RunShow(run=run))
     return detail.committee[0] if detail.head_round + 1 == round else ""
 

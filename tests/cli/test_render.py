@@ -38,7 +38,8 @@ CERTIFIED = RoundCertified(
 )  # fmt: skip
 DETAIL = RunDetail(
     run="ab" * 32, name=HOSTILE, phase="running", trainer=HOSTILE, creator="c", round=3, view=0, step="collect",
-    head="cd" * 32, head_round=2, params="b", pin="p", quorum=3, survives_silent=1, survives_liars=1, first_members=4,
+    head="cd" * 32, head_round=2, params="b", pin="p", committee=["a"], quorum=3, survives_silent=1, survives_liars=1,
+    first_members=4,
     members=[MemberView(peer="p", since=0, missed=0, connected=True, awaited=True)], waiting_s=0.5,
     waiting_since=1.5, rounds=[CERTIFIED], accusations=[HOSTILE], evidence=0, plugin_error=f"{HOSTILE}\nlast words",
 )  # fmt: skip

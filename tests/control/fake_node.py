@@ -93,6 +93,7 @@ class FakeNode:
             head_round=2,
             params="bafkrei",
             pin=f"{RUN}@2:{'cd' * 32}",
+            committee=[],
             quorum=3,
             survives_silent=1,
             survives_liars=1,

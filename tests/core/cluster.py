@@ -265,7 +265,7 @@ class Node:
                 cluster.later(self, 2 * LATENCY_S, lambda: self._records_of(peer))
             case fx.Accuse(peer, reason):
                 raise Broken(f"{self} accuses {cluster.nodes[peer]}, which is honest: {reason}")
-            case fx.Stepped() | fx.Finished():
+            case fx.Publish() | fx.Stepped() | fx.Finished():
                 pass
 
     def write(self, effect: fx.Journal) -> None:
@@ -296,7 +296,7 @@ class Node:
     def _audience(self) -> frozenset[PeerId]:
         match self.machine:
             case Run() as run:
-                return peers_of(run.head.state)
+                return run.audience
             case Gathering() as gathering:
                 return gathering.audience
             case _:
@@ -353,7 +353,7 @@ class Node:
         """As services/joining.py does it while this node is outside: ask to be let in, and follow."""
         head = self.head
         if isinstance(self.machine, Run) and head is not None and self.peer not in peers_of(head.state):
-            join = join_of(self.cluster.index[self.peer], head.run, round=head.round)
+            join = join_of(self.cluster.index[self.peer], self.cluster.spec, round=head.round)
             for peer in sorted(peers_of(head.state)):
                 self.cluster.carry(self, peer, Records(head.run, (join.raw,)))
                 self._catch_up(peer, head.round + 1)
@@ -399,7 +399,7 @@ class Cluster:
         ranked += [member(i).peer_id for i in range(script.n, script.n + script.joins)]
         self._ranks = {peer: rank for rank, peer in enumerate(ranked)}
         self.index = {member(i).peer_id: i for i in range(len(ranked))}
-        self.joins = {peer: join_of(index, self.spec.hash) for peer, index in self.index.items()}
+        self.joins = {peer: join_of(index, self.spec) for peer, index in self.index.items()}
         self.nodes: dict[PeerId, Node] = {}
         for peer, index in sorted(self.index.items()):
             kind = chosen_is if self.rank(peer) == chosen else Node
