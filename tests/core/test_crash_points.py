@@ -121,8 +121,9 @@ def test_the_other_scenarios_hold_what_they_are_named_after() -> None:
     assert undisturbed(VOID, 0).voids == {1}
     assert undisturbed(BEGINNING, 0).certified.keys() == {0, 1, 2, 3}
     cluster = undisturbed(ROSTER, 0)
-    changes = {change.change: change.peer for _, head in cluster.heads for change in head.header.changes}
-    assert {kind: cluster.rank(peer) for kind, peer in changes.items()} == {"joined": 4, "dropped": 3}
+    headers = [head.header for _, head in cluster.heads if head.round > 0]
+    assert {cluster.rank(newcomer.peer) for header in headers for newcomer in header.joined} == {4}
+    assert {(cluster.rank(each.peer), each.reason) for header in headers for each in header.left} == {(3, "dropped")}
 
 
 # ---- every point
