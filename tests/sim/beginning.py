@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from primep2p.core.admission import Request, join_of
+from primep2p.core.beacons import first_beacon
 from primep2p.core.chain import Head, header_hash
 from primep2p.core.genesis import certified_start
 from primep2p.core.roster import first_state, state_hash
-from primep2p.core.sortition import first_beacon
 from primep2p.model.records import (
     Admission,
     Bundle,
@@ -65,7 +66,12 @@ def spec_of(world: World) -> Opened[RunSpec]:
 
 def join_now(world: World, node: SimNode) -> Opened[Join]:
     """A node asks to be there from the beginning."""
-    return node.envelopes.seal(Join(world.spec.hash, 0, (), KERNELS))
+    return join_as_of(world, node, 0)
+
+
+def join_as_of(world: World, node: SimNode, round: int) -> Opened[Join]:
+    """A node asks to become a member."""
+    return join_of(node.envelopes, world.spec, round=round, addresses=(), kernels=KERNELS)
 
 
 def begin(world: World) -> None:
@@ -86,7 +92,8 @@ def checkpoint_0(world: World) -> Head:
     """What a gathering of all members would have come to [G1], however many they are."""
     spec, members = world.spec, world.nodes[: world.members]
     joins = {node.peer: join_now(world, node) for node in members}
-    state, changes = first_state(spec.hash, spec.record, {peer: join.record for peer, join in joins.items()})
+    newcomers = tuple(Request(joins[peer]).newcomer for peer in sorted(joins))
+    state = first_state(spec.hash, spec.record.policy, newcomers)
     bundle = encode(Bundle((), (), tuple(joins[peer].raw for peer in sorted(joins))))
     header = Header(
         run=spec.hash,
@@ -97,8 +104,11 @@ def checkpoint_0(world: World) -> Head:
         params=spec.record.params,
         optimiser=None,
         seen=tuple(sorted(joins)),
-        changes=changes,
+        joined=newcomers,
+        left=(),
+        blamed=(),
         state=state_hash(state),
+        reveal=b"",
         beacon=first_beacon(spec.hash),
     )
     raw = encode(header)

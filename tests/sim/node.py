@@ -5,7 +5,7 @@ Trainers, aggregation and blobs are stand-ins that cost virtual time; records, j
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -15,7 +15,6 @@ import msgspec
 from primep2p.core import effects as fx
 from primep2p.core.chain import Head
 from primep2p.core.genesis import Gathering
-from primep2p.core.roster import peers_of
 from primep2p.core.runs import Run
 from primep2p.core.waking import Waking
 from primep2p.model.ids import Cid, PeerId
@@ -73,10 +72,10 @@ class SimNode:
         self.paused_until = 0.0
         self.rate = 1.0
         self.role = "plain"
-        self._audience: tuple[PeerId, ...] = ()
         self._do: dict[type, Callable[..., None]] = {
             fx.Journal: self._journal,
             fx.Broadcast: self._broadcast,
+            fx.Publish: lambda effect: self._publish(effect.message),
             fx.Send: lambda effect: self._say((effect.peer,), effect.message),
             fx.StartTimer: self._start_timer,
             fx.Train: self._train,
@@ -227,7 +226,7 @@ class SimNode:
         """A message on its way, as it is."""
         self.world.network.carry(self, peer, message)
 
-    def _say(self, peers: tuple[PeerId, ...], message: OverlayMessage) -> None:
+    def _say(self, peers: Iterable[PeerId], message: OverlayMessage) -> None:
         if self.honest:
             self.world.invariants.on_said(self, message)
             for peer in peers:
@@ -242,10 +241,11 @@ class SimNode:
                 self.world.network.carry(self, peer, out)
 
     def _broadcast(self, effect: fx.Broadcast) -> None:
-        audience = self._audience
-        if isinstance(self.machine, Gathering):
-            audience = tuple(sorted(self.machine.audience - {self.peer}))
-        self._say(audience, effect.message)
+        if isinstance(self.machine, Gathering | Run):
+            self._say(sorted(self.machine.audience - {self.peer}), effect.message)
+
+    def _publish(self, message: OverlayMessage) -> None:
+        self.world.network.publish(self, message)
 
     def _journal(self, effect: fx.Journal) -> None:
         dies = self.world.dies_at_write(self)
@@ -289,7 +289,6 @@ class SimNode:
 
     def _take_part(self, head: Head) -> None:
         self.role = "committee" if self.peer in head.committee else "plain"
-        self._audience = tuple(sorted(peers_of(head.state) - {self.peer}))
 
     # ---- questions
 

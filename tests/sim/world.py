@@ -10,12 +10,12 @@ from typing import Literal
 
 from primep2p.core import effects as fx
 from primep2p.model.ids import Cid, PeerId
-from primep2p.model.messages import Certified, OverlayMessage, Records
+from primep2p.model.messages import OverlayMessage, Records
 from primep2p.model.records import Join
 from primep2p.wire.envelope import Opened
 from tests.sim import perturbations
 from tests.sim.adversaries import KINDS, Adversary, Gang
-from tests.sim.beginning import begin, join_now, spec_of
+from tests.sim.beginning import begin, join_as_of, join_now, spec_of
 from tests.sim.heap import Heap
 from tests.sim.invariants import Broken, Invariants
 from tests.sim.keys import RINGS, Shelf, SimEnvelopes
@@ -175,7 +175,7 @@ class World:
             run = node.running
             if run is None or run.round is not None or run.finished:
                 return
-            join = node.envelopes.seal(Join(self.spec.hash, run.head.round, (), join_now(self, node).record.kernels))
+            join = join_as_of(self, node, run.head.round)
             for member in sorted(self.by_peer):
                 if member != node.peer:
                     node.post(member, Records(self.spec.hash, (join.raw,)))
@@ -227,8 +227,6 @@ class World:
         header = effect.head.header
         void = f", void: {header.void}" if header.void else f", {len(header.inclusions)} updates"
         self.tell(node, f"commits round {header.round} in view {effect.view}: {effect.head.hash.hex()[:8]}{void}")
-        if effect.publish:
-            self.network.publish(node, Certified(self.spec.hash, effect.head.checkpoint))
 
     def _count_views(self, node: SimNode, effect: fx.Commit) -> None:
         round = effect.head.round

@@ -72,7 +72,7 @@ class JoinFlood(Flood):
         joins = []
         for _ in range(self._crowd):
             stranger = self.world.stranger(self.chance.randbytes(8))
-            joins.append(stranger.seal(Join(run, round - 1, (), KERNELS)).raw)
+            joins.append(stranger.seal(Join(run, round - 1, (), KERNELS, self.noise())).raw)
         notices = tuple(sorted(self.noise() for _ in range(16)))
         listed = self.node.envelopes.seal(Collected(run, round, (), notices)).raw
         return [Records(run, tuple(joins)), Records(run, (listed,)), Digest(run, round, ())]

@@ -83,4 +83,5 @@ def _bundle(node: SimNode, lists: Iterable[Opened[Collected]]) -> bytes:
     assert node.running.round is not None
     round, chosen = node.running.round, list(lists)
     promised = named_by_k((entry.record for entry in chosen), round.head.committee.k)
-    return encode(bundle_of(chosen, promised, round.collection.updates, node.running.notices, ()))
+    notices = node.running.notices
+    return encode(bundle_of(chosen, promised, round.collection.updates, notices.raws(), (), notices.evidence))

@@ -11,7 +11,7 @@ from primep2p.core.chain import header_hash
 from primep2p.core.roster import state_hash
 from primep2p.model.ids import PeerId
 from primep2p.model.messages import OverlayMessage, Proposed, Records
-from primep2p.model.records import Bundle, Collected, Header, Proposal, RosterChange
+from primep2p.model.records import Bundle, Collected, Departure, Header, Proposal
 from tests.core.kit import cid
 from tests.sim.adversaries.base import Adversary, adversary
 from tests.sim.adversaries.forge import Forgery, another_right_header, forged, params_of, proposed_with
@@ -121,7 +121,7 @@ def _other_roster(node: SimNode, header: Header, bundle: Bundle) -> tuple[Header
     victim = node.world.gang.target()
     members = tuple(member for member in node.head.state.members if member.peer != victim)
     state = msgspec.structs.replace(node.head.state, round=header.round, members=members)
-    return msgspec.structs.replace(header, changes=(RosterChange(victim, "dropped"),), state=state_hash(state)), bundle
+    return msgspec.structs.replace(header, left=(Departure(victim, "dropped"),), state=state_hash(state)), bundle
 
 
 def _forger(name: str, forgery: Forgery) -> type[Adversary]:

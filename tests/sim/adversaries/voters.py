@@ -171,7 +171,7 @@ class FalseMemory(Adversary):
 
     def recalls(self, peer: PeerId, items: tuple[bytes, ...]) -> tuple[bytes, ...]:
         run = self.world.spec.hash
-        own = self.node.envelopes.seal(Join(run, self.gang.round + 1, (), KERNELS)).raw
+        own = self.node.envelopes.seal(Join(run, self.gang.round + 1, (), KERNELS, KERNELS)).raw
         signed = self.node.envelopes.peek(own).envelope
         from primep2p.wire.codec import encode
 
