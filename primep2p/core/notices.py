@@ -14,7 +14,7 @@ from primep2p.model.records import Ban, Evidence, Join
 from primep2p.wire.codec import digest
 from primep2p.wire.envelope import Opened
 
-__all__ = ["Notices"]
+__all__ = ["MAX_BANS", "MAX_REQUESTS", "Notices"]
 
 MAX_REQUESTS = 64
 """Joins kept beside those that k lists name: strangers can make any number of them."""

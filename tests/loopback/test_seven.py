@@ -67,9 +67,9 @@ def seven(swarm: Swarm) -> list[Daemon]:
 
 def test_the_proposer_is_killed_in_the_middle_of_its_round_and_the_next_view_certifies_it(seven, swarm):
     run = found(*seven, rounds=6, seconds=1.0, min_updates=4, **QUICK)
+    run.until_round(2, *seven)
     victim = proposed_by(run, 3, seven)
     others = [daemon for daemon in seven if daemon is not victim]
-    run.until_step(others[0], 3, "train")
     victim.kill()
     run.until_round(3, *others)
     assert max(run.certified[daemon][3].view for daemon in others) > 0
@@ -208,8 +208,8 @@ def takes_part(run: Watched, daemon: Daemon, teller: Daemon) -> tuple[int, int]:
 
 
 def proposed_by(run: Watched, round: int, daemons: list[Daemon]) -> Daemon:
-    """Whose turn it is first in that round."""
-    peer = proposer_of(run.run, round, [daemon.peer for daemon in daemons])
+    """Whose turn it is first in that round, which is under way."""
+    peer = proposer_of(daemons[0], run.run, round)
     return next(daemon for daemon in daemons if daemon.peer == peer)
 
 

@@ -14,6 +14,7 @@ import trio
 from trio.testing import MockClock
 
 from primep2p.core import effects as fx
+from primep2p.core.admission import join_of
 from primep2p.core.chain import header_hash
 from primep2p.core.pen import entry_of
 from primep2p.core.votes import slot_of
@@ -81,7 +82,7 @@ class World:
         policy = RoundPolicy(rounds=ROUNDS, first_members=1, min_updates=1)
         spec = run_spec(policy=policy).record
         self.spec = ME.seal(msgspec.structs.replace(spec, params=params))
-        join = ME.seal(Join(self.spec.hash, 0, (), KERNELS))
+        join = join_of(ME, self.spec, round=0, addresses=(), kernels=KERNELS)
         self.row = RunRow(self.spec.hash, self.spec.raw, join.raw, None, 0)
         store.close()
         self.slots: dict[object, Hash] = {}

@@ -119,7 +119,7 @@ async def _asked(data: bytes) -> tuple[bytes, list[str]]:
 
 def corpus() -> list[bytes]:
     group, _ = member_of_run()
-    join = join_of(9, group.run).raw
+    join = join_of(9, group.spec).raw
     questions: list[Any] = [AskSpec(group.run), AskHead(group.run), AskVotes(group.run), Introduce(group.run, join)]
     questions += [AskChain(group.run, first) for first in (0, ROUNDS, ROUNDS + 1, 2**53)]
     return [framed(raw) for raw in (*map(encode, questions), *of_types(get_args(SyncQuestion)))]

@@ -6,12 +6,12 @@ The first part is the run's spec, which the creator made up too.
 from typing import get_args
 
 from primep2p.core import effects as fx
-from primep2p.core.genesis import MAX_JOINS, Gathering
+from primep2p.core.genesis import Gathering
 from primep2p.core.runs import Run
 from primep2p.model.errors import PeerError
 from primep2p.model.journal import Signed
 from primep2p.model.messages import Certified, Chain, OverlayMessage, Records, SyncAnswer
-from primep2p.model.records import MAX_MEMBERS, Checkpoint, Join, Proposal, RoundPolicy, RunSpec, Vote
+from primep2p.model.records import MAX_FIRST_MEMBERS, Checkpoint, Join, Proposal, RoundPolicy, RunSpec, Vote
 from primep2p.services.members import MAX_FRAME_BYTES
 from primep2p.wire.codec import decode, encode
 from primep2p.wire.envelope import Opened
@@ -34,14 +34,14 @@ def fuzz(data: bytes) -> None:
         return
     if opened.signer != opened.record.creator:
         return  # no run, and nobody joins it
-    machine = Gathering(opened, join_of(ME, opened.hash), member(ME))
+    machine = Gathering(opened, join_of(ME, opened), member(ME))
     effects = machine.begin([]) + machine.handle(fx.ParamsHeld(opened.record.params))
     for raw in messages:
         for event in _heard(raw):
             effects += machine.handle(event)
         effects += machine.handle(fx.Expired(fx.Moment(0, "repair")))
-        assert len(machine.joins) <= MAX_JOINS
-        assert len(machine._votes) <= MAX_JOINS + MAX_MEMBERS + 1
+        assert len(machine.requests) <= MAX_FIRST_MEMBERS
+        assert len(machine._votes) <= MAX_FIRST_MEMBERS + MAX_FIRST_MEMBERS + 1
     assert all(isinstance(effect, EFFECTS) for effect in effects)
     _check_signed(effects)
     if machine.head is not None:
@@ -77,7 +77,7 @@ def _check_head(machine: Gathering, spec: Opened[RunSpec]) -> None:
     assert head is not None
     assert head.run == spec.hash
     members = [entry.peer for entry in head.state.members]
-    assert 1 <= len(members) <= MAX_MEMBERS
+    assert 1 <= len(members) <= MAX_FIRST_MEMBERS
     assert spec.record.creator in members
     signers = {verified(raw).signer for raw in head.checkpoint.certificate.votes}
     assert signers == set(members)
@@ -94,7 +94,7 @@ def corpus() -> list[bytes]:
 def _beginning(spec: Opened[RunSpec], members: tuple[int, ...]) -> bytes:
     """As it goes."""
     proposed, _ = first_proposed(spec, members)
-    joins = [join_of(number, spec.hash).raw for number in members]
+    joins = [join_of(number, spec).raw for number in members]
     begun = Checkpoint(proposed.header, certificate(map(member, members), proposed.header, run=spec.hash, round=0))
     votes = [raw for raw in begun.certificate.votes if verified(raw).signer != member(ME).peer_id]
     return framed(
@@ -113,7 +113,7 @@ def _without_me(spec: Opened[RunSpec]) -> bytes:
 
 def _declared(spec: Opened[RunSpec]) -> bytes:
     """Every message there is, and a Join that is none."""
-    other = member(OTHER).seal(Join(bytes(32), 0, (), bytes(32)))
+    other = member(OTHER).seal(Join(bytes(32), 0, (), bytes(32), bytes(32)))
     return framed(spec.raw, encode(Records(spec.hash, (other.raw,))), *of_types(get_args(OverlayMessage)))
 
 

@@ -7,7 +7,8 @@ from typing import get_args
 from primep2p.core import effects as fx
 from primep2p.core.chain import Head
 from primep2p.core.gossip import Records as Books
-from primep2p.core.runs import HELD_BYTES_PER_MEMBER, HELD_PER_MEMBER, MAX_NOTICES
+from primep2p.core.notices import MAX_BANS, MAX_REQUESTS
+from primep2p.core.runs import HELD_BYTES_PER_MEMBER, HELD_PER_MEMBER
 from primep2p.core.votes import slot_of
 from primep2p.model.errors import PeerError
 from primep2p.model.messages import Certified, Chain, Digest, OverlayMessage, Proposed, Records, SyncAnswer
@@ -136,7 +137,7 @@ def snapshot(machine: Machine) -> tuple[object, ...]:
     run, round = machine.run, machine.run.round
     ahead = {peer: tuple(held) for peer, held in run._ahead.items() if held}
     if round is None:
-        return run.head.hash, ahead, tuple(run.notices)
+        return run.head.hash, ahead, tuple(run.notices.hashes())
     consensus, books = round.consensus, round.collection
     tally = {
         (key, header): tuple(votes)
@@ -147,7 +148,7 @@ def snapshot(machine: Machine) -> tuple[object, ...]:
     return (
         run.head.hash,
         ahead,
-        tuple(run.notices),
+        tuple(run.notices.hashes()),
         tuple(round.records.hashes()),
         tuple(books.updates),
         tuple(books.lists),
@@ -167,8 +168,9 @@ def _check(machine: Machine) -> None:
     for held in run._ahead.values():
         assert len(held) <= HELD_PER_MEMBER
         assert sum(len(encode(message)) for message in held) <= HELD_BYTES_PER_MEMBER + MAX_INPUT_BYTES
-    assert len(run.notices) <= MAX_NOTICES + MEMBERS
-    assert len(run.addresses) <= len(run.notices) + MEMBERS
+    assert len(run.notices.raws()) <= MAX_REQUESTS + MAX_BANS + MEMBERS
+    assert len(run.notices.addresses) <= len(run.notices.raws())
+    assert run.notices.evidence.keys() <= {world().ranks[LIAR].peer_id}
     if run.round is not None:
         _check_books(run.round.records)
 
@@ -222,7 +224,7 @@ def corpus() -> list[bytes]:
 
 def _strangers() -> list[OverlayMessage]:
     group = world()
-    joins = [join_of(number, group.run, address="/ip4/192.0.2.7/tcp/4650") for number in range(20, 24)]
+    joins = [join_of(number, group.spec, address="/ip4/192.0.2.7/tcp/4650") for number in range(20, 24)]
     return [
         Records(group.run, tuple(join.raw for join in joins)),
         Digest(group.run, 1, (bytes(8), joins[0].hash[:8])),
