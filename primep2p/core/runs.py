@@ -236,14 +236,17 @@ class Run:
             self._adopt(follow(self.head, checkpoint, self._open), now=now)
 
     def _on_synced(self, sender: PeerId, checkpoints: tuple[Checkpoint, ...], now: float) -> None:
-        """A stretch of chain: only its end begins a round."""
+        """A stretch of chain: only its end begins a round. Where it is longer than one checkpoint there may be more."""
         self._asked_at.pop(self._whose_turn(sender), None)
+        before = self.head.round
         try:
             for checkpoint in checkpoints:
                 if checkpoint.certificate.round == self.head.round + 1:
                     self._replace_head(follow(self.head, checkpoint, self._open))
         except PeerError as error:
             self._out.append(fx.Accuse(sender, error.sentence))
+        if self.head.round > before + 1 and not self.head.is_last:
+            self._catch_up(sender, now)
         if self.round is None or self.round.head is not self.head:
             self._enter_round(now, [])
 

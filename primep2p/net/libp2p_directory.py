@@ -15,7 +15,7 @@ from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
 from libp2p.records.validator import NamespacedValidator, Validator
 
-from primep2p.keys import Identity, public_key_of, verify
+from primep2p.keys import PEER_ID_BYTES, Identity, public_key_of, verify
 from primep2p.model.errors import PeerError, Unavailable
 from primep2p.model.ids import PeerId, Signature
 from primep2p.net.host import MAX_VALUE_BYTES, check_key, check_value
@@ -117,7 +117,9 @@ class KadDirectory:
         found = [*found, *self.dht.provider_store.get_providers(name)]
         for info in found:
             self._remember(info)
-        peers = {str(info.peer_id) for info in found} - {self._identity.peer_id}
+        # Another length is no Ed25519 key's, and base58 takes time with the square of it.
+        ids = (info.peer_id for info in found if len(info.peer_id.to_bytes()) == PEER_ID_BYTES)
+        peers = {str(each) for each in ids} - {self._identity.peer_id}
         return tuple(sorted(peer for peer in peers if _is_peer(peer)))
 
     async def put(self, key: str, value: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from primep2p.core.roster import peers_of
+from primep2p.core.chain import Head as ChainHead
 from primep2p.core.runs import Run
 from primep2p.model.ids import PeerId, RunId
 from primep2p.model.messages import (
@@ -23,12 +23,19 @@ from primep2p.model.messages import (
     SyncQuestion,
     Votes,
 )
+from primep2p.model.records import Checkpoint
 from primep2p.services.members import Overlay
 from primep2p.services.rounds import RunService
-from primep2p.store.seam import RunStore
+from primep2p.store.seam import RunStore, StoredCheckpoint
 from primep2p.tasks import Offload
+from primep2p.wire.codec import MAX_RECORD_BYTES, encode
 
 __all__ = ["Answers"]
+
+MAX_HINTS = 256
+
+OVERHEAD_BYTES = 64
+"""What the message around a field takes, and more."""
 
 
 class Answers:
@@ -64,17 +71,21 @@ class Answers:
         newest = await self._offload(self._runs.head, run)
         if newest is None:
             return NotBegun()
-        service = self._services[run]
-        members = peers_of(service.head.state) if service.head else frozenset()
-        hints = tuple(Addresses(member, self._overlay.addresses_of(member)) for member in sorted(members))
-        return Head(newest[1].checkpoint, newest[1].state, hints)
+        head = self._services[run].head
+        return Head(newest[1].checkpoint, newest[1].state, self._hints(head) if head else ())
+
+    def _hints(self, head: ChainHead) -> tuple[Addresses, ...]:
+        """Where members were heard of, those who vote first."""
+        order = (*head.committee.members, *sorted(head.members.keys() - set(head.committee.members)))
+        known = ((member, self._overlay.addresses_of(member)) for member in order)
+        return tuple(Addresses(member, addresses) for member, addresses in known if addresses)[:MAX_HINTS]
 
     async def _chain(self, run: RunId, first: int) -> SyncAnswer:
         stored = await self._offload(self._runs.chain, run, first, MAX_CHAIN)
         if not stored:
             begun = await self._offload(self._runs.head, run)
             return Nothing("no checkpoint from there on") if begun else NotBegun()
-        return Chain(tuple(entry.checkpoint for entry in stored), stored[0].state)
+        return Chain(_that_fit(stored), stored[0].state)
 
     def _votes(self, peer: PeerId, service: RunService) -> SyncAnswer:
         """The asker's own records, of the round under way."""
@@ -84,3 +95,15 @@ class Answers:
             return Votes(head.round + 1 if head else 0, ())
         own = tuple(opened.raw for opened in machine.round.records.by(peer))
         return Votes(machine.round.round, own[:1024])
+
+
+def _that_fit(stored: list[StoredCheckpoint]) -> tuple[Checkpoint, ...]:
+    """The first of them, as many as an answer has room for: checkpoints of large runs are large."""
+    room = MAX_RECORD_BYTES - len(stored[0].state) - OVERHEAD_BYTES
+    fit: list[Checkpoint] = []
+    for entry in stored:
+        room -= len(encode(entry.checkpoint)) + OVERHEAD_BYTES
+        if fit and room < 0:
+            break
+        fit.append(entry.checkpoint)
+    return tuple(fit)

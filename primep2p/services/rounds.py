@@ -33,6 +33,9 @@ __all__ = ["RunService"]
 PROVIDE_EVERY_S = 10.0
 """A provider record costs its holders 0.1 to 0.3 s of work: rounds may come faster than that."""
 
+MAX_ACCUSED = 256
+"""Kinds of faults of which the owner hears in one round: reasons may hold a stranger's words."""
+
 KEPT_ROUNDS = 50
 """Certified rounds that `run show` lists."""
 
@@ -273,7 +276,7 @@ class RunService:
         else:
             self._seams.book.accuse(peer, reason, self.run_id)
         self._seams.overlay.end_conversation(peer)
-        if (peer, reason) not in self._accused:
+        if (peer, reason) not in self._accused and len(self._accused) < MAX_ACCUSED:
             self._accused.add((peer, reason))
             self._seams.tell(Accused(run=self.run_id.hex(), peer=peer, reason=reason))
 
