@@ -15,7 +15,7 @@ from runs import found
 
 from primep2p.cli.exits import EXIT_CODES
 from primep2p.cli.swarm import Daemon, Settings, Swarm
-from primep2p.cli.watched import Watched, eventually, proposer_of
+from primep2p.cli.watched import Watched, eventually
 from primep2p.control.calls import PeersList, RunShow
 from primep2p.model.errors import StoreError
 from primep2p.model.views import Accused
@@ -25,6 +25,8 @@ QUICK = {"propose_s": 1.0, "vote_s": 0.5}
 
 SLEEP_S = 60.0
 STOP_S = 20.0
+
+VOTES = ("prevote", "precommit")
 
 BUSY_ROUNDS = 4
 
@@ -66,15 +68,17 @@ def seven(swarm: Swarm) -> list[Daemon]:
 
 
 def test_the_proposer_is_killed_in_the_middle_of_its_round_and_the_next_view_certifies_it(seven, swarm):
-    run = found(*seven, rounds=6, seconds=1.0, min_updates=4, **QUICK)
+    run = found(*seven, rounds=6, seconds=1.0, **QUICK)
     run.until_round(2, *seven)
-    victim = proposed_by(run, 3, seven)
+    detail = seven[0].call(RunShow(run=run.run))
+    round, proposer = detail.head_round + 1, detail.committee[0]
+    victim = next(daemon for daemon in seven if daemon.peer == proposer)
     others = [daemon for daemon in seven if daemon is not victim]
     victim.kill()
-    run.until_round(3, *others)
-    assert max(run.certified[daemon][3].view for daemon in others) > 0
-    assert victim.peer not in run.certified[others[0]][3].signers
-    assert not run.certified[others[0]][3].void
+    run.until_round(round, *others)
+    assert max(run.certified[daemon][round].view for daemon in others) > 0
+    assert victim.peer not in run.certified[others[0]][round].signers
+    assert not run.certified[others[0]][round].void
     swarm.start(victim)
     run.follow(victim)
     run.end(*seven)
@@ -82,7 +86,7 @@ def test_the_proposer_is_killed_in_the_middle_of_its_round_and_the_next_view_cer
 
 
 def test_two_of_seven_are_killed_at_once_and_the_others_go_on(seven, swarm):
-    run = found(*seven, rounds=10, seconds=0.5, min_updates=4, **QUICK)
+    run = found(*seven, rounds=10, seconds=0.5, **QUICK)
     *others, one, two = seven
     run.until_step(others[0], 3, "train")
     for victim in (one, two):
@@ -120,7 +124,7 @@ def test_a_full_disk_ends_its_node_with_a_clear_error_until_there_is_room(seven,
 def test_without_a_quorum_a_run_names_whom_it_waits_for_and_a_home_from_a_backup_contradicts_nothing(
     seven, swarm, tmp_path
 ):
-    *living, restored, one, two = seven
+    *living, restored, one, two, three = seven
     run = found(*seven, rounds=0, seconds=0.5, **QUICK)
     run.until_round(2, *seven)
     backup = tmp_path / "backup"
@@ -131,17 +135,15 @@ def test_without_a_quorum_a_run_names_whom_it_waits_for_and_a_home_from_a_backup
     _, back = takes_part(run, restored, living[0])
     run.until_round(back + 3, *seven)
 
+    run.hear()
+    run.until_step(restored, run.newest(*seven) + 1, "train")
     began_at = time.time()
-    one.kill()
-    two.kill()
-    stuck = run.newest(*seven) + 1
-    run.until_step(restored, stuck, "propose", "prevote", "precommit")  # it has signed a list of that round, or more
-    restored.kill()
-    gone = {restored.peer, one.peer, two.peer}
-    for daemon in living:
-        eventually(lambda daemon=daemon: awaited(daemon, run) == gone)
-        detail = daemon.call(RunShow(run=run.run))
-        assert began_at < detail.waiting_since < time.time()
+    gone = {daemon.peer for daemon in (one, two, three)}
+    for daemon in (one, two, three):
+        daemon.kill()
+    for daemon in (*living, restored):  # all have voted in the round, which four of seven cannot end
+        eventually(lambda daemon=daemon: step(daemon, run) in VOTES and awaited(daemon, run) == gone)
+        assert began_at < daemon.call(RunShow(run=run.run)).waiting_since < time.time()
     said = subprocess.run(
         [sys.executable, "-m", "primep2p.cli.main", "run", "show", run.run, "--home", str(living[0].home)],
         capture_output=True, text=True, timeout=60, check=True,
@@ -150,15 +152,16 @@ def test_without_a_quorum_a_run_names_whom_it_waits_for_and_a_home_from_a_backup
     assert gone <= set(line.replace(",", "").split())
     assert " since 2" in line
 
+    restored.kill()
     shutil.rmtree(restored.home)
     shutil.copytree(backup, restored.home)
     swarm.start(restored)
     run.follow(restored)
-    eventually(lambda: "others hold votes of this node" in restored.call(RunShow(run=run.run)).step)
+    eventually(lambda: "others hold votes of this node" in step(restored, run))
     stuck = restored.call(RunShow(run=run.run)).round
-    swarm.start(one, two)
-    run.follow(one, two)
-    assert run.first_part(restored.peer, stuck, living[0]) > stuck
+    swarm.start(one, two, three)
+    run.follow(one, two, three)
+    run.first_part(restored.peer, stuck, living[0])
     run.until_round(stuck + 2, *seven)
     assert_nobody_is_blamed(run, seven)
     for daemon in seven:  # a run without an end goes on in no other test
@@ -207,14 +210,12 @@ def takes_part(run: Watched, daemon: Daemon, teller: Daemon) -> tuple[int, int]:
     return under_way, run.first_part(daemon.peer, under_way - 1, teller)
 
 
-def proposed_by(run: Watched, round: int, daemons: list[Daemon]) -> Daemon:
-    """Whose turn it is first in that round, which is under way."""
-    peer = proposer_of(daemons[0], run.run, round)
-    return next(daemon for daemon in daemons if daemon.peer == peer)
-
-
 def roster(run: Watched, teller: Daemon) -> set[str]:
     return set(run.certified[teller][run.newest(teller)].roster)
+
+
+def step(daemon: Daemon, run: Watched) -> str:
+    return daemon.call(RunShow(run=run.run)).step
 
 
 def awaited(daemon: Daemon, run: Watched) -> set[str]:
