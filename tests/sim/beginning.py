@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from primep2p.core.admission import Request, join_of
+from primep2p.core import admission
 from primep2p.core.beacons import first_beacon
 from primep2p.core.chain import Head, header_hash
-from primep2p.core.genesis import certified_start
 from primep2p.core.roster import first_state, state_hash
 from primep2p.model.records import (
+    MAX_FIRST_MEMBERS,
     Admission,
     Bundle,
     Certificate,
@@ -27,10 +27,11 @@ from primep2p.wire.envelope import Opened
 from tests.core.kit import KERNELS, cid
 
 if TYPE_CHECKING:
+    from tests.sim.keys import SimEnvelopes
     from tests.sim.node import SimNode
     from tests.sim.world import World
 
-__all__ = ["begin", "checkpoint_0", "join_now", "spec_of"]
+__all__ = ["begin", "checkpoint_0", "join_now", "join_of", "spec_of"]
 
 
 def spec_of(world: World) -> Opened[RunSpec]:
@@ -49,7 +50,7 @@ def spec_of(world: World) -> Opened[RunSpec]:
             pipeline=Pipeline(),
             policy=RoundPolicy(
                 rounds=scenario.rounds,
-                first_members=n,
+                first_members=min(n, MAX_FIRST_MEMBERS),
                 min_members=policy.min_members or n,
                 min_updates=policy.min_updates,
                 drop_after=policy.drop_after,
@@ -58,6 +59,9 @@ def spec_of(world: World) -> Opened[RunSpec]:
                 propose_s=policy.propose_s,
                 vote_s=policy.vote_s,
                 step_cap_s=policy.step_cap_s,
+                committee_size=policy.committee_size,
+                sample_fraction=policy.sample_fraction,
+                max_cohort=policy.max_cohort,
             ),
             admission=Admission("allowlist", tuple(sorted(node.peer for node in world.nodes))),
         )
@@ -65,13 +69,14 @@ def spec_of(world: World) -> Opened[RunSpec]:
 
 
 def join_now(world: World, node: SimNode) -> Opened[Join]:
-    """A node asks to be there from the beginning."""
-    return join_as_of(world, node, 0)
-
-
-def join_as_of(world: World, node: SimNode, round: int) -> Opened[Join]:
     """A node asks to become a member."""
-    return join_of(node.envelopes, world.spec, round=round, addresses=(), kernels=KERNELS)
+    head = node.head
+    return join_of(world, node.envelopes, head.round if head is not None else 0)
+
+
+def join_of(world: World, envelopes: SimEnvelopes, round: int) -> Opened[Join]:
+    """Somebody asks to become a member, as of a round."""
+    return admission.join_of(envelopes, world.spec, round=round, addresses=(), kernels=KERNELS)
 
 
 def begin(world: World) -> None:
@@ -92,7 +97,7 @@ def checkpoint_0(world: World) -> Head:
     """What a gathering of all members would have come to [G1], however many they are."""
     spec, members = world.spec, world.nodes[: world.members]
     joins = {node.peer: join_now(world, node) for node in members}
-    newcomers = tuple(Request(joins[peer]).newcomer for peer in sorted(joins))
+    newcomers = tuple(admission.Request(joins[peer]).newcomer for peer in sorted(joins))
     state = first_state(spec.hash, spec.record.policy, newcomers)
     bundle = encode(Bundle((), (), tuple(joins[peer].raw for peer in sorted(joins))))
     header = Header(
@@ -115,4 +120,4 @@ def checkpoint_0(world: World) -> Head:
     vote = Vote(spec.hash, 0, 0, 0, "precommit", header_hash(raw))
     votes = tuple(node.envelopes.seal(vote).raw for node in sorted(members, key=lambda node: node.peer))
     checkpoint = Checkpoint(raw, Certificate(spec.hash, 0, header_hash(raw), votes))
-    return certified_start(spec, checkpoint, world.nodes[0].envelopes)
+    return Head(spec.hash, spec.record, header, header_hash(raw), state, checkpoint)

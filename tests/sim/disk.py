@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from primep2p.core.chain import Head
 from primep2p.model.ids import Cid
 from primep2p.model.journal import JournalEntry, Moved, Signed
-from primep2p.model.records import Checkpoint
+from primep2p.model.records import Checkpoint, Evidence
 
 __all__ = ["Disk"]
 
@@ -23,6 +23,7 @@ class Disk:
     blobs: set[Cid] = field(default_factory=set)
     signed: set[bytes] = field(default_factory=set)
     """The envelopes in the journal."""
+    evidence: list[Evidence] = field(default_factory=list)
 
     def append(self, round: int, entry: JournalEntry) -> None:
         self.journal.setdefault(round, []).append(entry)
@@ -47,7 +48,7 @@ class Disk:
     def backup(self) -> Disk:
         """A copy as of now."""
         journal = {round: list(entries) for round, entries in self.journal.items()}
-        return Disk(self.head, list(self.chain), journal, set(self.blobs), set(self.signed))
+        return Disk(self.head, list(self.chain), journal, set(self.blobs), set(self.signed), list(self.evidence))
 
     def forget_journal(self) -> None:
         """What a node does that keeps none."""

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 
 from primep2p.core.runs import Run
 from primep2p.model.messages import Certified, Digest, Proposed, Records
+from primep2p.model.records import Evidence, Header, RunSpec, RunState
 from primep2p.wire.envelope import Opened
 from tests.sim.keys import SimEnvelopes
 
 __all__ = ["records_held"]
 
-_LEAVES = (str, bytes, int, float, type(None), SimEnvelopes)
+_LEAVES = (str, bytes, int, float, type(None), SimEnvelopes, Header, RunSpec, RunState)
+"""What a head says is no record of a round, and names every member."""
 
 
 def records_held(run: Run) -> int:
@@ -33,6 +35,8 @@ def records_held(run: Run) -> int:
                 raws.update(items)
             case Proposed():
                 raws.update((thing.proposal, *thing.prevotes))
+            case Evidence(first=first, second=second):
+                raws.update((first, second))
             case Certified() | Digest():
                 pass
             case Mapping():

@@ -36,6 +36,9 @@ round; and its precommit for the head."""
 HELD_BESIDES = 64
 """Joins."""
 
+JOURNALLED = frozenset(("update", "collected", "proposal", "vote"))
+"""Kinds of records of which a node signs one in each slot."""
+
 LOOKED_EVERY = 64
 """Steps of one node between two counts of what its machine holds: counting walks all of it."""
 
@@ -99,7 +102,7 @@ class Invariants:
         for raw in raws:
             if raw not in node.disk.signed:
                 peeked = node.envelopes.peek(raw)
-                if peeked.signer == node.peer and peeked.kind != "join":
+                if peeked.signer == node.peer and peeked.kind in JOURNALLED:
                     raise Broken(f"{node} sent a {peeked.kind} that is not in its journal")
 
     def _count(self, voter: PeerId, vote: Vote) -> None:
@@ -161,8 +164,12 @@ class Invariants:
             raise Broken(f"checkpoint {head.round} includes other updates than its lists name")
 
     def _check_roster(self, before: RunState, head: Head) -> None:
-        """No honest member that was seen is dropped; nobody is a member who did not ask to be."""
+        """No honest member is expelled, and none is dropped that was seen; nobody is a member who is not admitted."""
         members = {member.peer for member in head.state.members}
+        for departure in head.header.left:
+            node = self.world.by_peer.get(departure.peer)
+            if node is not None and node.honest and departure.reason != "dropped":
+                raise Broken(f"checkpoint {head.round} expels {node}, which is honest")
         for member in before.members:
             node = self.world.by_peer.get(member.peer)
             if node is not None and node.honest and member.peer not in members and member.missed == 0:

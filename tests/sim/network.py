@@ -50,6 +50,8 @@ class Network:
         self.calm = False
         self.carried: Counter[tuple[str, str]] = Counter()
         """Messages by the sender's role in the round, and by kind."""
+        self.received: Counter[str] = Counter()
+        """Messages that arrived, by the receiver's role; those of the topic apart."""
         self.published: Counter[str] = Counter()
         self._draw_s = _sampler(self.latency, chance)
         self._cuts: list[frozenset[int]] = []
@@ -83,6 +85,7 @@ class Network:
             if receiver is not sender and receiver.up and self.linked(sender, receiver):
                 after_s = sum(self.latency_s() for _ in range(GOSSIP_HOPS))
                 event = fx.Received(sender.peer, message)
+                self.received["topic"] += 1
                 self.world.heap.after(receiver, after_s, partial(receiver.handle, event))
 
     def latency_s(self) -> float:
@@ -98,6 +101,7 @@ class Network:
                 after_s += self.chance.uniform(0, OVERTAKEN_S)
             if self.malice is not None:
                 after_s += self.malice.delay_s(sender, receiver, message)
+        self.received[receiver.role] += 1
         self.world.heap.after(receiver, after_s, partial(receiver.handle, fx.Received(sender.peer, message)))
 
     # ---- connections
@@ -129,7 +133,8 @@ class Network:
     def heal(self) -> None:
         """From now on all is well here."""
         self.calm = True
-        self._change([])
+        if self._cuts:
+            self._change([])
 
 
 class Malice:

@@ -5,7 +5,7 @@ Trainers, aggregation and blobs are stand-ins that cost virtual time; records, j
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from primep2p.core.genesis import Gathering
 from primep2p.core.runs import Run
 from primep2p.core.waking import Waking
 from primep2p.model.ids import Cid, PeerId
+from primep2p.model.journal import JournalEntry
 from primep2p.model.messages import MAX_CHAIN, OverlayMessage
 from primep2p.model.records import Metric
 from tests.core.kit import cid
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["SimNode", "aggregated", "delta_of"]
 
 RETRY_S = 1.0
-"""Between two tries to have params, or an answer."""
+"""Between two tries to have params."""
 
 ASKED_S = 0.02
 """What a question costs beyond two latencies."""
@@ -72,10 +73,11 @@ class SimNode:
         self.paused_until = 0.0
         self.rate = 1.0
         self.role = "plain"
+        self._audience: tuple[PeerId, ...] = ()
         self._do: dict[type, Callable[..., None]] = {
             fx.Journal: self._journal,
             fx.Broadcast: self._broadcast,
-            fx.Publish: lambda effect: self._publish(effect.message),
+            fx.Publish: self._publish,
             fx.Send: lambda effect: self._say((effect.peer,), effect.message),
             fx.StartTimer: self._start_timer,
             fx.Train: self._train,
@@ -85,7 +87,7 @@ class SimNode:
             fx.Commit: self._commit,
             fx.CatchUp: self._catch_up,
             fx.AskRecords: self._ask_records,
-            fx.Accuse: lambda effect: world.on_accused(self, effect),
+            fx.Accuse: self._accuse,
             fx.Stepped: lambda effect: world.tell(self, f"round {effect.round} view {effect.view} {effect.step}"),
             fx.Finished: lambda effect: None,
         }
@@ -179,10 +181,11 @@ class SimNode:
             if self.machine is run:
                 self.perform(run.handle(fx.Connected(peer), self.now))
 
-    def _run(self, run: Run, entries: list[object], foreign: list[bytes]) -> None:
+    def _run(self, run: Run, entries: list[JournalEntry], foreign: list[bytes]) -> None:
         self.machine = run
         run.connected.update(self.connected)
-        self.perform(run.begin(self.now, entries=entries, foreign=foreign))  # type: ignore[arg-type]
+        evidence = self.disk.evidence
+        self.perform(run.begin(self.now, entries=entries, foreign=foreign, evidence=evidence))
         if run.round is not None and run.round.pen.muted:
             self.world.tell(self, f"is mute in round {run.round.round}")
 
@@ -226,7 +229,7 @@ class SimNode:
         """A message on its way, as it is."""
         self.world.network.carry(self, peer, message)
 
-    def _say(self, peers: Iterable[PeerId], message: OverlayMessage) -> None:
+    def _say(self, peers: tuple[PeerId, ...], message: OverlayMessage) -> None:
         if self.honest:
             self.world.invariants.on_said(self, message)
             for peer in peers:
@@ -241,11 +244,21 @@ class SimNode:
                 self.world.network.carry(self, peer, out)
 
     def _broadcast(self, effect: fx.Broadcast) -> None:
-        if isinstance(self.machine, Gathering | Run):
-            self._say(sorted(self.machine.audience - {self.peer}), effect.message)
+        audience = self._audience
+        if isinstance(self.machine, Gathering):
+            audience = tuple(sorted(self.machine.audience - {self.peer}))
+        self._say(audience, effect.message)
 
-    def _publish(self, message: OverlayMessage) -> None:
-        self.world.network.publish(self, message)
+    def _publish(self, effect: fx.Publish) -> None:
+        if self.honest:
+            self.world.invariants.on_said(self, effect.message)
+        if self.honest or all(adversary.publishes(effect.message) for adversary in self.adversaries):
+            self.world.network.publish(self, effect.message)
+
+    def _accuse(self, effect: fx.Accuse) -> None:
+        if effect.evidence is not None:
+            self.disk.evidence.append(effect.evidence)
+        self.world.on_accused(self, effect)
 
     def _journal(self, effect: fx.Journal) -> None:
         dies = self.world.dies_at_write(self)
@@ -274,8 +287,7 @@ class SimNode:
         self._fetch(effect.delta, effect.providers, done, fx.Unobtained(effect.update))
 
     def _hold_params(self, effect: fx.HoldParams) -> None:
-        everybody = tuple(node.peer for node in self.world.nodes)
-        self._fetch(effect.cid, (*effect.providers, *everybody), fx.ParamsHeld(effect.cid), None)
+        self._fetch(effect.cid, (*effect.providers, *self.world.peers), fx.ParamsHeld(effect.cid), None)
 
     def _aggregate(self, effect: fx.Aggregate) -> None:
         params = aggregated(effect.base, effect.deltas, effect.weights)
@@ -289,6 +301,9 @@ class SimNode:
 
     def _take_part(self, head: Head) -> None:
         self.role = "committee" if self.peer in head.committee else "plain"
+        if not head.is_last:
+            self.world.told.turns[self.role] += 1
+        self._audience = tuple(peer for peer in head.committee.members if peer != self.peer)
 
     # ---- questions
 
@@ -325,8 +340,6 @@ class SimNode:
             other = self.world.by_peer.get(member)
             if other is None or not other.up or not self.world.network.linked(self, other):
                 self.handle(fx.RecordsUnheard(member))
-                if member in self.connected:
-                    self.later(RETRY_S, fx.Connected(member))
                 return
             self.handle(fx.RecordsHeard(member, other.facing(self).recall(self.peer)))
 

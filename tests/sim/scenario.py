@@ -78,6 +78,9 @@ class Policy(Struct, frozen=True):
     propose_s: float = 4.0
     vote_s: float = 1.0
     step_cap_s: float = 30.0
+    committee_size: Annotated[int, Meta(ge=1)] = 31
+    sample_fraction: str = "1"
+    max_cohort: Annotated[int, Meta(ge=1)] = 64
 
 
 class Scenario(Struct, frozen=True):

@@ -111,6 +111,10 @@ def soak(name: str, first: int, seeds: int, *, keys: str) -> int:
             for at in range(first, first + seeds, BATCH)
         ]
         for done in as_completed(batches):
+            if done.exception() is not None:  # a bug, here or in a machine: its traceback is on stderr
+                pool.shutdown(cancel_futures=True)
+                print(f"{name}: a batch ended without a result, after {total.seeds} seeds", file=sys.stderr)
+                return 2
             total.merge(done.result())
             if sys.stderr.isatty():
                 print(f"\r{total.seeds} seeds, {len(total.violations)} violations", end="", file=sys.stderr)
@@ -152,5 +156,13 @@ def summary(told: Told) -> str:
         f"{told.steps} steps, {told.signed} signatures made, {told.verified} verified",
         f"most views after healing: {told.healed}; most records held by one machine: {told.held}",
     ]
-    lines += [f"{count:8d} {kind} sent by {role}" for (role, kind), count in sorted(told.messages.items())]
+    for role, turns in sorted(told.turns.items()):
+        sent = {kind: count for (whose, kind), count in told.messages.items() if whose == role}
+        kinds = ", ".join(f"{count / turns:.1f} {kind}" for kind, count in sorted(sent.items()))
+        heard = told.received[role] / turns
+        lines.append(
+            f"{role}: a member sends {sum(sent.values()) / turns:.1f} messages a round ({kinds}), gets {heard:.1f}"
+        )
+    topic = ", ".join(f"{count} {kind}" for kind, count in sorted(told.published.items()))
+    lines.append(f"topic: {topic or 'nothing'} published, {told.received['topic']} times heard")
     return "\n".join(lines)

@@ -17,7 +17,7 @@ FOUND = {
     "no journal": ("mortal", "signed two records"),
     "free inclusions": ("censored", "whose update every honest member lists"),
     "sends what it did not write": ("mixed", "is not in its journal"),
-    "hoards": ("flooded", "records of 7 members"),
+    "hoards": ("flooded", "records of"),
     "no repair": ("lossy", "no progress"),
 }
 

@@ -177,9 +177,28 @@ def test_checkpoint_0_made_directly_is_the_one_that_a_gathering_comes_to() -> No
     assert direct.invariants.heads[0].state == gathered.invariants.heads[0].state
 
 
-def test_a_committee_of_sixteen_runs_on_objects_and_its_messages_are_counted() -> None:
-    it = world(nodes=(16,), rounds=2)
+# ---- many
+
+
+def test_a_committee_drawn_from_a_hundred_decides_for_all_and_its_messages_are_counted() -> None:
+    it = World(msgspec.structs.replace(load("thousand"), nodes=(100,), rounds=3), 1)
     told = it.run()
-    assert told.certificates == 2
+    assert told.certificates == 3
     assert told.verified == 0  # who sealed a record has put it on the shelf
-    assert told.messages["committee", "Records"] > 2 * 16 * 15
+    assert told.turns == {"committee": 3 * 31, "plain": 3 * 69}
+    assert told.published == {"Certified": 3}
+    assert told.received["topic"] == 3 * 99
+    assert told.received["plain"] < told.received["committee"] / 20  # what was under way when a draw changed roles
+    assert told.messages["committee", "Records"] / told.turns["committee"] > 3 * 30  # lists, prevotes, precommits
+
+
+def test_large_worlds_share_heads_and_nothing_else_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = msgspec.structs.replace(load("thousand"), nodes=(40,), rounds=3)
+    shared = World(large, 2)
+    told = shared.run()
+    assert len({id(node.head) for node in shared.nodes}) < 40  # of several valid certificates some hear the same one
+    monkeypatch.setattr("tests.sim.world.LARGE", 1000)
+    apart = World(large, 2)
+    assert told == apart.run()
+    assert len({id(node.head) for node in apart.nodes}) == 40
+    assert shared.invariants.certificates == apart.invariants.certificates

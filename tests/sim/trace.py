@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from primep2p.model.messages import Certified, Digest, OverlayMessage, Proposed, Records
-from primep2p.model.records import Collected, Join, Proposal, Update, Vote
+from primep2p.model.messages import Certified, Digest, OverlayMessage, Proposed, Proven, Records
+from primep2p.model.records import Ban, Collected, Join, Proposal, Update, Vote
 
 if TYPE_CHECKING:
     from tests.sim.node import SimNode
@@ -33,6 +33,8 @@ def said(node: SimNode, message: OverlayMessage) -> str:
             return _record(node, raw)
         case Digest(round=round, have=have):
             return f"holds {len(have)} records of round {round}"
+        case Proven(evidence=evidence):
+            return f"evidence: {_record(node, evidence.first)}; {_record(node, evidence.second)}"
         case Certified(checkpoint=checkpoint):
             return f"checkpoint {checkpoint.certificate.round} {checkpoint.certificate.header.hex()[:8]}"
 
@@ -48,6 +50,8 @@ def _record(node: SimNode, raw: bytes) -> str:
             return f"list r{round} of {len(updates)}"
         case Update(round=round, delta=delta):
             return f"update r{round} {delta[-8:]}"
+        case Ban(peer=peer):
+            return f"ban of {peer[-6:]}"
         case Join(round=round):
             return f"join r{round}"
         case _:

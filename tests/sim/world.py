@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Literal
@@ -15,10 +16,11 @@ from primep2p.model.records import Join
 from primep2p.wire.envelope import Opened
 from tests.sim import perturbations
 from tests.sim.adversaries import KINDS, Adversary, Gang
-from tests.sim.beginning import begin, join_as_of, join_now, spec_of
+from tests.sim.beginning import begin, join_now, spec_of
 from tests.sim.heap import Heap
 from tests.sim.invariants import Broken, Invariants
 from tests.sim.keys import RINGS, Shelf, SimEnvelopes
+from tests.sim.memo import LARGE, shared
 from tests.sim.network import Network
 from tests.sim.node import SimNode
 from tests.sim.scenario import Scenario
@@ -50,6 +52,13 @@ class Told:
     """The most views until a decision after the network had healed."""
     equivocations: int = 0
     messages: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Sent, by the sender's role and by kind."""
+    received: Counter[str] = field(default_factory=Counter)
+    """By the receiver's role."""
+    published: Counter[str] = field(default_factory=Counter)
+    """By kind."""
+    turns: Counter[str] = field(default_factory=Counter)
+    """Rounds of nodes, by the role that they had in it."""
 
 
 class World:
@@ -79,9 +88,12 @@ class World:
         self.everyone = list(self.nodes)
         """With those that have another's key."""
         self.by_peer = {node.peer: node for node in self.nodes}
+        self.peers = tuple(self.by_peer)
         self.network = Network(self, scenario.network, self.chance)
         self.crash_at_write = self.chance.choice(scenario.crash_at_write)
         self._views_at_healing: dict[int, int] = {}
+        self._behind: set[int] = set()
+        """Honest nodes without the last checkpoint."""
         self._draw_clocks()
         self.spec = spec_of(self)
         self._draw_liars()
@@ -119,7 +131,12 @@ class World:
 
     def run(self) -> Told:
         """Until every honest node has finished. Raises Broken where something does not hold, or nothing goes on."""
+        with shared() if self.ring.shares and self.members > LARGE else nullcontext():
+            return self._run()
+
+    def _run(self) -> Told:
         scenario = self.scenario
+        self._behind = {node.index for node in self.honest}
         begin(self)
         for joiner in self.nodes[self.members :]:
             self.heap.at(self.chance.uniform(0.3, 3.0), lambda node=joiner: self._join(node))
@@ -135,9 +152,7 @@ class World:
 
     def finished(self) -> bool:
         """Every honest node has the last checkpoint."""
-        if self.last_certified < self.scenario.rounds:
-            return False
-        return all(n.head is not None and n.head.round >= self.scenario.rounds for n in self.honest)
+        return not self._behind
 
     def crash(self, node: SimNode, *, for_s: float | None = None) -> None:
         """A node dies, and comes back after a while."""
@@ -175,7 +190,7 @@ class World:
             run = node.running
             if run is None or run.round is not None or run.finished:
                 return
-            join = join_as_of(self, node, run.head.round)
+            join = join_now(self, node)
             for member in sorted(self.by_peer):
                 if member != node.peer:
                     node.post(member, Records(self.spec.hash, (join.raw,)))
@@ -223,6 +238,8 @@ class World:
         self.invariants.on_commit(node, effect.head)
         if node.honest:
             self.last_certified = max(self.last_certified, effect.head.round)
+            if effect.head.round >= self.scenario.rounds:
+                self._behind.discard(node.index)
             self._count_views(node, effect)
         header = effect.head.header
         void = f", void: {header.void}" if header.void else f", {len(header.inclusions)} updates"
@@ -268,5 +285,6 @@ class World:
         told.steps, told.seconds = self.heap.steps, self.heap.now
         told.signed, told.verified = self.ring.signed, self.ring.verified
         told.held = self.invariants.most_held
-        told.messages = self.network.carried
+        network = self.network
+        told.messages, told.received, told.published = network.carried, network.received, network.published
         return told

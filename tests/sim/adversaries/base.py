@@ -47,6 +47,10 @@ class Adversary:
         """What one peer hears in place of a message of the machine's."""
         return (message,)
 
+    def publishes(self, message: OverlayMessage) -> bool:
+        """Whether everybody hears what its machine has for everybody."""
+        return True
+
     def hears(self, event: fx.Event) -> bool:
         """Something happened; whether the machine may know."""
         return True

@@ -9,22 +9,22 @@ from typing import ClassVar
 from primep2p.core import effects as fx
 from primep2p.model.ids import PeerId
 from primep2p.model.messages import Certified, Digest, OverlayMessage, Proposed, Records
-from primep2p.model.records import Collected, Join, Vote
-from tests.core.kit import KERNELS
+from primep2p.model.records import Collected, Vote
 from tests.sim.adversaries.base import Adversary, adversary
+from tests.sim.beginning import join_of
 
 FLOOD_EVERY_S = 0.1
 """Often enough that a machine that kept all of it would be full within a round or two."""
 
 
 class Flood(Adversary):
-    """Sends more than its share, for as long as it lives."""
+    """Sends more than its share, for as long as it lives; when it is expelled too."""
 
     def begins(self) -> None:
         self.every(FLOOD_EVERY_S, self._pour)
 
     def _pour(self) -> None:
-        if self.round is None:
+        if self.node.running is None:
             return
         messages = list(self.flood())
         for peer in self.others():
@@ -34,6 +34,11 @@ class Flood(Adversary):
     def flood(self) -> Iterable[OverlayMessage]:
         """All that it thinks of this time."""
         raise NotImplementedError
+
+    @property
+    def due(self) -> int:
+        """The round under way, as far as it knows."""
+        return self.node.head.round + 1 if self.node.head is not None else 1
 
     def noise(self) -> bytes:
         """A hash of nothing."""
@@ -52,8 +57,7 @@ class VoteFlood(Flood):
     name = "floods votes"
 
     def flood(self) -> Iterable[OverlayMessage]:
-        assert self.round is not None
-        round, view = self.round.round, self.round.consensus.view
+        round, view = self.due, self.round.consensus.view if self.round is not None else 0
         votes = [self.vote(round, self.chance.randrange(view + 6)) for _ in range(12)]
         ahead = [self.vote(round + 1 + self.chance.randrange(2), self.chance.randrange(4)) for _ in range(4)]
         return [Records(self.world.spec.hash, tuple(votes))] + [Records(self.world.spec.hash, (raw,)) for raw in ahead]
@@ -67,12 +71,11 @@ class JoinFlood(Flood):
     _crowd: ClassVar[int] = 8
 
     def flood(self) -> Iterable[OverlayMessage]:
-        assert self.round is not None
-        run, round = self.world.spec.hash, self.round.round
+        run, round = self.world.spec.hash, self.due
         joins = []
         for _ in range(self._crowd):
             stranger = self.world.stranger(self.chance.randbytes(8))
-            joins.append(stranger.seal(Join(run, round - 1, (), KERNELS, self.noise())).raw)
+            joins.append(join_of(self.world, stranger, round - 1).raw)
         notices = tuple(sorted(self.noise() for _ in range(16)))
         listed = self.node.envelopes.seal(Collected(run, round, (), notices)).raw
         return [Records(run, tuple(joins)), Records(run, (listed,)), Digest(run, round, ())]
@@ -85,9 +88,8 @@ class FarViews(Flood):
     name = "jumps to far views"
 
     def flood(self) -> Iterable[OverlayMessage]:
-        assert self.round is not None
         view = self.chance.choice((3, 9, 1000, 2**31))
-        return [Records(self.world.spec.hash, (self.vote(self.round.round, view),))]
+        return [Records(self.world.spec.hash, (self.vote(self.due, view),))]
 
 
 @adversary
@@ -97,8 +99,7 @@ class FarRounds(Flood):
     name = "jumps to far rounds"
 
     def flood(self) -> Iterable[OverlayMessage]:
-        assert self.round is not None
-        run, round = self.world.spec.hash, self.round.round
+        run, round = self.world.spec.hash, self.due
         return [Digest(run, round + 7, ()), Records(run, (self.vote(round + 1000, 0),))]
 
 
@@ -135,8 +136,7 @@ class Babbler(Flood):
     name = "babbles"
 
     def flood(self) -> Iterable[OverlayMessage]:
-        assert self.round is not None
-        mine = self.node.envelopes.peek(self.vote(self.round.round, 0))
+        mine = self.node.envelopes.peek(self.vote(self.due, 0))
         from msgspec.structs import replace
 
         from primep2p.wire.codec import encode

@@ -9,10 +9,10 @@ import msgspec
 from primep2p.core import effects as fx
 from primep2p.model.ids import NIL, PeerId
 from primep2p.model.messages import OverlayMessage, Proposed, Records
-from primep2p.model.records import Join, Proposal, Vote
-from tests.core.kit import KERNELS
+from primep2p.model.records import Proposal, Vote
 from tests.sim.adversaries.base import Adversary, adversary
 from tests.sim.adversaries.proposers import EquivocatingProposer
+from tests.sim.beginning import join_of
 
 
 @adversary
@@ -23,6 +23,9 @@ class Silent(Adversary):
 
     def says(self, peer: PeerId, message: OverlayMessage) -> Iterable[OverlayMessage]:
         return ()
+
+    def publishes(self, message: OverlayMessage) -> bool:
+        return False
 
     def serves(self, asker: object, blob: object) -> bool:
         return False
@@ -170,8 +173,7 @@ class FalseMemory(Adversary):
     name = "lies to who wakes up"
 
     def recalls(self, peer: PeerId, items: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        run = self.world.spec.hash
-        own = self.node.envelopes.seal(Join(run, self.gang.round + 1, (), KERNELS, KERNELS)).raw
+        own = join_of(self.world, self.node.envelopes, self.gang.round + 1).raw
         signed = self.node.envelopes.peek(own).envelope
         from primep2p.wire.codec import encode
 
