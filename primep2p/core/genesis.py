@@ -141,6 +141,11 @@ class Gathering:
                 self._out.append(fx.Accuse(event.sender, error.sentence))
         return self._drain()
 
+    def renew(self, join: Opened[Join]) -> None:
+        """This node's own Join, anew: it brings another invite. The next repair sends it. Raises PeerError."""
+        self._join = join
+        self.requests[self._me] = request_of(self._spec.hash, self._spec.record, join, self._envelopes.open_any)
+
     @property
     def audience(self) -> frozenset[PeerId]:
         """Who should hear of it: the creator, and all who have joined."""
@@ -161,8 +166,11 @@ class Gathering:
             self._on_vote(opened.of(Vote))
 
     def _on_join(self, join: Opened[Join]) -> None:
-        if join.signer in self.requests or len(self.requests) >= MAX_FIRST_MEMBERS:
+        known = self.requests.get(join.signer)
+        if known is None and len(self.requests) >= MAX_FIRST_MEMBERS:
             return
+        if known is not None and (known.join.hash == join.hash or self._has_place(join.signer)):
+            return  # but whose invite somebody else has used up may come with another one
         request = request_of(self._spec.hash, self._spec.record, join, self._envelopes.open_any)
         if admits(self._spec.record, None, request, round=0):
             self.requests[join.signer] = request
@@ -249,6 +257,9 @@ class Gathering:
 
     def _newcomers(self, requests: list[Request]) -> tuple[Newcomer, ...]:
         return newcomers_of(self._spec.record, None, requests, round=0)
+
+    def _has_place(self, peer: PeerId) -> bool:
+        return any(newcomer.peer == peer for newcomer in self._newcomers(list(self.requests.values())))
 
     def _request(self, raw: bytes) -> Request:
         join = self._envelopes.open(Join, raw)
