@@ -18,6 +18,7 @@ from primep2p.model.records import Header
 from primep2p.model.views import (
     Accused,
     AnyEvent,
+    InviteView,
     ModelPath,
     NodeStatus,
     PeerChanged,
@@ -35,6 +36,7 @@ from primep2p.services.hub import Hub
 from primep2p.services.joining import Pin
 from primep2p.services.logbook import write_down
 from primep2p.services.members import Overlay
+from primep2p.services.origins import Start
 from primep2p.services.reporting import detail, peer_views, summary
 from primep2p.services.rounds import RunService
 from primep2p.services.seams import Seams
@@ -44,6 +46,7 @@ from primep2p.store.seam import BlobStore, RunStore
 from primep2p.tasks import Offload, TaskStatus
 from primep2p.wire.codec import decode
 from primep2p.wire.envelope import Envelopes
+from primep2p.wire.token import Token, write_token
 
 __all__ = ["Node"]
 
@@ -133,21 +136,34 @@ class Node:
 
     async def create_run(self, config: RunConfig) -> RunSummary:
         """A new run with this node as its first member. Raises PluginError where its trainer fails."""
-        return summary(await self._runs.found(config), self._host.connected)
+        return self._summary(await self._runs.found(config))
 
-    async def join_run(self, run_hex: str, pin: tuple[int, bytes] | None) -> RunSummary:
+    async def continue_run(self, start: Start, config: RunConfig | None) -> RunSummary:
+        """A new run from a certified checkpoint of a run of this node; without `config` with that run's settings."""
+        return self._summary(await self._runs.found_from(start, config))
+
+    async def join_run(
+        self, run_hex: str, pin: tuple[int, bytes] | None = None, token: Token | None = None
+    ) -> RunSummary:
         """Take part in a run: at its beginning, or from a head that members confirm or the owner pins."""
-        service = await self._runs.join(bytes.fromhex(run_hex), Pin(*pin) if pin else None)
-        return summary(service, self._host.connected)
+        return self._summary(await self._runs.join(bytes.fromhex(run_hex), Pin(*pin) if pin else None, token))
+
+    def invite(self, prefix: str, uses: int, rounds: int) -> InviteView:
+        """An invite for so many, good for so many rounds."""
+        token, until = self._runs.invite(prefix, uses=uses, rounds=rounds)
+        return InviteView(run=token.run.hex(), token=write_token(token), uses=uses, until=until)
+
+    async def ban(self, prefix: str, peer: PeerId) -> RunSummary:
+        """Have a peer expelled from a run; returns when the ban is on its way to the others."""
+        return self._summary(await self._runs.ban(prefix, peer))
 
     def runs(self) -> list[RunSummary]:
         """Every run of this node."""
-        return [summary(service, self._host.connected) for service in self._runs.all()]
+        return [self._summary(service) for service in self._runs.all()]
 
     def run_detail(self, prefix: str) -> RunDetail:
         """One run in full."""
-        seams = self._seams
-        return detail(self._runs.named(prefix), self._host.connected, seams.envelopes.peer_id, seams.runs)
+        return detail(self._runs.named(prefix), self._host.connected, self._seams)
 
     def watch(self, run: str) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[AnyEvent]]:
         """Events from now on."""
@@ -175,6 +191,9 @@ class Node:
         return peer_views(self._runs.all(), self._host.connected, self._seams.runs)
 
     # ---- bookkeeping
+
+    def _summary(self, service: RunService) -> RunSummary:
+        return summary(service, self._host.connected, self._seams.envelopes.peer_id)
 
     def _addresses(self) -> tuple[str, ...]:
         return tuple(self._config.p2p.announce or self._host.addresses)[:16]

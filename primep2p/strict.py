@@ -5,6 +5,7 @@ tables for records that are arrays between peers.
 """
 
 from collections.abc import Mapping
+from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
@@ -47,6 +48,10 @@ def plain(value: object) -> object:
 
 def _value(type_: Any, value: object, path: str) -> Any:
     bare = get_args(type_)[0] if get_origin(type_) is Annotated else type_
+    if isinstance(bare, UnionType) and NoneType in get_args(bare):
+        if value is None:
+            return None
+        bare = type_ = get_args(bare)[0]
     if isinstance(bare, type) and issubclass(bare, msgspec.Struct):
         return build(bare, value, path)
     if get_origin(bare) in (tuple, list) and isinstance(value, (list, tuple)):

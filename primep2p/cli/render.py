@@ -16,7 +16,9 @@ from primep2p.model.views import (
     Accused,
     AnyEvent,
     Evaluated,
+    InviteView,
     LogLine,
+    MemberView,
     NodeStatus,
     PeerChanged,
     PeerView,
@@ -38,9 +40,11 @@ __all__ = [
     "clock",
     "duration",
     "print_json",
+    "show_banned",
     "show_created",
     "show_file",
     "show_gathering",
+    "show_invite",
     "show_joined",
     "show_joined_late",
     "show_peers",
@@ -98,13 +102,33 @@ def _print_runs(runs: list[RunSummary]) -> None:
     _print_table(table)
 
 
-def show_created(run: RunSummary, first_members: int, watch_command: str) -> None:
+def show_created(run: RunDetail, invite_command: str, watch_command: str) -> None:
     """The new run, how others come in, and how to see it."""
     _print(f"run {run.run}")
-    are_here = "1 member is here" if first_members == 1 else f"{first_members} members are here"
-    _print(f"training begins when {are_here}; others join with:")
-    _print(f"  primep2p run join {run.run}")
+    if run.origin:
+        _print(f"from {run.origin}")
+    first = run.first_members
+    are_here = "1 member is here" if first == 1 else f"{first} members are here"
+    if run.admission == "invite":
+        _print(f"training begins when {are_here}; others join with what this prints for each of them:")
+        _print(f"  {invite_command.replace('run invite', f'run invite {run.run[:SHORT]}')}")
+    else:
+        _print(f"training begins when {are_here}; others join with:")
+        _print(f"  primep2p run join {run.run}")
     _print(f"watch it with: {watch_command}")
+
+
+def show_invite(invite: InviteView) -> None:
+    """The token alone on stdout, so that it can be piped to where it is needed; what it is good for beside it."""
+    _print(invite.token)
+    good_for = f"{_many(invite.uses, 'new member')}, up to round {invite.until}"
+    print(f"good for {good_for}; it is a secret, and is used with: primep2p run join INVITE", file=sys.stderr)
+
+
+def show_banned(run: RunSummary, peer: str, show_command: str) -> None:
+    """What comes next."""
+    _print(f"{peer} is banned from {run.name} ({run.run[:SHORT]}): a coming checkpoint expels it")
+    _print(f"see it with: {show_command}")
 
 
 def show_joined(run: RunDetail, watch_command: str) -> None:
@@ -112,6 +136,8 @@ def show_joined(run: RunDetail, watch_command: str) -> None:
     begun = f"round {run.round}, {_many(len(run.members), 'member')}"
     state = f"{_here(run)} members are here" if run.phase == "gathering" else begun
     _print(f"joined {run.name} ({run.run[:SHORT]}): {run.phase}, {state}")
+    if run.obstacle:
+        _print(f"cannot be a member: {run.obstacle}")
     _print(f"watch it with: {watch_command}")
 
 
@@ -147,31 +173,72 @@ def show_run(run: RunDetail, file: str) -> None:
     show_file(file)
     if run.pin:
         _print(f"pin       {run.pin}")
-    missing = run.first_members - len(run.members) if run.phase == "gathering" else 0
-    if run.phase != "gathering":
-        survives = f"{_many(run.survives_silent, 'silent member')}, {_many(run.survives_liars, 'liar')}"
-        _print(f"quorum    {run.quorum} of {len(run.members)}: survives {survives}")
-    if missing > 0:
-        _print(f"waits for {_many(missing, 'more member')} ({_here(run)} are here)")
-    elif awaited := [member.peer for member in run.members if member.awaited]:
-        _print(f"waits for {', '.join(awaited)}, since {datetime.fromtimestamp(run.waiting_since):%Y-%m-%d %H:%M:%S}")
+    if run.origin:
+        _print(f"from      {run.origin}")
+    _show_admission(run)
+    _show_quorum(run)
     for index, line in enumerate(run.plugin_error.splitlines()):
         _print(f"{'' if index else 'trainer':10}{line}")
     for accusation in run.accusations:
         _print(f"accused   {accusation}")
-    if run.evidence:
-        _print(f"evidence  {run.evidence} kept")
+    for evidence in run.evidence:
+        _print(f"evidence  {evidence.peer} signed {evidence.slot}")
+    for expelled in run.expelled:
+        when = f" in round {expelled.round}" if expelled.round >= 0 else ""
+        _print(f"expelled  {expelled.peer}, {expelled.reason or 'some time ago'}{when}")
     _print()
-    members = _table("!member", ">since", ">missed", "here", "awaited")
-    for member in run.members:
-        row = (member.peer, member.since, member.missed, _yes(member.connected), _yes(member.awaited))
-        members.add_row(*_cells(row))
-    _print_table(members)
+    _print_members(run)
     if run.rounds:
         _print()
         rounds = RoundTable()
         for certified in run.rounds:
             rounds.add(certified)
+
+
+def _show_admission(run: RunDetail) -> None:
+    """Who may join, and what keeps this node out."""
+    _print(f"admission {run.admission}{', by ' if run.inviters else ''}{', '.join(run.inviters)}")
+    for invite in run.invites:
+        joined = _many(invite.used, "member")
+        _print(f"invite    {invite.invite[:SHORT]}: {joined} joined by it, good up to round {invite.until}")
+    if run.obstacle:
+        _print(f"outside   {run.obstacle}")
+
+
+def _show_quorum(run: RunDetail) -> None:
+    """How many decide, what that survives, and whom the run waits for."""
+    missing = run.first_members - len(run.members) if run.phase == "gathering" else 0
+    if run.phase != "gathering":
+        drawn = "" if len(run.committee) == len(run.members) else f" drawn from {_many(len(run.members), 'member')}"
+        survives = f"{_many(run.survives_silent, 'silent member')}, {_many(run.survives_liars, 'liar')}"
+        _print(f"quorum    {run.quorum} of {len(run.committee)}{drawn}: survives {survives}")
+    for risk in run.risks:
+        fork, stall = _chance(risk.fork), _chance(risk.stall)
+        _print(f"risk      with {risk.bad_share:.0%} bad, in {risk.rounds:,} rounds: a fork {fork}, a stall {stall}")
+    if missing > 0:
+        _print(f"waits for {_many(missing, 'more member')} ({_here(run)} are here)")
+    elif awaited := [member.peer for member in run.members if member.awaited]:
+        _print(f"waits for {', '.join(awaited)}, since {datetime.fromtimestamp(run.waiting_since):%Y-%m-%d %H:%M:%S}")
+
+
+def _print_members(run: RunDetail) -> None:
+    """A member a row; what is the same for all of them is left out."""
+    parts = len({(member.votes, member.trains) for member in run.members}) > 1
+    blamed = any(member.rounds_blamed for member in run.members)
+    more = [*([">blamed"] if blamed else []), *(["part"] if parts else [])]
+    table = _table("!member", ">since", ">silent", ">done", *more, "now")
+    for member in run.members:
+        row: list[object] = [member.peer, member.since, member.missed]
+        row.append(f"{member.rounds_done}/{member.rounds_done + member.rounds_missed}")
+        row += [member.rounds_blamed] if blamed else []
+        row += [_part(member)] if parts else []
+        row.append(f"{'here' if member.connected else 'away'}{', awaited' if member.awaited else ''}")
+        table.add_row(*_cells(row))
+    _print_table(table)
+
+
+def _part(member: MemberView) -> str:
+    return " ".join(word for word, has in (("trains", member.trains), ("votes", member.votes)) if has) or "-"
 
 
 def show_peers(peers: list[PeerView]) -> None:
@@ -272,6 +339,12 @@ def _number(value: float | None) -> str:
 
 def _many(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _chance(share: float) -> str:
+    if share == 0:
+        return "cannot happen"
+    return f"{100 * share:.2g}%" if share >= 0.0001 else "under 0.01%"
 
 
 def _here(run: RunDetail) -> str:

@@ -1,4 +1,4 @@
-"""`primep2p run`: create, join, list, show, watch."""
+"""`primep2p run`: create, join, invite, ban, list, show, watch."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,15 +11,27 @@ from primep2p.cli.render import (
     SHORT,
     RoundTable,
     print_json,
+    show_banned,
     show_created,
     show_file,
     show_gathering,
+    show_invite,
     show_joined,
     show_joined_late,
     show_run,
     show_runs,
 )
-from primep2p.control.calls import DaemonStatus, ModelPathOf, RunCreate, RunJoin, RunList, RunShow, RunWatch
+from primep2p.control.calls import (
+    DaemonStatus,
+    ModelPathOf,
+    RunBan,
+    RunCreate,
+    RunInvite,
+    RunJoin,
+    RunList,
+    RunShow,
+    RunWatch,
+)
 from primep2p.control.client import BlockingClient
 from primep2p.model.errors import CallError, Unavailable
 from primep2p.model.views import AnyEvent, RoundCertified, RunDetail, RunFinished
@@ -34,28 +46,40 @@ RunName = Annotated[str, Parameter(help="The run's id, or the beginning of it.")
 
 @app.command
 def create(
-    file: Annotated[Path, Parameter(help="What to train and how: see examples/run.toml.")],
+    file: Annotated[Path | None, Parameter(help="What to train and how: see examples/run.toml.")] = None,
     *,
+    origin: Annotated[
+        str,
+        Parameter(
+            name="--from",
+            help="ID or ID@round: start from the certified params of a run of this node, the newest without a round. "
+            "Without FILE, everything else is as in that run too.",
+        ),
+    ] = "",
     json: Json = False,
     at: At = HERE,
 ) -> None:
-    """Start a run: this node makes the first params and is the first member."""
-    config = load_run(file)
+    """Start a run: this node makes the first params, or takes those of another run, and is the first member."""
+    if file is None and not origin:
+        raise CallError("a run needs a file with its settings", hint="see examples/run.toml; or --from another run")
+    config = load_run(file) if file else None
     with at.connect() as client:
-        run = client.call(RunCreate(config=config))
-    print_json(run) if json else show_created(run, config.policy.first_members, _watch_command(at, run.run))
+        run = client.call(RunCreate(config=config, origin=origin))
+        detail = client.call(RunShow(run=run.run))
+    print_json(run) if json else show_created(detail, at.command("run invite"), _watch_command(at, run.run))
 
 
 @app.command
 def join(
-    run: Annotated[str, Parameter(help="ID, or ID@round:hash, which pins a header that you trust.")],
+    run: Annotated[str, Parameter(help="ID, or ID@round:hash, which pins a header that you trust; or an invite.")],
     *,
+    invite: Annotated[str, Parameter(help="What `run invite` printed for you, where RUN is the ID.")] = "",
     json: Json = False,
     at: At = HERE,
 ) -> None:
     """Become a member of a run."""
     with at.connect() as client:
-        joined = client.call(RunJoin(run=run))
+        joined = client.call(RunJoin(run=run, invite=invite))
         if json:
             print_json(joined)
             return
@@ -69,6 +93,35 @@ def join(
     show_joined(detail, _watch_command(at, detail.run))
 
 
+@app.command
+def invite(
+    run: RunName,
+    *,
+    uses: Annotated[int, Parameter(help="How many may join by it.")] = 1,
+    rounds: Annotated[int, Parameter(help="How many rounds from now it is good for.")] = 100,
+    json: Json = False,
+    at: At = HERE,
+) -> None:
+    """Print an invite to a run: one line, to hand over by a channel that both ends trust. Whoever has it can join."""
+    with at.connect() as client:
+        answer = client.call(RunInvite(run=run, uses=uses, rounds=rounds))
+    print_json(answer) if json else show_invite(answer)
+
+
+@app.command
+def ban(
+    run: RunName,
+    peer: Annotated[str, Parameter(help="The peer's whole id: run show has it.")],
+    *,
+    json: Json = False,
+    at: At = HERE,
+) -> None:
+    """Expel a peer from a run for ever, a member or one who might become it. Only the run's creator can."""
+    with at.connect() as client:
+        answer = client.call(RunBan(run=run, peer=peer))
+    print_json(answer) if json else show_banned(answer, peer, at.command(f"run show {answer.run[:SHORT]}"))
+
+
 @app.command(name="list")
 def list_(*, json: Json = False, at: At = HERE) -> None:
     """List the runs that this node takes part in."""
@@ -79,7 +132,7 @@ def list_(*, json: Json = False, at: At = HERE) -> None:
 
 @app.command
 def show(run: RunName, *, json: Json = False, at: At = HERE) -> None:
-    """Show a run: its members, whom it waits for, its newest rounds, and what it survives."""
+    """Show a run: its members and who was expelled, whom it waits for, its newest rounds, and what it survives."""
     with at.connect() as client:
         answer = client.call(RunShow(run=run))
         file = "" if json else _model_file(client, answer.run)

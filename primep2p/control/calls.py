@@ -1,13 +1,14 @@
 """Every call of the control socket, declared once: server, clients, commands and docs derive from these types."""
 
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Protocol, TypeVar, get_args
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from primep2p.model.errors import CallError
-from primep2p.model.views import AnyEvent, ModelPath, NodeStatus, PeerView, RunDetail, RunSummary, Stopped
+from primep2p.model.records import MAX_MEMBERS
+from primep2p.model.views import AnyEvent, InviteView, ModelPath, NodeStatus, PeerView, RunDetail, RunSummary, Stopped
 from primep2p.run_config import RunConfig, check
 from primep2p.strict import Fault, build
 
@@ -22,7 +23,9 @@ __all__ = [
     "Handlers",
     "ModelPathOf",
     "PeersList",
+    "RunBan",
     "RunCreate",
+    "RunInvite",
     "RunJoin",
     "RunList",
     "RunShow",
@@ -57,22 +60,48 @@ class DaemonStop(Call[Stopped], frozen=True):
 
 
 class RunCreate(Call[RunSummary], frozen=True):
-    """Start a run: this node's trainer makes the first params, and the node is its first member."""
+    """Start a run, with this node as its first member: its trainer makes the first params, or with `origin` they are
+    those of a certified checkpoint of another run here, ID or ID@round or ID@round:hash, the newest where no round is
+    said. With `origin` the config may be left out: then it is that run's."""
 
     name: ClassVar[str] = "run.create"
     deadline_s: ClassVar[float] = 600.0  # the trainer imports its framework and makes a model
 
-    config: RunConfig
+    config: RunConfig | None = None
+    origin: str = ""
 
 
 class RunJoin(Call[RunSummary], frozen=True):
-    """Become a member of a run. `run` is ID or ID@round:hash; `pin` is round:hash where `run` has none."""
+    """Become a member of a run. `run` is ID or ID@round:hash; `pin` is round:hash where `run` has none. `invite` is
+    what run.invite answered as token, for a run that asks for one; it may stand in place of the ID too."""
 
     name: ClassVar[str] = "run.join"
     deadline_s: ClassVar[float] = 120.0  # members are looked up and asked for the head
 
     run: str
     pin: str = ""
+    invite: str = ""
+
+
+class RunInvite(Call[InviteView], frozen=True):
+    """Make an invite to a run whose admission is "invite", signed by its creator or an inviter. So many peers may join
+    by it, in checkpoints up to so many rounds from now. Its token is a secret: whoever has it can join."""
+
+    name: ClassVar[str] = "run.invite"
+
+    run: str
+    uses: Annotated[int, Meta(ge=1, le=MAX_MEMBERS)] = 1
+    rounds: Annotated[int, Meta(ge=1, le=2**31)] = 100
+
+
+class RunBan(Call[RunSummary], frozen=True):
+    """Have a peer expelled from a run, for ever; only its creator may. Answered when the ban is on its way to the other
+    members: a coming checkpoint carries it out."""
+
+    name: ClassVar[str] = "run.ban"
+
+    run: str
+    peer: str
 
 
 class RunList(Call[list[RunSummary]], frozen=True):
@@ -142,7 +171,7 @@ def decode_call(method: str, params: bytes) -> Call[Any]:
         raise CallError(f"there is no call {method!r}", hint=f"the calls are {', '.join(CALLS)}")
     try:
         decoded = build(call, msgspec.json.decode(params), "params")
-        if isinstance(decoded, RunCreate):
+        if isinstance(decoded, RunCreate) and decoded.config is not None:
             check(decoded.config)
     except Fault as fault:
         raise CallError(f"{method}: {fault}") from fault

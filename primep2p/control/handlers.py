@@ -12,19 +12,24 @@ from primep2p.control.calls import (
     DaemonStop,
     ModelPathOf,
     PeersList,
+    RunBan,
     RunCreate,
+    RunInvite,
     RunJoin,
     RunList,
     RunShow,
     RunWatch,
 )
 from primep2p.model.errors import CallError
-from primep2p.model.views import AnyEvent, ModelPath, NodeStatus, PeerView, RunDetail, RunSummary, Stopped
+from primep2p.model.views import AnyEvent, InviteView, ModelPath, NodeStatus, PeerView, RunDetail, RunSummary, Stopped
 from primep2p.run_config import RunConfig
+from primep2p.services.origins import Start
+from primep2p.wire.token import PREFIX, Token, read_token
 
-__all__ = ["NodeHandlers", "NodeVerbs", "parse_pin"]
+__all__ = ["NodeHandlers", "NodeVerbs", "parse_join", "parse_pin", "parse_start"]
 
 HASH_DIGITS = 64
+ROUND_DIGITS = 15
 
 
 class NodeVerbs(Protocol):
@@ -37,7 +42,10 @@ class NodeVerbs(Protocol):
         ...
 
     async def create_run(self, config: RunConfig) -> RunSummary: ...
-    async def join_run(self, run_hex: str, pin: tuple[int, bytes] | None) -> RunSummary: ...
+    async def continue_run(self, start: Start, config: RunConfig | None) -> RunSummary: ...
+    async def join_run(self, run_hex: str, pin: tuple[int, bytes] | None, token: Token | None) -> RunSummary: ...
+    def invite(self, prefix: str, uses: int, rounds: int) -> InviteView: ...
+    async def ban(self, prefix: str, peer: str) -> RunSummary: ...
     def runs(self) -> list[RunSummary]: ...
     def run_detail(self, prefix: str) -> RunDetail: ...
     def watch(self, run: str) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[AnyEvent]]:
@@ -63,10 +71,18 @@ class NodeHandlers:
             case DaemonStop():
                 node.stop()
                 return Stopped(pid=os.getpid())
-            case RunCreate(config=config):
+            case RunCreate(config=config, origin=origin) if origin:
+                return await node.continue_run(parse_start(origin), config)
+            case RunCreate(config=config) if config is not None:
                 return await node.create_run(config)
-            case RunJoin(run=run, pin=pin):
-                return await node.join_run(*parse_pin(run, pin))
+            case RunCreate():
+                raise CallError("a run needs a config, or an origin to start from")
+            case RunJoin(run=run, pin=pin, invite=invite):
+                return await node.join_run(*parse_join(run, pin, invite))
+            case RunInvite(run=run, uses=uses, rounds=rounds):
+                return node.invite(run, uses, rounds)
+            case RunBan(run=run, peer=peer):
+                return await node.ban(run, peer)
             case RunList():
                 return node.runs()
             case RunShow(run=run):
@@ -87,21 +103,55 @@ class NodeHandlers:
                 raise NotImplementedError(call.name)
 
 
+def parse_join(run: str, pin: str = "", invite: str = "") -> tuple[str, tuple[int, bytes] | None, Token | None]:
+    """What to join: the invite may stand in place of the id. Raises CallError."""
+    token = None
+    if run.startswith(PREFIX):
+        text, at, inline = run.partition("@")
+        if invite and invite != text:
+            raise CallError("two different invites are given")
+        token = read_token(text)
+        run = token.run.hex() + at + inline
+    elif invite:
+        token = read_token(invite)
+    id_, pinned = parse_pin(run, pin)
+    if token is not None and token.run.hex() != id_:
+        raise CallError(f"the invite is for run {token.run.hex()[:12]}, and not for {id_[:12]}")
+    return id_, pinned, token
+
+
 def parse_pin(run: str, pin: str = "") -> tuple[str, tuple[int, bytes] | None]:
     """The id and the pinned header of ID or ID@round:hash; a `pin` of its own is round:hash. Raises CallError."""
     id_, _, inline = run.partition("@")
     if inline and pin and inline != pin:
         raise CallError("two different pins are given")
     if len(id_) != HASH_DIGITS or _bytes(id_) is None:
-        raise CallError(f"{id_!r} is not the id of a run: that has {HASH_DIGITS} hexadecimal digits")
+        shown = id_ if len(id_) <= HASH_DIGITS else f"{id_[:12]}…"  # what is longer may be most of an invite
+        raise CallError(f"{shown!r} is not the id of a run: that has {HASH_DIGITS} hexadecimal digits")
     pin = inline or pin
     if not pin and not run.endswith("@"):
         return id_.lower(), None
     round_, _, digits = pin.partition(":")
     header = _bytes(digits)
-    if not (round_.isascii() and round_.isdigit()) or len(round_) > 15 or header is None or len(header) != 32:
+    if not _is_round(round_) or header is None or len(header) != 32:
         raise CallError(f"{pin!r} is not a pin", hint="run show prints one: ID@round:hash, with the whole hash")
     return id_.lower(), (int(round_), header)
+
+
+def parse_start(origin: str) -> Start:
+    """Where a new run starts: ID, ID@round, or a pin. Raises CallError."""
+    run, at, rest = origin.partition("@")
+    if not at:
+        return Start(run)
+    round_, colon, digits = rest.partition(":")
+    header = _bytes(digits)
+    if not _is_round(round_) or (colon and (header is None or len(header) != 32)):
+        raise CallError(f"{origin!r} is not a checkpoint", hint="write ID, or ID@round, or what run show prints as pin")
+    return Start(run, int(round_), header or None)
+
+
+def _is_round(digits: str) -> bool:
+    return digits.isascii() and digits.isdigit() and len(digits) <= ROUND_DIGITS
 
 
 def _bytes(digits: str) -> bytes | None:

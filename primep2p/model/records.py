@@ -181,6 +181,8 @@ class RunSpec(Record, frozen=True):
     admission: Admission
     protocol: int = PROTOCOL_VERSION
     kernels: int = KERNELS_VERSION
+    origin: Annotated[bytes, Meta(max_length=32)] = b""
+    """The hash of the header, of another run, whose params these are; empty where the creator's trainer made them."""
 
 
 class Join(Record, frozen=True):

@@ -13,6 +13,10 @@ __all__ = [
     "AnyEvent",
     "Evaluated",
     "Event",
+    "EvidenceView",
+    "ExpelledView",
+    "InviteUseView",
+    "InviteView",
     "LogLine",
     "MemberView",
     "ModelPath",
@@ -20,6 +24,7 @@ __all__ = [
     "PeerChanged",
     "PeerView",
     "PluginFailed",
+    "RiskView",
     "RoundCertified",
     "RunDetail",
     "RunFinished",
@@ -30,7 +35,7 @@ __all__ = [
     "TrainingReported",
 ]
 
-RunPhase = Literal["gathering", "joining", "catching-up", "running", "finished"]
+RunPhase = Literal["gathering", "joining", "catching-up", "running", "finished", "expelled"]
 
 
 class View(Struct, frozen=True, kw_only=True):
@@ -71,9 +76,56 @@ class MemberView(View, frozen=True):
     peer: str
     since: int
     missed: int
+    """Rounds in a row in which it was due and not seen."""
     connected: bool
     awaited: bool
     """The round waits for it now."""
+    votes: bool
+    """It is in the committee of the round under way."""
+    trains: bool
+    """It is in the cohort of the round under way."""
+    rounds_done: int
+    """Rounds in which it was due to train or vote, and seen."""
+    rounds_missed: int
+    rounds_blamed: int
+    """Rounds in which its update was left out because of what it claims."""
+
+
+class ExpelledView(View, frozen=True):
+    """A peer that is never admitted again."""
+
+    peer: str
+    reason: Literal["convicted", "banned", ""]
+    """Convicted of signing twice, or banned by the creator; empty where that is too long ago to be known here."""
+    round: int
+    """In whose checkpoint it was expelled; -1 where that is too long ago."""
+
+
+class EvidenceView(View, frozen=True):
+    """Two signatures of one peer that no honest node gives both."""
+
+    peer: str
+    slot: str
+    """What it signed twice."""
+
+
+class InviteUseView(View, frozen=True):
+    """An invite by which somebody joined, and which has not expired."""
+
+    invite: str
+    until: int
+    """The last round whose checkpoint it lets members in."""
+    used: int
+
+
+class RiskView(View, frozen=True):
+    """The chance that within `rounds` rounds some draw gives a committee that can fork, or cannot decide, if
+    `bad_share` of all members are bad."""
+
+    bad_share: float
+    rounds: int
+    fork: float
+    stall: float
 
 
 class RunDetail(View, frozen=True):
@@ -92,13 +144,26 @@ class RunDetail(View, frozen=True):
     params: str
     pin: str
     """ID@round:hash, to give to someone who joins."""
+    origin: str
+    """RUN@round that the first params are from, or the hash of its header where that is not known here; empty where the
+    creator's trainer made them."""
     committee: list[str]
     """Who votes in the round under way, in the order in which they have their turn to propose."""
+    cohort: int
+    """So many train in it."""
     quorum: int
     survives_silent: int
     survives_liars: int
+    risks: list[RiskView]
+    """Of drawn committees; empty where every member votes."""
     first_members: int
     """So many the run waits for before it begins."""
+    admission: str
+    inviters: list[str]
+    """Who may invite, where admission is "invite"."""
+    invites: list[InviteUseView]
+    obstacle: str
+    """Why members do not admit this node, as far as can be seen from here; else empty."""
     members: list[MemberView]
     waiting_s: float
     """Seconds since the round last moved on this node."""
@@ -107,9 +172,20 @@ class RunDetail(View, frozen=True):
     rounds: list["RoundCertified"]
     """The newest last."""
     accusations: list[str]
-    evidence: int
+    evidence: list[EvidenceView]
+    expelled: list[ExpelledView]
     plugin_error: str
     """The last failure of this node's trainer with its last lines of stderr; empty when there was none."""
+
+
+class InviteView(View, frozen=True):
+    """An invite to hand over by a channel that both ends trust: whoever has the token can join by it."""
+
+    run: str
+    token: str
+    uses: int
+    until: int
+    """The last round whose checkpoint it lets members in."""
 
 
 class PeerView(View, frozen=True):

@@ -17,13 +17,20 @@ BATCH = 128
 """Events handled before their effects are performed: one write to the journal serves them all."""
 
 
+class _Mark:
+    """A place in the line of events."""
+
+    def __init__(self) -> None:
+        self.passed = trio.Event()
+
+
 class Driver:
     """Feeds `handle` with events, one at a time, and gives what it wants done to `perform`, in order."""
 
     def __init__(
         self, handle: Callable[[Event], list[Effect]], perform: Callable[[list[Effect]], Awaitable[None]]
     ) -> None:
-        self.inbox, self._events = trio.open_memory_channel[Event](INBOX)
+        self.inbox, self._events = trio.open_memory_channel[Event | _Mark](INBOX)
         self._handle = handle
         self._perform = perform
         self._nursery: trio.Nursery | None = None
@@ -36,13 +43,28 @@ class Driver:
             task_status.started()
             await self._perform(first)
             async for event in self._events:
-                effects = self._handle(event)
+                marks: list[_Mark] = []
+                effects = self._take(event, marks)
                 for _ in range(BATCH):
                     try:
-                        effects += self._handle(self._events.receive_nowait())
+                        effects += self._take(self._events.receive_nowait(), marks)
                     except trio.WouldBlock:
                         break
                 await self._perform(effects)
+                for mark in marks:
+                    mark.passed.set()
+
+    async def settled(self) -> None:
+        """Returns when all that was sent before is handled, and its effects are performed."""
+        mark = _Mark()
+        await self.inbox.send(mark)
+        await mark.passed.wait()
+
+    def _take(self, event: "Event | _Mark", marks: "list[_Mark]") -> list[Effect]:
+        if isinstance(event, _Mark):
+            marks.append(event)
+            return []
+        return self._handle(event)
 
     def start_timer(self, timer: Timer, after_s: float) -> None:
         """Expired(timer) after so long, unless timers are forgotten before."""

@@ -6,22 +6,28 @@ from pathlib import Path
 
 import trio
 
-from primep2p.core.admission import join_of
+from primep2p.core.admission import UNINVITED, join_of, request_of
 from primep2p.core.chain import header_hash
+from primep2p.core.runs import Run
+from primep2p.keys import public_key_of
 from primep2p.model.errors import CallError, ConfigError, PeerError, Unavailable
-from primep2p.model.ids import Hash, RunId
-from primep2p.model.records import RunSpec, Scalar, TensorSpec
+from primep2p.model.ids import Cid, Hash, PeerId, RunId
+from primep2p.model.messages import Records
+from primep2p.model.records import Ban, Join, RunSpec, Scalar, TensorSpec
 from primep2p.plugin.process import TrainerWorker
 from primep2p.plugin.workers import Trainers
 from primep2p.run_config import RunConfig
 from primep2p.services.founding import first_params
+from primep2p.services.inviting import Invitation, accept, check_welcome, invite
 from primep2p.services.joining import Pin, Seekers, find_spec, learn_head, run_key, seek_membership
+from primep2p.services.origins import Start, certified, find
 from primep2p.services.rounds import RunService
 from primep2p.services.seams import Seams
 from primep2p.services.training import Training, TrainingEvent
 from primep2p.store.seam import RunRow, StoredCheckpoint
 from primep2p.tasks import TaskStatus
 from primep2p.wire.envelope import Opened
+from primep2p.wire.token import Token
 
 __all__ = ["Own", "Runs"]
 
@@ -33,6 +39,8 @@ INIT_S = 600.0
 
 JOIN_S = 90.0
 """To find a run, and to check its chain: less than the control client's patience."""
+
+_PEERS = "see `primep2p peers`, and try again"
 
 RETRY_S = 15.0
 """Before a directory that failed among connected peers is asked again."""
@@ -96,9 +104,35 @@ class Runs:
         finally:
             with trio.CancelScope(shield=True):
                 await seams.offload(own.trainers.discard, place)
-        spec = seams.envelopes.seal(
+        return await self._begin(config, nonce, params, tensors)
+
+    async def found_from(self, start: Start, config: RunConfig | None) -> RunService:
+        """A new run whose first params are those of a certified checkpoint of a run of this node; without `config`
+        with the settings of that run. No trainer is asked. Raises CallError, and Unavailable without these params."""
+        seams, old = self._seams, self.named(start.run)
+        spec = old.spec.record
+        config = config or RunConfig(
+            name=spec.name,
+            trainer=spec.trainer,
+            trainer_config=spec.trainer_config,
+            pipeline=spec.pipeline,
+            policy=spec.policy,
+            admission=spec.admission,
+        )
+        self._own.trainers.check(config.trainer)
+        head = await seams.offload(certified, start, old.spec, seams.runs, seams.blobs, seams.envelopes)
+        nonce = self._own.entropy(16)
+        service = await self._begin(config, nonce, head.header.params, spec.tensors, head.hash)
+        service.origin = f"{head.run.hex()}@{head.round}"
+        return service
+
+    async def _begin(
+        self, config: RunConfig, nonce: bytes, params: Cid, tensors: tuple[TensorSpec, ...], origin: bytes = b""
+    ) -> RunService:
+        envelopes = self._seams.envelopes
+        spec = envelopes.seal(
             RunSpec(
-                creator=seams.envelopes.peer_id,
+                creator=envelopes.peer_id,
                 name=config.name,
                 nonce=nonce,
                 tensors=tensors,
@@ -108,38 +142,107 @@ class Runs:
                 pipeline=config.pipeline,
                 policy=config.policy,
                 admission=config.admission,
+                origin=origin,
             )
         )
-        return await self._enter(spec, round=0)
+        return await self._enter(spec, self._own_join(spec, 0, None))
 
-    async def join(self, run: RunId, pin: Pin | None) -> RunService:
-        """Take part in a run: at its beginning, or from a head that members confirm or the owner pins."""
+    async def join(self, run: RunId, pin: Pin | None, token: Token | None = None) -> RunService:
+        """Take part in a run: at its beginning, or from a head that members confirm or the owner pins. A token brings
+        an invite; for a run that this node waits to be let into, another one."""
+        invitation = accept(self._seams.envelopes, token) if token else None
         async with self._joining:  # who asks again while the first is under way must not open the run twice
             if run in self._services:
                 await self._check_pin(run, pin)
+                await self._renew(self._services[run], invitation)
                 return self._services[run]
             try:
                 with trio.fail_after(JOIN_S):
-                    return await self._join(run, pin)
+                    if invitation is not None and token is not None:
+                        await self._meet(invitation.invite.signer, token.addresses)
+                    return await self._join(run, pin, invitation)
             except trio.TooSlowError as error:
                 raise Unavailable(
                     f"the members of run {run.hex()[:12]} did not answer within {JOIN_S:g} s",
-                    hint="see `primep2p peers`, and try again",
+                    hint=_PEERS,
                 ) from error
+
+    def invite(self, prefix: str, *, uses: int, rounds: int) -> tuple[Token, int]:
+        """A new invite to a run, and the last round that it is good for. Raises CallError."""
+        service, seams = self.named(prefix), self._seams
+        head = service.head
+        if head is not None and head.is_last:
+            raise CallError(f"run {service.run_id.hex()[:12]} is finished: nobody joins it any more")
+        until = (head.round if head else 0) + rounds
+        addresses, entropy = seams.addresses(), self._own.entropy
+        token = invite(seams.envelopes, service.spec, uses=uses, until=until, addresses=addresses, entropy=entropy)
+        return token, until
+
+    async def ban(self, prefix: str, peer: PeerId) -> RunService:
+        """Have a peer expelled; returns when the ban is on its way to the others. Raises CallError, Unavailable."""
+        service, seams = self.named(prefix), self._seams
+        name, creator, me = service.run_id.hex()[:12], service.spec.record.creator, seams.envelopes.peer_id
+        _check_ban(service, peer, me, name, creator)
+        if not isinstance(service.machine, Run):
+            raise Unavailable(
+                f"this node still asks the members of run {name} for its own votes", hint="try again in a moment"
+            )
+        voters = frozenset(service.machine.head.committee.members)
+        if not voters & seams.host.connected and voters != {me}:
+            raise Unavailable(f"no member of run {name} is connected: nobody would hear of the ban", hint=_PEERS)
+        ban = seams.envelopes.seal(Ban(service.run_id, peer))
+        await service.receive(me, Records(service.run_id, (ban.raw,)))
+        await service.settled()
+        return service
 
     # ---- in
 
-    async def _join(self, run: RunId, pin: Pin | None) -> RunService:
+    async def _meet(self, inviter: PeerId, addresses: tuple[str, ...]) -> None:
+        """Whoever invited is the first to ask; where it cannot be reached, others may be."""
+        self._seams.overlay.know({inviter: addresses})
+        self._seams.book.remember(inviter, addresses)
+        try:
+            await self._seams.host.connect(inviter, addresses)
+        except (Unavailable, PeerError):
+            return
+
+    async def _join(self, run: RunId, pin: Pin | None, invitation: Invitation | None) -> RunService:
         seams = self._seams
         at = Seekers(seams.host, seams.sync, seams.envelopes)
         spec, holders = await find_spec(run, at)
         self._own.trainers.check(spec.record.trainer)
         learned = await learn_head(spec, holders, at, pin)
-        if learned is None:
-            return await self._enter(spec, round=0, pin=pin)
-        head, state = learned
-        await seams.offload(seams.runs.commit, run, head.round, StoredCheckpoint(head.checkpoint, state))
-        return await self._enter(spec, round=head.round, pin=pin)
+        check_welcome(spec, learned[0] if learned else None, seams.envelopes.peer_id, invitation)
+        join = self._own_join(spec, learned[0].round if learned else 0, invitation)
+        if learned is not None:
+            head, state = learned
+            await seams.offload(seams.runs.commit, run, head.round, StoredCheckpoint(head.checkpoint, state))
+        return await self._enter(spec, join, pin)
+
+    async def _renew(self, service: RunService, invitation: Invitation | None) -> None:
+        """Another invite for a run that this node is in already, but is no member of. Raises CallError."""
+        head, me = service.head, self._seams.envelopes.peer_id
+        if invitation is None or (head is not None and me in head.members):
+            return
+        check_welcome(service.spec, head, me, invitation)
+        await service.keep_join(self._own_join(service.spec, head.round if head else 0, invitation))
+
+    def _own_join(self, spec: Opened[RunSpec], round: int, invitation: Invitation | None) -> Opened[Join]:
+        """This node's Join, of which nothing is kept before it is known to be good. Raises CallError."""
+        envelopes = self._seams.envelopes
+        join = join_of(
+            envelopes,
+            spec,
+            round=round,
+            addresses=self._seams.addresses(),
+            kernels=self._own.kernels,
+            invitation=invitation.raws if invitation else UNINVITED,
+        )
+        try:
+            request_of(spec.hash, spec.record, join, envelopes.open_any)
+        except PeerError as error:
+            raise CallError(f"this node cannot join: {error.sentence}") from error
+        return join
 
     async def _check_pin(self, run: RunId, pin: Pin | None) -> None:
         """A pin for a run that this node is in already must be on its chain. Raises CallError."""
@@ -152,14 +255,11 @@ class Runs:
                 hint="ask the others what `primep2p run show` says: somebody is on another chain",
             )
 
-    async def _enter(self, spec: Opened[RunSpec], *, round: int, pin: Pin | None = None) -> RunService:
-        seams = self._seams
+    async def _enter(self, spec: Opened[RunSpec], join: Opened[Join], pin: Pin | None = None) -> RunService:
         if self._nursery is None:
             raise Unavailable("the node is still starting")
-        addresses, kernels = seams.addresses(), self._own.kernels
-        join = join_of(seams.envelopes, spec, round=round, addresses=addresses, kernels=kernels)
         row = RunRow(spec.hash, spec.raw, join.raw, pin.hash if pin else None, pin.round if pin else 0)
-        await seams.offload(seams.runs.save_run, row)
+        await self._seams.offload(self._seams.runs.save_run, row)
         return await self._open(self._nursery, row)
 
     async def _open(self, nursery: trio.Nursery, row: RunRow) -> RunService:
@@ -181,7 +281,15 @@ class Runs:
         await nursery.start(service.run)
         nursery.start_soon(seek_membership, service, self._seams, self._own.kernels)
         nursery.start_soon(self._provide, row.run)
+        if spec.record.origin:
+            nursery.start_soon(self._find_origin, service)
         return service
+
+    async def _find_origin(self, service: RunService) -> None:
+        """Where its first params come from, if that is known here."""
+        spec, seams = service.spec.record, self._seams
+        others = [other.spec for other in self._services.values() if other is not service]
+        service.origin = service.origin or await seams.offload(find, spec.origin, spec.tensors, others, seams.runs)
 
     def _spec_of(self, row: RunRow) -> Opened[RunSpec]:
         """The spec of a stored run. Raises ConfigError where the store is of another identity or network."""
@@ -235,3 +343,25 @@ class Runs:
             return
         async with host.peer_events() as events:
             await anext(aiter(events))
+
+
+def _check_ban(service: RunService, peer: PeerId, me: PeerId, name: str, creator: PeerId) -> None:
+    """Raises CallError where a ban would be of no use."""
+    if me != creator:
+        raise CallError(f"only the creator of run {name} may ban, which is {creator}")
+    if peer == creator:
+        raise CallError(f"the creator of run {name} cannot be banned from it")
+    try:
+        public_key_of(peer)
+    except PeerError as error:
+        raise CallError(error.sentence, hint=f"see: primep2p run show {name}") from error
+    head = service.head
+    if head is None:
+        raise CallError(
+            f"run {name} has not begun: nobody can be banned before its first checkpoint",
+            hint="whom the creator does not want, an allowlist or invites keep out: see admission in examples/run.toml",
+        )
+    if head.is_last:
+        raise CallError(f"run {name} is finished: nobody is expelled from it any more")
+    if peer in head.state.expelled:
+        raise CallError(f"{peer} was expelled from run {name} already")

@@ -1,6 +1,6 @@
 """Becoming a member: find the run's spec, get a head that can be trusted, ask to be let in until a checkpoint does."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import trio
@@ -110,13 +110,15 @@ async def learn_head(
         try:
             if pin is not None:
                 return await _pinned(spec, peer, at, pin)
-            if isinstance(await at.sync.answer_of(peer, AskHead(spec.hash)), NotBegun):
+            answer = await at.sync.answer_of(peer, AskHead(spec.hash))
+            if isinstance(answer, NotBegun):
                 gathering = True
                 continue
             head, state = await _proved(spec, peer, at)
         except (Unavailable, PeerError):
             continue
-        if await _confirmed(head, at):
+        hints = answer.members if isinstance(answer, HeadMessage) else ()
+        if await _confirmed(head, {hint.peer: hint.addresses for hint in hints}, at):
             return head, state
     if gathering and pin is None:
         return None
@@ -162,14 +164,15 @@ async def _proved(spec: Opened[RunSpec], peer: PeerId, at: Seekers) -> tuple[Hea
     return head, encode(head.state)
 
 
-async def _confirmed(head: Head, at: Seekers) -> bool:
-    """Whether k members of the committee, or all others of a smaller one, have this header in their chain."""
+async def _confirmed(head: Head, addresses: Mapping[PeerId, tuple[str, ...]], at: Seekers) -> bool:
+    """Whether k members of the committee, or all others of a smaller one, have this header in their chain. Where they
+    are is a hint of whoever told of the head, to one who may know nobody else."""
     members = frozenset(head.committee.members) - {at.envelopes.peer_id}
     confirmed: set[PeerId] = set()
 
     async def ask(peer: PeerId) -> None:
         try:
-            await at.host.connect(peer)
+            await at.host.connect(peer, addresses.get(peer, ()))
             answer = await at.sync.ask(peer, AskChain(head.run, head.round), Chain)
         except (Unavailable, PeerError):
             return
@@ -186,26 +189,27 @@ async def _confirmed(head: Head, at: Seekers) -> bool:
 
 
 async def seek_membership(service: RunService, seams: Seams, kernels: Hash) -> None:
-    """While this node is not in the roster of a run that has begun: ask to be let in, and follow the head."""
-    me, asked_at = seams.envelopes.peer_id, -JOIN_AGAIN_ROUNDS - 1
+    """While this node is not in the roster of a run that has begun: ask to be let in, and follow the head. Whoever was
+    expelled has nothing to ask for."""
+    me, asked_at, asked_with = seams.envelopes.peer_id, -JOIN_AGAIN_ROUNDS - 1, b""
     while True:
         machine, head = service.machine, service.head
         outside = isinstance(machine, Run) and not machine.finished and me not in peers_of(machine.head.state)
-        if not outside or head is None:
+        if not outside or head is None or me in head.state.expelled:
             await service.head_changed()
             asked_at = -JOIN_AGAIN_ROUNDS - 1
             continue
-        if head.round - asked_at > JOIN_AGAIN_ROUNDS:
+        if head.round - asked_at > JOIN_AGAIN_ROUNDS or service.row.join != asked_with:
             asked_at = head.round
-            await _introduce(service, seams, head, kernels)
+            asked_with = await _introduce(service, seams, head, kernels)
         with trio.move_on_after(POLL_S):
             await service.head_changed()
             continue
         await _poll(service, seams, head)
 
 
-async def _introduce(service: RunService, seams: Seams, head: Head, kernels: Hash) -> None:
-    """A new Join, to every member that can be reached and to everybody by gossip."""
+async def _introduce(service: RunService, seams: Seams, head: Head, kernels: Hash) -> bytes:
+    """A new Join, to every member that can be reached and to everybody by gossip; its envelope."""
     join = join_of(
         seams.envelopes,
         service.spec,
@@ -221,6 +225,7 @@ async def _introduce(service: RunService, seams: Seams, head: Head, kernels: Has
             await seams.sync.ask(peer, Introduce(head.run, join.raw), Nothing)
         except Unavailable:
             continue
+    return join.raw
 
 
 async def _poll(service: RunService, seams: Seams, head: Head) -> None:

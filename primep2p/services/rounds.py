@@ -54,6 +54,8 @@ class RunService:
         self.spec = spec
         self.row = row
         self.machine: Gathering | Run | Waking | None = None
+        self.origin = ""
+        """RUN@round that the first params are from, once that is found here."""
         self.rounds: list[RoundCertified] = []
         self.step = StepChanged(run=row.run.hex(), round=0, view=0, step="gathering")
         self.progress_at = 0.0
@@ -103,6 +105,10 @@ class RunService:
         """A message that came another way than over the overlay."""
         await self._driver.inbox.send(fx.Received(sender, message))
 
+    async def settled(self) -> None:
+        """Returns when what came before is handled, and what followed from it is done or on its way."""
+        await self._driver.settled()
+
     @property
     def head(self) -> Head | None:
         """The newest certified checkpoint."""
@@ -117,7 +123,9 @@ class RunService:
                 return None
 
     async def keep_join(self, join: Opened[Join]) -> None:
-        """This node's newest Join, for the next start."""
+        """This node's newest Join, for members and for the next start."""
+        if isinstance(self.machine, Gathering):
+            self.machine.renew(join)
         self.row = msgspec.structs.replace(self.row, join=join.raw)
         await self._seams.offload(self._seams.runs.save_run, self.row)
 

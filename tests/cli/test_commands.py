@@ -14,8 +14,20 @@ from primep2p.control.handlers import NodeHandlers
 from primep2p.control.place import link_path, socket_path
 from primep2p.control.server import ControlServer
 from primep2p.model.errors import PrimeError
-from primep2p.model.views import Accused, RoundCertified, RunFinished, StepChanged, TrainingReported
-from tests.control.fake_node import PEER, RUN, FakeNode
+from primep2p.model.views import (
+    Accused,
+    EvidenceView,
+    ExpelledView,
+    InviteUseView,
+    RiskView,
+    RoundCertified,
+    RunFinished,
+    StepChanged,
+    TrainingReported,
+)
+from primep2p.services.origins import Start
+from primep2p.wire.token import write_token
+from tests.control.fake_node import PEER, RUN, TOKEN, FakeNode, member
 
 
 def certified(number: int, void: str = "") -> RoundCertified:
@@ -122,10 +134,46 @@ def test_a_table_in_a_pipe_keeps_whole_ids(command):
 def test_show_says_what_the_run_survives_and_whom_it_waits_for(command):
     out = command("run", "show", "ab")[1]
     assert "round     3, view 0, collect, last moved 0.5 s ago" in out
+    assert "admission open\n" in out
     assert "quorum    3 of 1: survives 1 silent member, 1 liar" in out
+    assert ["2/3", "here,", "awaited"] in [line.split()[-3:] for line in out.splitlines()]
+    assert not [line for line in out.splitlines() if line.startswith(("risk", "from", "outside", "expelled", "evid"))]
     assert "file      /x.safetensors" in out
     since = datetime.fromtimestamp(1.5)
     assert f"waits for {PEER}, since {since:%Y-%m-%d %H:%M:%S}\n" in out
+
+
+def test_show_says_what_a_draw_risks_who_was_expelled_and_what_is_known_of_liars(command, daemon):
+    others = [member(letter + PEER[1:], votes=letter != "x", trains=letter == "x", awaited=False) for letter in "xyz"]
+    daemon.node.more = {
+        "risks": [
+            RiskView(bad_share=0.1, rounds=1000, fork=0.0, stall=0.00001),
+            RiskView(bad_share=0.2, rounds=1000, fork=0.0123, stall=0.5),
+        ],
+        "expelled": [
+            ExpelledView(peer="x" + PEER, reason="banned", round=7),
+            ExpelledView(peer="y" + PEER, reason="", round=-1),
+        ],
+        "evidence": [EvidenceView(peer="z" + PEER, slot="two prevotes of round 5, view 0")],
+        "invites": [InviteUseView(invite="cd" * 32, until=9, used=2)],
+        "admission": "invite",
+        "inviters": [PEER],
+        "origin": f"{RUN}@7",
+        "obstacle": "the invite is used up; ask for another one",
+    }
+    daemon.node.also = others
+    out = command("run", "show", "ab")[1]
+    assert "quorum    3 of 1 drawn from 4 members: survives 1 silent member, 1 liar\n" in out
+    assert "risk      with 10% bad, in 1,000 rounds: a fork cannot happen, a stall under 0.01%\n" in out
+    assert "risk      with 20% bad, in 1,000 rounds: a fork 1.2%, a stall 50%\n" in out
+    assert f"expelled  x{PEER}, banned in round 7\nexpelled  y{PEER}, some time ago\n" in out
+    assert f"evidence  z{PEER} signed two prevotes of round 5, view 0\n" in out
+    assert f"admission invite, by {PEER}\ninvite    {'cd' * 6}: 2 members joined by it, good up to round 9\n" in out
+    assert f"from      {RUN}@7\n" in out
+    assert "outside   the invite is used up; ask for another one\n" in out
+    rows = {line.split()[0]: line.split() for line in out.splitlines() if PEER[1:] in line and "/3" in line}
+    assert rows["x" + PEER[1:]][-2:] == ["trains", "here"]
+    assert rows["y" + PEER[1:]][-2:] == ["votes", "here"]
 
 
 def test_create_takes_a_file_and_says_how_others_join(command, daemon, tmp_path):
@@ -138,7 +186,59 @@ def test_create_takes_a_file_and_says_how_others_join(command, daemon, tmp_path)
 
 def test_join_takes_a_pin_behind_the_id(command, daemon):
     assert command("run", "join", f"{RUN}@7:{'cd' * 32}")[0] == 0
-    assert daemon.node.joined == [(RUN, (7, bytes.fromhex("cd" * 32)))]
+    assert daemon.node.joined == [(RUN, (7, bytes.fromhex("cd" * 32)), None)]
+
+
+def test_join_takes_an_invite_in_place_of_the_id_or_beside_it(command, daemon):
+    text = write_token(TOKEN)
+    assert command("run", "join", text)[0] == 0
+    assert command("run", "join", RUN, "--invite", text)[0] == 0
+    assert daemon.node.joined == [(RUN, None, TOKEN)] * 2
+    code, out, err = command("run", "join", text[:-5])
+    assert (code, out) == (4, "")
+    assert err.startswith("primep2p: the invite is not whole: ")
+    assert text[30:60] not in err
+
+
+def test_invite_prints_the_token_alone_and_what_it_is_good_for_beside_it(command):
+    code, out, err = command("run", "invite", "ab", "--uses", "2", "--rounds", "9")
+    assert (code, out) == (0, write_token(TOKEN) + "\n")
+    assert err == "good for 2 new members, up to round 11; it is a secret, and is used with: primep2p run join INVITE\n"
+    answer = json.loads(command("run", "invite", "ab", "--json")[1])
+    assert answer == {"run": RUN, "token": write_token(TOKEN), "uses": 1, "until": 102}
+
+
+def test_ban_says_what_comes_next(command, daemon):
+    code, out, _ = command("run", "ban", "ab", PEER)
+    assert code == 0
+    assert out == (
+        f"{PEER} is banned from digits ({'ab' * 6}): a coming checkpoint expels it\n"
+        f"see it with: primep2p run show {'ab' * 6} --home {daemon.home}\n"
+    )
+    assert daemon.node.banned == [("ab", PEER)]
+    assert json.loads(command("run", "ban", "ab", PEER, "--json")[1])["run"] == RUN
+
+
+def test_create_starts_from_a_checkpoint_with_a_file_or_without(command, daemon, tmp_path):
+    (tmp_path / "run.toml").write_text('name = "again"\ntrainer = "mlp"')
+    daemon.node.more = {"origin": f"{RUN}@7"}
+    code, out, _ = command("run", "create", "--from", "ab@7")
+    assert code == 0
+    assert out.startswith(f"run {RUN}\nfrom {RUN}@7\ntraining begins when 4 members are here; ")
+    assert command("run", "create", str(tmp_path / "run.toml"), "--from", "ab")[0] == 0
+    assert [start for start, _ in daemon.node.continued] == [Start("ab", 7), Start("ab")]
+    assert [config and config.name for _, config in daemon.node.continued] == [None, "again"]
+    code, _, err = command("run", "create")
+    assert code == 4
+    assert err.startswith("primep2p: a run needs a file with its settings\n")
+
+
+def test_create_of_a_run_by_invite_says_how_to_invite(command, daemon, tmp_path):
+    (tmp_path / "run.toml").write_text('name = "digits"\ntrainer = "mlp"\n[admission]\nmode = "invite"')
+    daemon.node.more = {"admission": "invite", "inviters": [PEER]}
+    out = command("run", "create", str(tmp_path / "run.toml"))[1]
+    assert f"  primep2p run invite {'ab' * 6} --home {daemon.home}\n" in out
+    assert "run join" not in out
 
 
 def test_the_callers_mistake_exits_with_4_and_a_hint_that_names_this_node(command, daemon):

@@ -18,13 +18,12 @@ from primep2p.model.views import (
     Accused,
     Evaluated,
     LogLine,
-    MemberView,
     PeerView,
     PluginFailed,
     RoundCertified,
-    RunDetail,
     RunSummary,
 )
+from tests.control.fake_node import detail, member
 
 HOSTILE = "a\x1b[2J\x1b]0;owned\x07\x9b2J\x7f\u202eb\nquorum    1"
 """Clears a terminal in two ways, renames its window, writes backwards, and begins a line of its own."""
@@ -36,12 +35,9 @@ CERTIFIED = RoundCertified(
     round=1, header="ef" * 32, params="b", participants=[], signers=[], roster=[], metrics={HOSTILE: 0.5}, void="",
     view=0, seconds=1.0,
 )  # fmt: skip
-DETAIL = RunDetail(
-    run="ab" * 32, name=HOSTILE, phase="running", trainer=HOSTILE, creator="c", round=3, view=0, step="collect",
-    head="cd" * 32, head_round=2, params="b", pin="p", committee=["a"], quorum=3, survives_silent=1, survives_liars=1,
-    first_members=4,
-    members=[MemberView(peer="p", since=0, missed=0, connected=True, awaited=True)], waiting_s=0.5,
-    waiting_since=1.5, rounds=[CERTIFIED], accusations=[HOSTILE], evidence=0, plugin_error=f"{HOSTILE}\nlast words",
+DETAIL = detail(
+    name=HOSTILE, trainer=HOSTILE, members=[member("p")], rounds=[CERTIFIED], accusations=[HOSTILE],
+    plugin_error=f"{HOSTILE}\nlast words", obstacle=HOSTILE,
 )  # fmt: skip
 EVENTS = [
     CERTIFIED,
@@ -107,8 +103,8 @@ def test_a_peer_id_is_whole_on_a_terminal_however_narrow_the_others_get(monkeypa
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setenv("COLUMNS", str(columns))
     show_peers([PeerView(peer=peer, connected=True, runs=["ab" * 32, "cd" * 32], faults=["two votes (1)"])])
-    member = MemberView(peer=peer, since=12_345, missed=123, connected=True, awaited=True)
-    show_run(msgspec.structs.replace(DETAIL, members=[member], rounds=[]), "")
+    long = member(peer, since=12_345, missed=123)
+    show_run(msgspec.structs.replace(DETAIL, members=[long], rounds=[]), "")
     lines = terminal.getvalue().splitlines()
     assert [line.split()[0] for line in lines if peer in line] == [peer, "accused", "waits", peer]
     assert "ab" * 6 in terminal.getvalue()

@@ -8,17 +8,86 @@ import msgspec
 import trio
 
 from primep2p.model.errors import CallError, PluginError, Unavailable
-from primep2p.model.views import AnyEvent, MemberView, ModelPath, NodeStatus, PeerView, RunDetail, RunPhase, RunSummary
+from primep2p.model.views import (
+    AnyEvent,
+    InviteView,
+    MemberView,
+    ModelPath,
+    NodeStatus,
+    PeerView,
+    RunDetail,
+    RunPhase,
+    RunSummary,
+)
 from primep2p.run_config import RunConfig
+from primep2p.services.origins import Start
+from primep2p.wire.token import Token, write_token
 
 RUN = "ab" * 32
 PEER = "12D3KooW" + "A" * 44
+TOKEN = Token(bytes.fromhex(RUN), b"invite", bytes(32), ("/ip4/127.0.0.1/tcp/4650",), "main")
+
+
+def member(peer: str = PEER, **more: object) -> MemberView:
+    """One that is here and awaited, and does everything, but for what is said."""
+    usual = {
+        "peer": peer,
+        "since": 0,
+        "missed": 0,
+        "connected": True,
+        "awaited": True,
+        "votes": True,
+        "trains": True,
+        "rounds_done": 2,
+        "rounds_missed": 1,
+        "rounds_blamed": 0,
+    }
+    return MemberView(**{**usual, **more})
 
 
 def summary(name: str = "digits", run: str = RUN) -> RunSummary:
     return RunSummary(
         run=run, name=name, phase="running", round=3, head="cd" * 32, params="bafkrei", members=4, connected=3
     )
+
+
+def detail(**more: object) -> RunDetail:
+    """Of a run under way, but for what is said."""
+    usual = {
+        "run": RUN,
+        "name": "digits",
+        "phase": "running",
+        "trainer": "mlp",
+        "creator": PEER,
+        "round": 3,
+        "view": 0,
+        "step": "collect",
+        "head": "cd" * 32,
+        "head_round": 2,
+        "params": "bafkrei",
+        "pin": f"{RUN}@2:{'cd' * 32}",
+        "origin": "",
+        "committee": [PEER],
+        "cohort": 1,
+        "quorum": 3,
+        "survives_silent": 1,
+        "survives_liars": 1,
+        "risks": [],
+        "first_members": 4,
+        "admission": "open",
+        "inviters": [],
+        "invites": [],
+        "obstacle": "",
+        "members": [member()],
+        "waiting_s": 0.5,
+        "waiting_since": 1.5,
+        "rounds": [],
+        "accusations": [],
+        "evidence": [],
+        "expelled": [],
+        "plugin_error": "",
+    }
+    return RunDetail(**{**usual, **more})
 
 
 class FakeNode:
@@ -28,11 +97,16 @@ class FakeNode:
         self.home = home
         self.stopped = trio.Event()
         self.created: list[RunConfig] = []
-        self.joined: list[tuple[str, tuple[int, bytes] | None]] = []
+        self.continued: list[tuple[Start, RunConfig | None]] = []
+        self.joined: list[tuple[str, tuple[int, bytes] | None, Token | None]] = []
+        self.banned: list[tuple[str, str]] = []
         self.phase: RunPhase = "running"
         self.known = [RUN]
         self.have_model = True
         self.members: tuple[str, ...] = (PEER,)
+        self.more: dict[str, object] = {}
+        self.also: list[MemberView] = []
+        """What else differs in the detail of its run, and who else is a member."""
         self.watching = trio.Event()
         self.unwatched = trio.Event()
         self.gate = trio.Event()
@@ -70,9 +144,20 @@ class FakeNode:
         self.created.append(config)
         return summary(config.name)
 
-    async def join_run(self, run_hex: str, pin: tuple[int, bytes] | None) -> RunSummary:
-        self.joined.append((run_hex, pin))
+    async def continue_run(self, start: Start, config: RunConfig | None) -> RunSummary:
+        self.continued.append((start, config))
+        return summary()
+
+    async def join_run(self, run_hex: str, pin: tuple[int, bytes] | None, token: Token | None) -> RunSummary:
+        self.joined.append((run_hex, pin, token))
         return msgspec.structs.replace(summary(run=run_hex), phase=self.phase)
+
+    def invite(self, prefix: str, uses: int, rounds: int) -> InviteView:
+        return InviteView(run=RUN, token=write_token(TOKEN), uses=uses, until=2 + rounds)
+
+    async def ban(self, prefix: str, peer: str) -> RunSummary:
+        self.banned.append((prefix, peer))
+        return summary()
 
     def runs(self) -> list[RunSummary]:
         return [summary(run=run) for run in self.known]
@@ -80,32 +165,8 @@ class FakeNode:
     def run_detail(self, prefix: str) -> RunDetail:
         if not RUN.startswith(prefix):
             raise CallError(f"there is no run {prefix}", hint="see: primep2p run list")
-        return RunDetail(
-            run=RUN,
-            name="digits",
-            phase=self.phase,
-            trainer="mlp",
-            creator=PEER,
-            round=3,
-            view=0,
-            step="collect",
-            head="cd" * 32,
-            head_round=2,
-            params="bafkrei",
-            pin=f"{RUN}@2:{'cd' * 32}",
-            committee=[],
-            quorum=3,
-            survives_silent=1,
-            survives_liars=1,
-            first_members=4,
-            members=[MemberView(peer=p, since=0, missed=0, connected=True, awaited=True) for p in self.members],
-            waiting_s=0.5,
-            waiting_since=1.5,
-            rounds=[],
-            accusations=[],
-            evidence=0,
-            plugin_error="",
-        )
+        members = [*(member(each) for each in self.members), *self.also]
+        return detail(phase=self.phase, members=members, committee=list(self.members), **self.more)
 
     @asynccontextmanager
     async def watch(self, run: str) -> AsyncIterator[trio.MemoryReceiveChannel[AnyEvent]]:

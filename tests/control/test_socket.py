@@ -17,14 +17,16 @@ from primep2p.control.calls import (
     DaemonStop,
     ModelPathOf,
     PeersList,
+    RunBan,
     RunCreate,
+    RunInvite,
     RunJoin,
     RunList,
     RunShow,
     RunWatch,
 )
 from primep2p.control.client import BlockingClient
-from primep2p.control.handlers import NodeHandlers
+from primep2p.control.handlers import NodeHandlers, parse_join, parse_start
 from primep2p.control.jsonrpc import MAX_LINE_BYTES, InternalError
 from primep2p.control.place import link_path, socket_path
 from primep2p.control.server import MAX_CALLS, QUEUE_LINES, ControlServer
@@ -32,7 +34,9 @@ from primep2p.model.errors import CallError, ConfigError, PluginError, Unavailab
 from primep2p.model.records import RoundPolicy
 from primep2p.model.views import RunFinished, StepChanged, TrainingReported
 from primep2p.run_config import RunConfig
-from tests.control.fake_node import PEER, RUN, FakeNode
+from primep2p.services.origins import Start
+from primep2p.wire.token import write_token
+from tests.control.fake_node import PEER, RUN, TOKEN, FakeNode
 
 DIGITS = RunConfig(name="digits", trainer="mlp", trainer_config={"epochs": 1, "layers": [64, 32]})
 
@@ -81,13 +85,74 @@ async def test_every_call_reaches_its_verb_and_brings_its_answer_back(tmp_path):
         assert (await client.call(RunCreate(config=DIGITS))).name == "digits"
         assert it.node.created == [DIGITS]
         assert (await client.call(RunJoin(run=f"{RUN}@7:{'cd' * 32}"))).run == RUN
-        assert it.node.joined == [(RUN, (7, bytes.fromhex("cd" * 32)))]
+        assert it.node.joined == [(RUN, (7, bytes.fromhex("cd" * 32)), None)]
+        made = await client.call(RunInvite(run=RUN[:4], uses=3, rounds=9))
+        assert (made.token, made.uses, made.until) == (write_token(TOKEN), 3, 11)
+        assert (await client.call(RunJoin(run=RUN, invite=made.token))).run == RUN
+        assert it.node.joined[1:] == [(RUN, None, TOKEN)]
+        await client.call(RunBan(run=RUN[:4], peer=PEER))
+        assert it.node.banned == [(RUN[:4], PEER)]
+        await client.call(RunCreate(origin=f"{RUN[:8]}@7"))
+        assert it.node.continued == [(Start(RUN[:8], 7), None)]
         assert [run.name for run in await client.call(RunList())] == ["digits"]
         assert (await client.call(RunShow(run=RUN[:4]))).quorum == 3
         assert (await client.call(ModelPathOf(run=RUN))).round == -1
         assert (await client.call(PeersList()))[0].connected
         assert (await client.call(DaemonStop())).pid == os.getpid()
         assert it.node.stopped.is_set()
+
+
+PIN = (7, bytes.fromhex("cd" * 32))
+TEXT = write_token(TOKEN)
+
+
+def test_an_invite_stands_in_place_of_the_id_or_beside_it_with_a_pin_or_without():
+    assert parse_join(RUN) == (RUN, None, None)
+    assert parse_join(TEXT) == parse_join(RUN, invite=TEXT) == parse_join(TEXT, invite=TEXT) == (RUN, None, TOKEN)
+    pinned = f"@7:{'cd' * 32}"
+    assert parse_join(RUN + pinned, invite=TEXT) == parse_join(TEXT + pinned) == (RUN, PIN, TOKEN)
+    assert parse_join(TEXT, pin=pinned[1:]) == (RUN, PIN, TOKEN)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("cd" * 32, "", TEXT), "the invite is for run abababababab, and not for cdcdcdcdcdcd"),
+        ((TEXT, "", TEXT + "A"), "two different invites are given"),
+        ((TEXT[1:],), "'rimep2p-invi…' is not the id of a run: that has 64 hexadecimal digits"),
+    ],
+)
+def test_an_invite_for_something_else_is_refused_without_showing_it(arguments, sentence):
+    with pytest.raises(CallError) as refused:
+        parse_join(*arguments)
+    assert refused.value.sentence == sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("ab12", Start("ab12")),
+        ("ab12@7", Start("ab12", 7)),
+        (f"{RUN}@7:{'cd' * 32}", Start(RUN, *PIN)),
+    ],
+)
+def test_a_run_starts_from_an_id_a_round_of_it_or_a_pin(text, start):
+    assert parse_start(text) == start
+
+
+@pytest.mark.parametrize("text", ["ab@", "ab@x", "ab@7:", "ab@7:cd", "ab@-1", f"ab@{'1' * 16}", "ab@7:" + "zz" * 32])
+def test_what_is_no_checkpoint_is_said_to_be_none(text):
+    with pytest.raises(CallError, match="is not a checkpoint"):
+        parse_start(text)
+
+
+async def test_a_run_with_neither_settings_nor_an_origin_is_refused(tmp_path):
+    async with serving(tmp_path) as it, Client.open(tmp_path) as client:
+        with pytest.raises(CallError, match="a run needs a config, or an origin"):
+            await client.call(RunCreate())
+        with pytest.raises(CallError, match=r"params\.uses must be"):
+            await client.call(RunInvite(run=RUN, uses=0))
+        assert it.node.created == []
 
 
 async def test_a_record_of_the_run_crosses_the_socket_with_the_names_of_its_fields(tmp_path):

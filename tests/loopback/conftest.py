@@ -20,7 +20,10 @@ FAILING = 3
 def plugins(number: int) -> dict[str, str]:
     """Trainers by the names that runs know: what "raises" is, differs from node to node."""
     bad = {"raises": "Raises", "hangs": "Hangs", "nan": "NotNumbers"}
-    classes = {name: kind if number == FAILING else "Steady" for name, kind in bad.items()} | {"steady": "Steady"}
+    classes = {name: kind if number == FAILING else "Steady" for name, kind in bad.items()} | {
+        "steady": "Steady",
+        "uninitialised": "Uninitialised",
+    }
     return {name: f"{TRAINERS}:{kind}" for name, kind in classes.items()}
 
 

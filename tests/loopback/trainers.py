@@ -48,3 +48,10 @@ class NotNumbers(Steady):
         if ctx.round == FAILING_ROUND:
             return Update(examples=10, delta={"values": np.full(ELEMENTS, np.nan, np.float32)})
         return update
+
+
+class Uninitialised(Steady):
+    """For runs whose first params come from somewhere else."""
+
+    def init(self, ctx: Context) -> Params:
+        raise RuntimeError("nobody was to ask for first params")

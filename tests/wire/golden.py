@@ -39,6 +39,7 @@ def signed() -> dict[str, Struct]:
             pipeline=records.Pipeline(),
             policy=records.RoundPolicy(rounds=20),
             admission=records.Admission("invite", (), PEERS),
+            origin=OTHER,
         ),
         "join": records.Join(RUN, 0, ("/ip4/192.0.2.7/tcp/4650",), OTHER, HEADER, b"invite", b"acceptance"),
         "invite": records.Invite(RUN, PEERS[1], 4096, 500),

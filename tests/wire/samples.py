@@ -158,6 +158,7 @@ VALUES: dict[type[Struct], st.SearchStrategy] = {
         admission=ADMISSIONS,
         protocol=st.integers(0, 9),
         kernels=st.integers(0, 9),
+        origin=st.binary(max_size=32),
     ),
     records.Join: st.builds(
         records.Join,
