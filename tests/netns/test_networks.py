@@ -76,8 +76,8 @@ def test_a_partition_of_four_and_three_certifies_nothing_and_is_over_when_it_hea
 
 def test_a_network_with_200_ms_and_3_percent_of_loss_costs_time_and_no_round(tmp_path):
     with swarm_on(Wires(4, delay_s=0.2, loss=0.03), tmp_path) as swarm:
-        run = found(swarm.daemons, rounds=5, seconds=0.5)
-        run.until_round(5, *swarm.daemons, within_s=FAR_S)
+        run = found(swarm.daemons, rounds=3, seconds=0.5)
+        run.until_round(3, *swarm.daemons, within_s=FAR_S)
         run.end(*swarm.daemons)
         assert not any(event.void for event in run.certified[swarm.daemons[0]].values())
         assert_nobody_is_blamed(run, swarm.daemons)
