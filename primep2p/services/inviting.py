@@ -83,6 +83,8 @@ def check_welcome(spec: Opened[RunSpec], head: Head | None, me: PeerId, invitati
 
     `head` is None before the run has begun."""
     record, name, run = spec.record, spec.hash.hex()[:12], spec.hash.hex()
+    if head is not None and head.is_last:
+        return  # nobody is admitted any more: whoever comes fetches the model
     if head is not None and me in head.state.expelled:
         raise CallError(f"this node was expelled from run {name}", hint="its members never admit it again")
     mode = record.admission.mode

@@ -9,7 +9,7 @@ from primep2p.core.admission import UNINVITED, request_of
 from primep2p.core.chain import Head
 from primep2p.keys import Identity
 from primep2p.model.errors import CallError
-from primep2p.model.records import Acceptance, Admission, InviteUse, RunSpec
+from primep2p.model.records import Acceptance, Admission, InviteUse, RoundPolicy, RunSpec
 from primep2p.services.inviting import Invitation, accept, check_welcome, invite
 from primep2p.wire.envelope import Envelopes, Opened
 from primep2p.wire.token import Token, read_token, write_token
@@ -131,6 +131,13 @@ def test_an_invite_of_another_run_or_by_one_who_may_not_invite_is_refused():
     sealed = member(3).seal(msgspec.structs.replace(invitation().invite.record))
     by_nobody = replace(invitation(), invite=sealed)
     assert refusal(SPEC, None, by_nobody).endswith(f"is by {member(3).peer_id}, who may not invite to this run")
+
+
+def test_a_finished_run_admits_nobody_and_refuses_nobody_its_model():
+    spec = run_spec(policy=RoundPolicy(rounds=7, first_members=1, min_updates=1), admission=Admission("invite"))
+    check_welcome(spec, head_of(spec), ME, None)
+    unfinished = run_spec(policy=RoundPolicy(rounds=8, first_members=1, min_updates=1), admission=Admission("invite"))
+    assert refusal(unfinished, head_of(unfinished), None).endswith("is by invite only")
 
 
 def test_whoever_was_expelled_is_told_whatever_it_brings():
