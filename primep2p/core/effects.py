@@ -172,10 +172,11 @@ class Expired:
 
 @dataclass(frozen=True, slots=True)
 class RecordsHeard:
-    """A member answered which records of this node's own it holds, of its round or later."""
+    """A member answered which records of this node's own it holds, of the round that it is in."""
 
     member: PeerId
     items: tuple[bytes, ...]
+    round: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,7 @@ class Run:
         """By sender."""
         self._helped: dict[PeerId, float] = {}
         self._foreign: list[Opened[msgspec.Struct]] = []
+        self._first_round = 0
         self._asked_at: dict[PeerId, float] = {}
         self._out: list[fx.Effect] = []
 
@@ -73,9 +74,12 @@ class Run:
         entries: Sequence[JournalEntry] = (),
         foreign: Sequence[bytes] = (),
         evidence: Sequence[Evidence] = (),
+        first_round: int = 0,
     ) -> list[fx.Effect]:
         """Start or restart. `entries` is the journal of the round after the head; `foreign` are records of this node's
-        own, of that round or later ones, which other members hold; `evidence` is what this node keeps."""
+        own, of that round or later ones, which other members hold; `evidence` is what this node keeps; before
+        `first_round` it signs nothing [J2]."""
+        self._first_round = first_round
         self._foreign = self._own_among(foreign)
         for each in evidence:
             self.notices.add_evidence(each, self._envelopes.open_any)
@@ -373,6 +377,8 @@ class Run:
         foreign = [opened for opened in self._foreign if getattr(opened.record, "round", 0) > head.round]
         if entries or foreign:
             self.round.restore(entries, foreign)
+        if head.round + 1 < self._first_round:
+            self.round.pen.muted = True
         self.round.begin()
         self._out += self.round.drain()
         self._out.append(fx.HoldParams(head.header.params, self._holders()))
@@ -382,9 +388,11 @@ class Run:
                 self._on_received(sender, message, now)
 
     def _holders(self) -> tuple[PeerId, ...]:
-        """Who has the head's params: whoever signed for them."""
+        """Who has the head's params: whoever signed for them; or, of a void round's, others too: it has its parent's,
+        which who signs for it need not have."""
         signers = [self._envelopes.peek(raw).signer for raw in self.head.checkpoint.certificate.votes]
-        return tuple(peer for peer in signers if peer != self._me)
+        others = self.head.committee.members if self.head.header.void else ()
+        return tuple(peer for peer in dict.fromkeys((*signers, *others)) if peer != self._me)
 
     def _open(self, raw: bytes) -> Opened[msgspec.Struct]:
         if self.round is not None:

@@ -28,18 +28,25 @@ class Waking:
         signs_again = me in head.due and not head.is_last
         self._needed = min(committee.k, committee.q - 1) if signs_again else 0
         self._connected: set[PeerId] = set()
-        self._answered: set[PeerId] = set()
+        self._rounds: dict[PeerId, int] = {}
+        """Of those who have answered: the rounds that they are in."""
         self._asked: set[PeerId] = set()
 
     @property
     def ready(self) -> bool:
         """Enough have answered."""
-        return len(self._answered) >= self._needed
+        return len(self._rounds) >= self._needed
+
+    @property
+    def first_round(self) -> int:
+        """In no earlier round is anything signed: everybody who answered is further, so that it is certified, and what
+        this node may have signed there is not asked for any more [J2]."""
+        return min(self._rounds.values(), default=0)
 
     @property
     def awaited(self) -> frozenset[PeerId]:
         """Members that have not answered."""
-        return self._members - self._answered
+        return self._members - self._rounds.keys()
 
     def handle(self, event: fx.Event) -> list[fx.Effect]:
         """What `event` calls for."""
@@ -53,10 +60,10 @@ class Waking:
             case fx.RecordsUnheard(member) if member in self._asked:
                 self._asked.discard(member)
                 return [fx.StartTimer(fx.AskAgain(member), ASK_AGAIN_S)]
-            case fx.Expired(fx.AskAgain(member)) if member in self._connected - self._answered:
+            case fx.Expired(fx.AskAgain(member)) if member in self._connected - self._rounds.keys():
                 return self._ask(member)
-            case fx.RecordsHeard(member, items) if member in self._members - self._answered:
-                self._answered.add(member)
+            case fx.RecordsHeard(member, items, round) if member in self._members - self._rounds.keys():
+                self._rounds[member] = round
                 self.foreign += items
             case _:
                 pass

@@ -208,13 +208,19 @@ class RunService:
         waking = self.machine
         if not isinstance(waking, Waking) or not waking.ready:
             return []
-        return self._begin(Run(waking.head, self._seams.envelopes), waking.entries, waking.foreign)
+        return self._begin(Run(waking.head, self._seams.envelopes), waking)
 
-    def _begin(self, run: Run, entries: list[JournalEntry], foreign: list[bytes]) -> list[fx.Effect]:
+    def _begin(self, run: Run, waking: Waking) -> list[fx.Effect]:
         self.machine = run
         now = trio.current_time()
         run.connected.update(self._connected)
-        effects = run.begin(now, entries=entries, foreign=foreign, evidence=self._evidence)
+        effects = run.begin(
+            now,
+            entries=waking.entries,
+            foreign=waking.foreign,
+            evidence=self._evidence,
+            first_round=waking.first_round,
+        )
         for peer in self._connected:
             effects += run.handle(fx.Connected(peer), now)
         return effects
@@ -330,7 +336,7 @@ class RunService:
         except Unavailable:
             await self._driver.inbox.send(fx.RecordsUnheard(member))
         else:
-            await self._driver.inbox.send(fx.RecordsHeard(member, held.items))
+            await self._driver.inbox.send(fx.RecordsHeard(member, held.items, held.round))
 
     # ---- from round to round
 

@@ -168,8 +168,9 @@ class Node:
         run = Run(waking.head, self.envelopes)
         self.machine = run
         run.connected.update(self.connected)
-        effects = run.begin(self.cluster.now, entries=waking.entries, foreign=waking.foreign)
-        self.cluster.check_restored(self, run)
+        first_round = waking.first_round
+        effects = run.begin(self.cluster.now, entries=waking.entries, foreign=waking.foreign, first_round=first_round)
+        self.cluster.check_restored(self, run, first_round)
         for peer in sorted(self.connected):
             effects += run.handle(fx.Connected(peer), self.cluster.now)
         return effects
@@ -347,7 +348,8 @@ class Node:
         run, items = other.machine, ()
         if isinstance(run, Run) and run.round is not None:
             items = tuple(opened.raw for opened in run.round.records.by(self.peer))
-        self.handle(fx.RecordsHeard(peer, items))
+        round = other.head.round + 1 if other.head is not None else 0
+        self.handle(fx.RecordsHeard(peer, items, round))
 
     def _poll(self) -> None:
         """As services/joining.py does it while this node is outside: ask to be let in, and follow."""
@@ -560,7 +562,7 @@ class Cluster:
         if len(voters) < head.committee.q:
             raise Broken(f"{node} cannot prove the value of view {view}")
 
-    def check_restored(self, node: Node, run: Run) -> None:
+    def check_restored(self, node: Node, run: Run, first_round: int) -> None:
         """After a start: it is where it was, and can prove it."""
         if node is self.chosen:
             newest = max(len(other.disk.chain) - 1 for other in self.present)
@@ -569,7 +571,7 @@ class Cluster:
             raise Broken(f"{node} starts from round {run.head.round}, which is not the newest that it stored")
         if (round := run.round) is None:
             return
-        if round.pen.muted:
+        if round.pen.muted and round.round >= first_round:
             raise Broken(f"{node} finds its journal to be older than what others hold")
         moves = [move for move in node.moves if decode(Header, move.header).round == round.round]
         consensus = round.consensus

@@ -89,3 +89,22 @@ def test_a_liars_junk_neither_stops_nor_mutes_a_node() -> None:
     effects = run.begin(0.0, entries=machine.entries, foreign=machine.foreign)
     effects += run.handle(fx.Expired(fx.Moment(1, "collect")), 0.0)
     assert any(isinstance(effect, fx.Journal) for effect in effects)
+
+
+def test_where_all_others_are_further_nothing_is_signed_that_nobody_remembers() -> None:
+    group, machine, others = waking(4)
+    for peer, round in zip(others, (9, 7), strict=False):
+        machine.handle(fx.RecordsHeard(peer, (), round))
+    assert machine.first_round == 7
+    run = Run(group.head, group.members[0])
+    effects = run.begin(0.0, foreign=machine.foreign, first_round=machine.first_round)
+    effects += run.handle(fx.ParamsHeld(group.head.header.params), 0.0)
+    effects += run.handle(fx.Expired(fx.Moment(1, "collect")), 1.0)
+    assert not any(isinstance(effect, fx.Journal | fx.Train) for effect in effects)
+
+
+def test_one_liar_that_claims_to_be_further_silences_nobody() -> None:
+    _, machine, others = waking(4)
+    machine.handle(fx.RecordsHeard(others[0], (), 2**40))
+    machine.handle(fx.RecordsHeard(others[1], (), 1))
+    assert machine.first_round == 1

@@ -176,16 +176,17 @@ class SimNode:
         if not waking.ready or self.machine is not waking:
             return
         run = Run(waking.head, self.envelopes)
-        self._run(run, waking.entries, waking.foreign)
+        self._run(run, waking.entries, waking.foreign, waking.first_round)
         for peer in sorted(self.connected):
             if self.machine is run:
                 self.perform(run.handle(fx.Connected(peer), self.now))
 
-    def _run(self, run: Run, entries: list[JournalEntry], foreign: list[bytes]) -> None:
+    def _run(self, run: Run, entries: list[JournalEntry], foreign: list[bytes], first_round: int = 0) -> None:
         self.machine = run
         run.connected.update(self.connected)
         evidence = self.disk.evidence
-        self.perform(run.begin(self.now, entries=entries, foreign=foreign, evidence=evidence))
+        effects = run.begin(self.now, entries=entries, foreign=foreign, evidence=evidence, first_round=first_round)
+        self.perform(effects)
         if run.round is not None and run.round.pen.muted:
             self.world.tell(self, f"is mute in round {run.round.round}")
 
@@ -341,7 +342,9 @@ class SimNode:
             if other is None or not other.up or not self.world.network.linked(self, other):
                 self.handle(fx.RecordsUnheard(member))
                 return
-            self.handle(fx.RecordsHeard(member, other.facing(self).recall(self.peer)))
+            other = other.facing(self)
+            round = other.head.round + 1 if other.head is not None else 0
+            self.handle(fx.RecordsHeard(member, other.recall(self.peer), round))
 
         self.world.heap.after(self, 2 * self.world.network.latency_s() + ASKED_S, answered)
 
