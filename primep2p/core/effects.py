@@ -52,10 +52,11 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A connected peer sent a message over the overlay."""
+    """A connected peer sent a message over the overlay; or one that anybody `published`, which everybody hears."""
 
     sender: PeerId
     message: OverlayMessage
+    published: bool = False
 
 
 @dataclass(frozen=True, slots=True)

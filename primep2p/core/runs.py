@@ -122,8 +122,8 @@ class Run:
     def handle(self, event: fx.Event, now: float) -> list[fx.Effect]:
         """What `event` calls for, in order."""
         match event:
-            case fx.Received(sender, message):
-                self._on_received(sender, message, now)
+            case fx.Received(sender, message, published):
+                self._on_received(sender, message, now, published)
             case fx.Connected(peer):
                 self._on_connected(peer, now)
             case fx.Lost(peer):
@@ -139,14 +139,14 @@ class Run:
 
     # ---- what peers send
 
-    def _on_received(self, sender: PeerId, message: OverlayMessage, now: float) -> None:
+    def _on_received(self, sender: PeerId, message: OverlayMessage, now: float, published: bool = False) -> None:
         if message.run != self.head.run:
             return
         try:
             match message:
                 case Records(items=items):
                     for raw in items:
-                        self._on_record(sender, raw, now)
+                        self._on_record(sender, raw, now, published)
                         self._after(now)
                 case Proposed():
                     self._on_proposed(sender, message, now)
@@ -159,12 +159,12 @@ class Run:
         except PeerError as error:
             self._out.append(fx.Accuse(sender, error.sentence))
 
-    def _on_record(self, sender: PeerId, raw: bytes, now: float) -> None:
+    def _on_record(self, sender: PeerId, raw: bytes, now: float, published: bool) -> None:
         peeked = self._envelopes.peek(raw)
         if peeked.kind == "proposal":
             raise PeerError("a proposal without what it puts forward")
         if peeked.kind in ("join", "ban"):
-            self._on_notice(sender, peeked, now)
+            self._on_notice(peeked, now, is_firsthand=sender == peeked.signer and not published)
             return
         if peeked.signer not in self.head.members:
             return  # it may be a member of a later roster: catching up will tell
@@ -254,9 +254,9 @@ class Run:
         if self.round is None or self.round.head is not self.head:
             self._enter_round(now, [])
 
-    def _on_notice(self, sender: PeerId, peeked: Peeked, now: float) -> None:
+    def _on_notice(self, peeked: Peeked, now: float, *, is_firsthand: bool) -> None:
         """Somebody wants to become a member, or the creator bans somebody. Those who vote pass it on to each other, and
-        so does whoever hears it from its signer; what is known or has no room costs no signature."""
+        so does whoever hears it from its signer alone; what is known or has no room costs no signature."""
         promised = self.round is not None and peeked.hash in self.round.collection.promised.notices
         if self.notices.knows(peeked.hash):
             return
@@ -269,7 +269,7 @@ class Run:
             is_new = self.notices.add_join(join, self._envelopes.open_any, promised=promised)
         if not is_new:
             return
-        if self._me in self.head.committee or sender == peeked.signer:
+        if self._me in self.head.committee or is_firsthand:
             self._out.append(fx.Broadcast(Records(self.head.run, (peeked.raw,))))
         if self.round is not None:
             self.round.on_notice(now)

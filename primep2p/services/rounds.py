@@ -420,7 +420,7 @@ class RunService:
                     await self._accuse(message.origin, error.sentence)
                     continue
                 if isinstance(inner, Certified | Records | Proven):
-                    await self._driver.inbox.send(fx.Received(message.origin, inner))
+                    await self._driver.inbox.send(fx.Received(message.origin, inner, published=True))
 
     async def _provide(self) -> None:
         """Tell the directory that this node is in the run and has the head's params: the newest only, now and then, and

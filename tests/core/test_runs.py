@@ -234,6 +234,15 @@ def test_a_join_is_passed_on_once() -> None:
     assert machine.hear(group.ranks[0], join) == []
 
 
+def test_who_does_not_vote_passes_on_what_a_joiner_told_it_alone_and_not_what_everybody_hears() -> None:
+    group = group_of()
+    join, other = join_of(7, group.spec), join_of(8, group.spec)
+    guest = Machine(group, member(9)).run
+    told, told_other = (Records(group.run, (each.raw,)) for each in (join, other))
+    assert guest.handle(fx.Received(join.signer, told, published=True), 0.0) == []
+    assert guest.handle(fx.Received(other.signer, told_other), 0.0) == [fx.Broadcast(told_other)]
+
+
 @pytest.mark.parametrize("join_round", [5, 2**53], ids=str)
 def test_a_join_from_the_future_is_not_kept(join_round: int) -> None:
     group = group_of()
