@@ -22,7 +22,6 @@ from trio.testing import MockClock
 from primep2p.config import NodeConfig, NodeSection
 from primep2p.core.chain import header_hash
 from primep2p.core.roster import peers_of
-from primep2p.keys import Identity
 from primep2p.model.errors import Unavailable
 from primep2p.model.ids import Hash, PeerId, RunId
 from primep2p.model.records import Header, RoundPolicy, RunState
@@ -34,8 +33,8 @@ from primep2p.store.db import open_store
 from primep2p.store.seam import RunStore, StoredCheckpoint
 from primep2p.tasks import TaskStatus
 from primep2p.wire.codec import decode
-from primep2p.wire.envelope import Envelopes
 from tests.nodes.trainers import SimTrainers
+from tests.sim.keys import FakeRing, Shelf, SimEnvelopes
 
 NETWORK = "sim"
 OWNER_AGAIN_S = 1.0
@@ -103,6 +102,7 @@ class World:
         self.trainers: dict[int, frozenset[PeerId]] = {}
         """Whose updates are in each round's checkpoint."""
         self.run = ""
+        self.ring, self.shelf = FakeRing(), Shelf()
         self.nursery: trio.Nursery
         self._moved = trio.lowlevel.ParkingLot()
         self.nodes = [SimNode(self, index) for index in range(scenario.nodes)]
@@ -127,11 +127,12 @@ class World:
         ).run
         async with trio.open_nursery() as nursery:
             for other in others:
-                nursery.start_soon(self._enter, other)
+                nursery.start_soon(self.enter, other)
         if settled:
             await self.until_round(0, [creator, *others])
 
-    async def _enter(self, node: "SimNode") -> None:
+    async def enter(self, node: "SimNode") -> None:
+        """Start a node within a second, and let it join."""
         await trio.sleep(self.chance.random())
         await node.start()
         await node.join()
@@ -143,6 +144,12 @@ class World:
             lambda: all(node.round >= round for node in awaited),
             within_s,
             lambda: f"not at round {round}: " + ", ".join(f"{n.index}: {n.round}" for n in awaited if n.round < round),
+        )
+
+    async def until_any_round(self, round: int, *, within_s: float = 300.0) -> None:
+        """Some node has a head of `round` or later."""
+        await self.until(
+            lambda: any(node.round >= round for node in self.nodes), within_s, lambda: f"nobody is at round {round}"
         )
 
     async def until(self, holds: Callable[[], bool], within_s: float, failure: Callable[[], str]) -> None:
@@ -192,8 +199,8 @@ class SimNode:
         seed = sha256(f"{world.scenario.seed}/{index}".encode()).digest()
         self.world = world
         self.index = index
-        self.identity = Identity(seed)
-        self.peer = self.identity.peer_id
+        self.signer = world.ring.make(seed)
+        self.peer = self.signer.peer_id
         self.home = world.root / f"node{index}"
         self.node: Node | None = None
         self.round = -1
@@ -240,7 +247,7 @@ class SimNode:
             with self._scope, closing(open_store(self.home, fsync=False)) as store:
                 node = Node(
                     NodeConfig(node=NodeSection(home=str(self.home), network=NETWORK)),
-                    Envelopes(NETWORK, self.identity),
+                    SimEnvelopes(NETWORK, self.signer, self.world.ring, self.world.shelf, lambda opened: None),
                     host=self.world.network.host(self.peer, bootstrap),
                     blobs=store.blobs,
                     runs=Watched(store.runs, self),  # type: ignore[arg-type]  # what is not watched is passed on

@@ -16,7 +16,7 @@ from primep2p.model.errors import PeerError
 from primep2p.model.ids import PeerId
 from primep2p.wire.envelope import Envelopes, Opened, Peeked
 
-__all__ = ["RINGS", "FakeRing", "RealRing", "Ring", "SimEnvelopes"]
+__all__ = ["RINGS", "FakeRing", "RealRing", "Ring", "Shelf", "SimEnvelopes"]
 
 R = TypeVar("R", bound=msgspec.Struct)
 

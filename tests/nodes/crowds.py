@@ -1,0 +1,74 @@
+"""A crowd of whole nodes of which some are always away: the story, for the test and for `python -m tests.nodes`."""
+
+import trio
+
+from primep2p.model.records import FULL_COMMITTEE, MAX_MEMBERS, RoundPolicy
+from tests.nodes.world import Scenario, SimNode, World
+
+AWAY_S = (0.5, 3.0)
+"""How long a node stays away: some miss nothing, some a round or two."""
+
+FOUNDERS = 16
+"""Members of checkpoint 0, which needs each of them; the others join while the run goes on."""
+
+
+def crowd(seed: int, nodes: int) -> Scenario:
+    """Founders enough to bear the churn, and everybody else on the way in."""
+    policy = RoundPolicy(
+        first_members=min(FOUNDERS, nodes),
+        min_members=4,
+        min_updates=1,
+        collect_s=10.0,
+        committee_size=FULL_COMMITTEE,
+        max_cohort=FULL_COMMITTEE,
+    )
+    return Scenario(seed, nodes, policy, gossip_loss=0.02)
+
+
+class Churn:
+    """The story of a crowd: so many rounds, in each of which a share of the nodes stops at once, to come back soon."""
+
+    def __init__(self, rounds: int, share: float = 0.1) -> None:
+        self.stops = 0
+        self.founded_s = 0.0
+        """By the virtual clock, like the next."""
+        self.ended_s = 0.0
+        self._rounds = rounds
+        self._share = share
+
+    async def __call__(self, world: World) -> None:
+        founders, others = world.nodes[:FOUNDERS], world.nodes[FOUNDERS:]
+        await world.found(founders[0], founders[1:])
+        async with trio.open_nursery() as nursery:
+            for other in others:
+                nursery.start_soon(world.enter, other)
+        await until_the_roster_is_full(world)
+        self.founded_s = trio.current_time()
+        first = max(node.round for node in world.nodes)
+        async with trio.open_nursery() as nursery:
+            for round in range(first, first + self._rounds):
+                for victim in world.chance.sample(world.up, int(self._share * len(world.nodes))):
+                    nursery.start_soon(self._away, world, victim)
+                await world.until_any_round(round + 1)
+        self.ended_s = trio.current_time()
+        last = max(node.round for node in world.nodes)
+        await world.until_round(last, world.nodes)
+        await until_the_roster_is_full(world)
+
+    async def _away(self, world: World, node: SimNode) -> None:
+        self.stops += 1
+        away_s = world.chance.uniform(*AWAY_S)
+        await trio.sleep(world.chance.random())
+        await node.stop()
+        await trio.sleep(away_s)
+        await node.start()
+
+
+async def until_the_roster_is_full(world: World) -> None:
+    """As many members as there may be, and everybody knows them."""
+    most = min(MAX_MEMBERS, len(world.nodes))
+    await world.until(
+        lambda: all(len(node.members) == most for node in world.nodes),
+        300,
+        lambda: f"rosters of {sorted({len(node.members) for node in world.nodes})}, not of {most}",
+    )
