@@ -20,8 +20,9 @@ from primep2p.model.messages import OverlayMessage, Proposed, Records
 from primep2p.model.records import Bundle, Collected, RunState, Update, Vote
 from primep2p.wire.codec import decode
 from primep2p.wire.envelope import Opened
+from tests.sim.blobs import aggregated
 from tests.sim.holdings import records_held
-from tests.sim.node import SimNode, aggregated
+from tests.sim.node import SimNode
 
 if TYPE_CHECKING:
     from tests.sim.world import World

@@ -21,31 +21,21 @@ from primep2p.model.ids import Cid, PeerId
 from primep2p.model.journal import JournalEntry
 from primep2p.model.messages import MAX_CHAIN, OverlayMessage
 from primep2p.model.records import Metric
-from tests.core.kit import cid
 from tests.sim.adversaries.base import Adversary
+from tests.sim.blobs import aggregated, delta_of
 from tests.sim.disk import Disk
 from tests.sim.keys import SimEnvelopes
 
 if TYPE_CHECKING:
     from tests.sim.world import World
 
-__all__ = ["SimNode", "aggregated", "delta_of"]
+__all__ = ["SimNode"]
 
 RETRY_S = 1.0
 """Between two tries to have params."""
 
 ASKED_S = 0.02
 """What a question costs beyond two latencies."""
-
-
-def delta_of(peer: PeerId, round: int) -> Cid:
-    """The delta that an honest trainer makes."""
-    return cid("delta", peer, round)
-
-
-def aggregated(base: Cid, deltas: tuple[Cid, ...], weights: tuple[int, ...]) -> Cid:
-    """The params that these deltas give."""
-    return cid("params", base, deltas, weights)
 
 
 class SimNode:

@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.sim.adversaries import KINDS
+from tests.sim.invariants import Broken
 from tests.sim.scenario import load
 from tests.sim.soak import run
 from tests.sim.world import Told, World
@@ -43,10 +45,28 @@ def test_with_real_keys_too(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["hostile", "hostile-seven", "mortal", "censored", "split-brain-survived", "gathering", "joining", "lossy"],
+    [
+        "hostile",
+        "hostile-seven",
+        "mortal",
+        "censored",
+        "split-brain-survived",
+        "gathering",
+        "joining",
+        "lossy",
+        "silent",
+    ],
 )
 def test_what_a_scenario_is_about_breaks_nothing(name: str) -> None:
     many(name, 0, 20)
+
+
+def test_a_run_stands_still_where_one_more_is_silent_than_it_survives() -> None:
+    """So what the silent members are in all other worlds is as many as there can be."""
+    scenario = load("silent")
+    liars = msgspec.structs.replace(scenario.liars, count=(3,))
+    with pytest.raises(Broken, match="no progress"):
+        run("silent", msgspec.structs.replace(scenario, liars=liars), 1)
 
 
 def test_those_who_join_later_become_members() -> None:

@@ -6,10 +6,13 @@ from collections.abc import Iterable
 from hashlib import sha256
 from typing import ClassVar
 
+import msgspec
+
 from primep2p.core import effects as fx
 from primep2p.model.ids import PeerId
 from primep2p.model.messages import Certified, Digest, OverlayMessage, Proposed, Records
 from primep2p.model.records import Collected, Vote
+from primep2p.wire.codec import encode
 from tests.sim.adversaries.base import Adversary, adversary
 from tests.sim.beginning import join_of
 
@@ -137,11 +140,7 @@ class Babbler(Flood):
 
     def flood(self) -> Iterable[OverlayMessage]:
         mine = self.node.envelopes.peek(self.vote(self.due, 0))
-        from msgspec.structs import replace
-
-        from primep2p.wire.codec import encode
-
         stolen: list[PeerId] = self.others()[:2]
-        forged = tuple(encode(replace(mine.envelope, signer=peer)) for peer in stolen)
+        forged = tuple(encode(msgspec.structs.replace(mine.envelope, signer=peer)) for peer in stolen)
         run = self.world.spec.hash
         return [Records(run, (self.chance.randbytes(40),)), *(Records(run, (raw,)) for raw in forged)]

@@ -14,6 +14,7 @@ from primep2p.model.messages import Proposed
 from primep2p.model.records import Bundle, Collected, Header, Proposal
 from primep2p.wire.codec import decode, digest, encode
 from primep2p.wire.envelope import Opened
+from tests.sim.blobs import aggregated
 
 if TYPE_CHECKING:
     from tests.sim.node import SimNode
@@ -43,8 +44,6 @@ def proposed_with(node: SimNode, message: Proposed, header: bytes, bundle: bytes
 
 def params_of(node: SimNode, header: Header) -> Header:
     """With the params that its inclusions give, so that nothing else is wrong with it."""
-    from tests.sim.node import aggregated
-
     round = node.running.round if node.running is not None else None
     if round is None or header.void:
         return header
@@ -70,8 +69,6 @@ def another_right_header(node: SimNode, message: Proposed) -> tuple[bytes, bytes
     except (PeerError, KeyError):
         return None  # it lacks what these lists name, or they name what nobody has
     inclusions = derivation.inclusions
-    from tests.sim.node import aggregated
-
     params = aggregated(head.header.params, tuple(i.delta for i in inclusions), tuple(i.weight for i in inclusions))
     node.disk.blobs.add(params)
     header = encode(header_of(head, derivation, None if derivation.void else params, ""))

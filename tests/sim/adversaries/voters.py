@@ -10,6 +10,7 @@ from primep2p.core import effects as fx
 from primep2p.model.ids import NIL, PeerId
 from primep2p.model.messages import OverlayMessage, Proposed, Records
 from primep2p.model.records import Proposal, Vote
+from primep2p.wire.codec import encode
 from tests.sim.adversaries.base import Adversary, adversary
 from tests.sim.adversaries.proposers import EquivocatingProposer
 from tests.sim.beginning import join_of
@@ -175,6 +176,4 @@ class FalseMemory(Adversary):
     def recalls(self, peer: PeerId, items: tuple[bytes, ...]) -> tuple[bytes, ...]:
         own = join_of(self.world, self.node.envelopes, self.gang.round + 1).raw
         signed = self.node.envelopes.peek(own).envelope
-        from primep2p.wire.codec import encode
-
         return (b"junk", own, encode(msgspec.structs.replace(signed, signer=peer)), *items)
