@@ -14,7 +14,7 @@ from primep2p.cli.feed import Feed, Happened, Silent
 from primep2p.cli.swarm import Daemon
 from primep2p.control.calls import ModelPathOf, RunCreate, RunJoin, RunShow
 from primep2p.model.errors import PrimeError, Unavailable
-from primep2p.model.views import AnyEvent, Event, RoundCertified, RunDetail, RunFinished, StepChanged
+from primep2p.model.views import Accused, AnyEvent, Event, RoundCertified, RunDetail, RunFinished, StepChanged
 from primep2p.run_config import RunConfig
 
 __all__ = ["LONG_S", "Watched", "create_and_join", "eventually", "proposer_of"]
@@ -97,6 +97,16 @@ class Watched:
 
         self.until(lambda: bool(rounds()), within_s)
         return min(rounds())
+
+    def blamed(self, *daemons: Daemon) -> list[str]:
+        """What any of these holds against anybody in this run, and what was told of it."""
+        said = [f"{who} told: {event.reason}" for who, event in self.events if isinstance(event, Accused)]
+        for daemon in daemons:
+            detail = daemon.call(RunShow(run=self.run))
+            held = (*detail.accusations, *detail.evidence, *detail.expelled)
+            said += [f"{daemon} holds: {each}" for each in held]
+            said += [f"{daemon} counts rounds: {each}" for each in detail.members if each.rounds_blamed]
+        return said
 
     def end(self, *daemons: Daemon) -> RunDetail:
         """All of these have finished the run, with one head; that."""

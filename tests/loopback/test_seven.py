@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,9 +16,8 @@ from runs import found
 from primep2p.cli.exits import EXIT_CODES
 from primep2p.cli.swarm import Daemon, Settings, Swarm
 from primep2p.cli.watched import Watched, eventually
-from primep2p.control.calls import PeersList, RunShow
+from primep2p.control.calls import RunShow
 from primep2p.model.errors import StoreError
-from primep2p.model.views import Accused
 
 QUICK = {"propose_s": 1.0, "vote_s": 0.5}
 """Who is stopped stays connected, and is waited for."""
@@ -82,7 +81,7 @@ def test_the_proposer_is_killed_in_the_middle_of_its_round_and_the_next_view_cer
     swarm.start(victim)
     run.follow(victim)
     run.end(*seven)
-    assert_nobody_is_blamed(run, seven)
+    assert run.blamed(*seven) == []
 
 
 def test_two_of_seven_are_killed_at_once_and_the_others_go_on(seven, swarm):
@@ -97,7 +96,7 @@ def test_two_of_seven_are_killed_at_once_and_the_others_go_on(seven, swarm):
     run.follow(one, two)
     run.end(*seven)
     assert not any(event.void for event in run.certified[others[0]].values())
-    assert_nobody_is_blamed(run, seven)
+    assert run.blamed(*seven) == []
 
 
 def test_a_full_disk_ends_its_node_with_a_clear_error_until_there_is_room(seven, swarm):
@@ -118,7 +117,7 @@ def test_a_full_disk_ends_its_node_with_a_clear_error_until_there_is_room(seven,
     swarm.start(poor)
     run.follow(poor)
     run.end(*seven)
-    assert_nobody_is_blamed(run, seven)
+    assert run.blamed(*seven) == []
 
 
 def test_without_a_quorum_a_run_names_whom_it_waits_for_and_a_home_from_a_backup_contradicts_nothing(
@@ -163,7 +162,7 @@ def test_without_a_quorum_a_run_names_whom_it_waits_for_and_a_home_from_a_backup
     run.follow(one, two, three)
     run.first_part(restored.peer, stuck, living[0])
     run.until_round(stuck + 2, *seven)
-    assert_nobody_is_blamed(run, seven)
+    assert run.blamed(*seven) == []
     for daemon in seven:  # a run without an end goes on in no other test
         daemon.kill()
 
@@ -198,7 +197,7 @@ def test_a_minute_with_a_sleeping_laptop_a_stopped_process_an_absent_node_and_no
     assert part <= began + 2 + BUSY_ROUNDS
     everybody = [laptop, absent, stopped, *others]
     run.until_round(part + 1, *everybody)  # with one header in each round, which `run` itself holds
-    assert_nobody_is_blamed(run, everybody)
+    assert run.blamed(*everybody) == []
     for daemon in everybody:  # a run without an end goes on in no other test
         daemon.kill()
 
@@ -220,15 +219,6 @@ def step(daemon: Daemon, run: Watched) -> str:
 
 def awaited(daemon: Daemon, run: Watched) -> set[str]:
     return {member.peer for member in daemon.call(RunShow(run=run.run)).members if member.awaited}
-
-
-def assert_nobody_is_blamed(run: Watched, daemons: Iterable[Daemon]) -> None:
-    """Not by an event, not in a book, and with no evidence."""
-    assert [event for _, event in run.events if isinstance(event, Accused)] == []
-    for daemon in daemons:
-        detail = daemon.call(RunShow(run=run.run))
-        assert (detail.accusations, detail.evidence) == ([], 0), daemon
-        assert [peer.faults for peer in daemon.call(PeersList()) if peer.faults] == [], daemon
 
 
 def fill(path: Path) -> None:

@@ -1,7 +1,7 @@
 """Daemons on networks that lose packets, take their time, and fall in two."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from primep2p.cli.swarm import Daemon, Settings, Swarm
 from primep2p.cli.watched import Watched, create_and_join, eventually
 from primep2p.control.calls import DaemonStatus, RunShow
 from primep2p.model.records import RoundPolicy
-from primep2p.model.views import Accused
 from primep2p.run_config import RunConfig
 
 PARTED_S = 30.0
@@ -71,7 +70,7 @@ def test_a_partition_of_four_and_three_certifies_nothing_and_is_over_when_it_hea
         assert newest <= under_way  # whose votes may all have been on their way
         wires.heal()
         run.until_round(newest + 3, *swarm.daemons)  # with one header in each round, which `run` itself holds
-        assert_nobody_is_blamed(run, swarm.daemons)
+        assert run.blamed(*swarm.daemons) == []
 
 
 def test_a_network_with_200_ms_and_3_percent_of_loss_costs_time_and_no_round(tmp_path):
@@ -80,7 +79,7 @@ def test_a_network_with_200_ms_and_3_percent_of_loss_costs_time_and_no_round(tmp
         run.until_round(3, *swarm.daemons, within_s=FAR_S)
         run.end(*swarm.daemons)
         assert not any(event.void for event in run.certified[swarm.daemons[0]].values())
-        assert_nobody_is_blamed(run, swarm.daemons)
+        assert run.blamed(*swarm.daemons) == []
 
 
 def connected(daemon: Daemon) -> set[str]:
@@ -91,11 +90,3 @@ def awaits_only(peers: set[str], daemon: Daemon, run: Watched) -> bool:
     """The run waits for some of these there, and for nobody else."""
     awaited = {member.peer for member in daemon.call(RunShow(run=run.run)).members if member.awaited}
     return bool(awaited) and awaited <= peers
-
-
-def assert_nobody_is_blamed(run: Watched, daemons: Iterable[Daemon]) -> None:
-    """Not by an event, not in a book, and with no evidence."""
-    assert [event for _, event in run.events if isinstance(event, Accused)] == []
-    for daemon in daemons:
-        detail = daemon.call(RunShow(run=run.run))
-        assert (detail.accusations, detail.evidence) == ([], 0), daemon
