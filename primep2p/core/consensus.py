@@ -154,7 +154,7 @@ class Consensus:
 
     def on_timeout(self, timeout: Timeout) -> list[Action]:
         """Lines 57 to 67."""
-        if timeout.view != self.view or timeout.step not in (self.step, "precommit"):
+        if timeout.view != self.view or timeout.step not in (self.step, "precommit") or self.me not in self.committee:
             return []
         match timeout.step:
             case "propose":

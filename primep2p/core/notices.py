@@ -10,8 +10,8 @@ from primep2p.core.gossip import short
 from primep2p.core.votes import Open, convict
 from primep2p.model.ids import Hash, PeerId
 from primep2p.model.messages import OverlayMessage, Proven, Records
-from primep2p.model.records import Ban, Evidence, Join
-from primep2p.wire.codec import digest
+from primep2p.model.records import Ban, Envelope, Evidence, Join
+from primep2p.wire.codec import decode, digest
 from primep2p.wire.envelope import Opened
 
 __all__ = ["MAX_BANS", "MAX_REQUESTS", "Notices"]
@@ -66,7 +66,7 @@ class Notices:
 
     def add_evidence(self, evidence: Evidence, open_: Open) -> PeerId | None:
         """The member that new evidence convicts; None where that is known already. Raises PeerError."""
-        culprit = open_(evidence.first).signer
+        culprit = decode(Envelope, evidence.first).signer  # what it claims will do to ignore it without a check
         if culprit in self.evidence or culprit not in self._head.members:
             return None
         convict(evidence, self._head.run, open_)

@@ -93,12 +93,12 @@ class Run:
 
     @property
     def companions(self) -> frozenset[PeerId]:
-        """With whom to stay connected: in a small run with everybody; in a large one with some neighbours, and for the
-        round's sake a trainer with those who vote, and these with trainers and with each other."""
-        head, roster = self.head, frozenset(self.head.members)
+        """With which others to stay connected: in a small run with all; in a large one with some neighbours, and for
+        the round's sake a trainer with those who vote, and these with trainers and with each other."""
+        head, others = self.head, frozenset(self.head.members) - {self._me}
         if not head.is_drawn:
-            return roster
-        order = ranked(digest("neighbours", self._me.encode()), "gossip", tuple(sorted(roster - {self._me})))
+            return others
+        order = ranked(digest("neighbours", self._me.encode()), "gossip", tuple(sorted(others)))
         due: frozenset[PeerId] = frozenset()
         if self._me in head.committee:
             due = head.due
@@ -257,22 +257,27 @@ class Run:
     def _on_notice(self, peeked: Peeked, now: float, *, is_firsthand: bool) -> None:
         """Somebody wants to become a member, or the creator bans somebody. Those who vote pass it on to each other, and
         so does whoever hears it from its signer alone; what is known or has no room costs no signature."""
-        promised = self.round is not None and peeked.hash in self.round.collection.promised.notices
         if self.notices.knows(peeked.hash):
             return
-        if peeked.kind == "ban":
-            is_new = self.notices.add_ban(self._envelopes.verify(peeked).of(Ban))
-        elif not self.notices.has_room and not promised:
-            return
-        else:
-            join = self._envelopes.verify(peeked).of(Join)
-            is_new = self.notices.add_join(join, self._envelopes.open_any, promised=promised)
+        is_new = self._adds_ban(peeked) if peeked.kind == "ban" else self._adds_join(peeked)
         if not is_new:
             return
         if self._me in self.head.committee or is_firsthand:
             self._out.append(fx.Broadcast(Records(self.head.run, (peeked.raw,))))
         if self.round is not None:
             self.round.on_notice(now)
+
+    def _adds_ban(self, peeked: Peeked) -> bool:
+        if peeked.signer != self.head.spec.creator:
+            raise PeerError("a ban by somebody who may not ban")
+        return self.notices.add_ban(self._envelopes.verify(peeked).of(Ban))
+
+    def _adds_join(self, peeked: Peeked) -> bool:
+        promised = self.round is not None and peeked.hash in self.round.collection.promised.notices
+        if not self.notices.has_room and not promised:
+            return False
+        join = self._envelopes.verify(peeked).of(Join)
+        return self.notices.add_join(join, self._envelopes.open_any, promised=promised)
 
     def _on_proven(self, sender: PeerId, evidence: Evidence, now: float) -> None:
         """A member shows that another one signed twice. Strangers' words are not worth two signatures."""

@@ -19,6 +19,7 @@ from primep2p.keys import Identity
 from primep2p.model.ids import Cid, Hash, PeerId
 from primep2p.model.messages import Proposed, Records
 from primep2p.model.records import (
+    Acceptance,
     Admission,
     Ban,
     Bundle,
@@ -27,6 +28,7 @@ from primep2p.model.records import (
     Collected,
     Evidence,
     Header,
+    Invite,
     Join,
     Metric,
     Newcomer,
@@ -42,7 +44,7 @@ from primep2p.model.records import (
 )
 from primep2p.wire.cid import cid_of
 from primep2p.wire.codec import digest, encode
-from primep2p.wire.envelope import Envelopes, Opened
+from primep2p.wire.envelope import Envelopes, Opened, Peeked
 
 NETWORK = "kit"
 KERNELS = sha256(b"kernels").digest()
@@ -56,7 +58,24 @@ def cid(*parts: object) -> Cid:
 @cache
 def member(index: int) -> Envelopes:
     """Peer number `index` of this world; the same in every test."""
-    return Envelopes(NETWORK, Identity(sha256(f"kit/{index}".encode()).digest()))
+    return Envelopes(NETWORK, _identity(index))
+
+
+def _identity(index: int) -> Identity:
+    return Identity(sha256(f"kit/{index}".encode()).digest())
+
+
+class Counting(Envelopes):
+    """Peer number `index`, and how many signatures it has checked."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(NETWORK, _identity(index))
+        self.checked = 0
+
+    def verify(self, peeked: Peeked) -> Opened[msgspec.Struct]:
+        """Counted."""
+        self.checked += 1
+        return super().verify(peeked)
 
 
 def verified(raw: bytes) -> Opened[msgspec.Struct]:
@@ -106,6 +125,25 @@ def join_of(
 def newcomer(index: int, spec: Opened[RunSpec], *, round: int = 0) -> Newcomer:
     """What a header says of peer `index` that joins without an invite."""
     return admission.Request(join_of(index, spec, round=round)).newcomer
+
+
+BEARER = 900
+"""Whose key is the bearer key of invites here."""
+
+
+def invite_of(spec: Opened[RunSpec], *, by: int = 0, uses: int = 1, until: int = 20, bearer: int = BEARER) -> bytes:
+    """An invite that peer `by` signed."""
+    return member(by).seal(Invite(spec.hash, member(bearer).peer_id, uses, until)).raw
+
+
+def accepted(invite: bytes, spec: Opened[RunSpec], index: int, *, bearer: int = BEARER) -> tuple[bytes, bytes]:
+    """The invitation that peer `index` makes of an invite, with the key that `bearer` has."""
+    return invite, member(bearer).seal(Acceptance(spec.hash, member(index).peer_id)).raw
+
+
+def ban_of(spec: Opened[RunSpec], peer: PeerId, *, by: int = 0) -> Opened[Ban]:
+    """A ban that peer `by` signed."""
+    return member(by).seal(Ban(spec.hash, peer))
 
 
 def first_proposed(
@@ -205,6 +243,10 @@ class Group:
         """A vote of the round under way for a header's hash, or nil."""
         return who.seal(Vote(self.run, self.head.round + 1, 0, view, step, header))
 
+    def evidence(self, who: Envelopes) -> Evidence:
+        """Two votes of `who` in one slot of the round under way."""
+        return Evidence(self.vote(who, b"").raw, self.vote(who, bytes(32)).raw)
+
     def bundle(
         self,
         lists: Sequence[Opened[Collected]],
@@ -246,14 +288,14 @@ class Group:
         return Proposed(self.run, proposal.raw, raw, bundle)
 
     def full(self) -> tuple[list[Opened[Update]], list[Opened[Collected]], bytes]:
-        """A round in which all is well: everybody's updates, everybody's lists, the bundle."""
-        updates = [self.update(who) for who in self.members]
-        lists = [self.listing(who, updates) for who in self.members]
+        """A round in which all is well: the cohort's updates, the committee's lists, the bundle."""
+        updates = [self.update(who) for who in self.members if who.peer_id in self.head.cohort]
+        lists = [self.listing(who, updates) for who in self.members if who.peer_id in self.head.committee]
         return updates, lists, self.bundle(lists, updates)
 
     def checkpoint(self, header: bytes, voters: Iterable[Envelopes] | None = None, *, view: int = 0) -> Checkpoint:
-        """A header with the precommits of `voters`, of all members if not told."""
-        everybody = self.members if voters is None else voters
+        """A header with the precommits of `voters`, of the whole committee if not told."""
+        everybody = self.ranks if voters is None else voters
         return Checkpoint(header, certificate(everybody, header, run=self.run, round=self.head.round + 1, view=view))
 
     def go_on(self, bundle: bytes | None = None) -> Head:

@@ -12,11 +12,14 @@ from primep2p.core.checkpoints import derive, header_of, named_by_k, open_bundle
 from primep2p.core.checks import max_listed_notices
 from primep2p.core.roster import peers_of
 from primep2p.model.errors import PeerError
+from primep2p.model.ids import PeerId
 from primep2p.model.records import (
     Admission,
+    Ban,
     Bundle,
     Collected,
     Departure,
+    Evidence,
     Metric,
     Pipeline,
     RoundPolicy,
@@ -26,7 +29,7 @@ from primep2p.model.records import (
 )
 from primep2p.wire.codec import decode, encode
 from primep2p.wire.envelope import Opened
-from tests.core.kit import Group, join_of, member, newcomer, verified
+from tests.core.kit import Group, accepted, ban_of, invite_of, join_of, member, newcomer, verified
 
 POLICY = RoundPolicy(first_members=1, min_updates=2, drop_after=2, min_members=2)
 FOUR = Group(4, policy=POLICY)
@@ -339,3 +342,136 @@ def test_a_bundle_with_any_byte_changed_is_refused_or_says_what_it_said() -> Non
             before.joined,
             before.left,
         )
+
+
+# ---- who is convicted, who is banned
+
+LIAR, OTHER = FOUR.members[1].peer_id, FOUR.members[2].peer_id
+EVIDENCE = {who.peer_id: FOUR.evidence(who) for who in FOUR.members}
+
+
+def accusing(accused: list[list[PeerId]], notices: list[Opened[Ban]], listed_by: int = 4) -> bytes:
+    """A bundle of four lists, of which each accuses these, and the last so many name the notices."""
+    updates = [FOUR.update(who) for who in FOUR.members]
+    lists = [
+        FOUR.listing(who, updates, notices if i >= 4 - listed_by else (), accused=some)
+        for i, (who, some) in enumerate(zip(FOUR.members, accused, strict=True))
+    ]
+    return FOUR.bundle(lists, updates, notices, evidence=EVIDENCE)
+
+
+def ban(peer: PeerId, *, by: int = 0) -> Opened[Ban]:
+    return ban_of(FOUR.spec, peer, by=by)
+
+
+def test_one_that_k_lists_accuse_is_convicted_by_the_evidence_in_the_bundle() -> None:
+    result = derived(FOUR, accusing([[LIAR], [], [], [LIAR]], []))
+    assert result.left == (Departure(LIAR, "convicted"),)
+    assert result.state.expelled == (LIAR,)
+    assert LIAR not in peers_of(result.state)
+
+
+def test_one_that_fewer_lists_accuse_is_convicted_by_nobody_whatever_evidence_there_is() -> None:
+    bundle = accusing([[LIAR], [OTHER], [], []], [])
+    assert decode(Bundle, bundle).evidence == ()
+    assert derived(FOUR, bundle).left == ()
+    with pytest.raises(PeerError, match="evidence"):
+        open_bundle(_with_evidence(bundle, EVIDENCE[LIAR]), FOUR.head, verified)
+
+
+def _with_evidence(bundle: bytes, *evidence: Evidence) -> bytes:
+    parts = tuple(encode(each) for each in evidence)
+    return encode(msgspec.structs.replace(decode(Bundle, bundle), evidence=parts))
+
+
+SAME = FOUR.vote(FOUR.members[1], b"").raw
+INSUFFICIENT: dict[str, list[Evidence]] = {
+    "none": [],
+    "against one of two": [EVIDENCE[LIAR]],
+    "against another": [EVIDENCE[LIAR], EVIDENCE[FOUR.members[3].peer_id]],
+    "against one more": [EVIDENCE[peer] for peer in sorted([LIAR, OTHER, FOUR.members[3].peer_id])],
+    "out of order": [EVIDENCE[peer] for peer in sorted([LIAR, OTHER], reverse=True)],
+    "twice": [EVIDENCE[LIAR], EVIDENCE[LIAR], EVIDENCE[OTHER]],
+    "of nothing": [Evidence(SAME, SAME), EVIDENCE[OTHER]],
+    "of another run": [Group(4, policy=RoundPolicy(first_members=1)).evidence(FOUR.members[1]), EVIDENCE[OTHER]],
+}
+
+
+@pytest.mark.parametrize("evidence", INSUFFICIENT.values(), ids=INSUFFICIENT)
+def test_lists_that_accuse_need_the_evidence_in_the_bundle_and_no_other(evidence: list[Evidence]) -> None:
+    bundle = accusing([[LIAR, OTHER]] * 4, [])
+    assert len(derived(FOUR, bundle).left) == 2
+    with pytest.raises(PeerError):
+        open_bundle(_with_evidence(bundle, *evidence), FOUR.head, verified)
+
+
+def test_a_ban_that_k_lists_name_expels_a_member_or_a_stranger() -> None:
+    stranger = member(9).peer_id
+    victim = next(who.peer_id for who in FOUR.members if who.peer_id != FOUR.spec.record.creator)
+    result = derived(FOUR, accusing([[]] * 4, [ban(victim), ban(stranger)], listed_by=2))
+    assert result.left == tuple(Departure(peer, "banned") for peer in sorted([victim, stranger]))
+    assert result.state.expelled == tuple(sorted([victim, stranger]))
+    assert derived(FOUR, accusing([[]] * 4, [ban(victim)], listed_by=1)).left == ()
+
+
+def test_a_conviction_and_a_ban_may_come_in_one_round_and_of_one_peer_the_conviction_counts() -> None:
+    stranger = member(9).peer_id
+    liar = next(who.peer_id for who in FOUR.members if who.peer_id != FOUR.spec.record.creator)
+    result = derived(FOUR, accusing([[liar]] * 4, [ban(stranger), ban(liar)]))
+    expected = {liar: "convicted", stranger: "banned"}
+    assert {departure.peer: departure.reason for departure in result.left} == expected
+    assert len(result.left) == 2
+
+
+def test_one_that_is_expelled_already_leaves_no_second_time() -> None:
+    group = Group(4, policy=POLICY)
+    banned = ban_of(group.spec, member(9).peer_id)
+    for left in ((Departure(member(9).peer_id, "banned"),), ()):
+        updates = [group.update(who) for who in group.members]
+        lists = [group.listing(who, updates, [banned]) for who in group.members]
+        head = group.go_on(group.bundle(lists, updates, [banned]))
+        assert (head.header.left, head.state.expelled) == (left, (member(9).peer_id,))
+
+
+def test_a_ban_by_somebody_else_is_refused_in_a_bundle_though_k_lists_name_it() -> None:
+    with pytest.raises(PeerError, match="ban"):
+        open_bundle(accusing([[]] * 4, [ban(LIAR, by=7)]), FOUR.head, verified)
+
+
+def test_the_convicted_leave_below_the_minimum_and_the_chain_follows() -> None:
+    group = Group(4, policy=msgspec.structs.replace(POLICY, min_members=4))
+    liars = group.members[1:3]
+    accused = [liar.peer_id for liar in liars]
+    updates = [group.update(who) for who in group.members]
+    lists = [group.listing(who, updates, accused=accused) for who in group.members]
+    head = group.go_on(group.bundle(lists, updates, evidence={who.peer_id: group.evidence(who) for who in liars}))
+    assert head.header.left == tuple(Departure(peer, "convicted") for peer in accused)
+    assert set(head.committee.members) == {group.members[0].peer_id, group.members[1].peer_id}
+    assert group.go_on().round == 2
+
+
+def test_one_that_wants_to_join_in_the_round_that_bans_it_does_not() -> None:
+    join = join_of(7, FOUR.spec)
+    notices: list[Opened[msgspec.Struct]] = [join, ban(join.signer)]  # type: ignore[list-item]
+    result = joining(FOUR, *notices)
+    assert (result.joined, result.left) == ((), (Departure(join.signer, "banned"),))
+
+
+# ---- invites
+
+
+def test_an_invite_is_used_up_over_rounds_as_in_one() -> None:
+    group = Group(1, policy=POLICY, admission=Admission("invite"))
+    invite = invite_of(group.spec, uses=3)
+    asking = {i: join_of(i, group.spec, invitation=accepted(invite, group.spec, i)) for i in range(5, 10)}
+    joined = []
+    for some in ((5, 6), (7, 8), (9,)):
+        updates = [group.update(member(0))]
+        joins = [asking[i] for i in some]
+        lists = [group.listing(member(0), updates, joins)]
+        result = derived(group, group.bundle(lists, updates, joins))
+        joined.append(len(result.joined))
+        state = msgspec.structs.replace(group.head.state, invites=result.state.invites)
+        head = group.head
+        group.head = type(head)(head.run, head.spec, head.header, head.hash, state, head.checkpoint)
+    assert joined == [2, 1, 0]

@@ -15,6 +15,8 @@ from primep2p.model.records import (
     Bundle,
     Checkpoint,
     Header,
+    InviteUse,
+    Join,
     Proposal,
     RoundPolicy,
     RunSpec,
@@ -22,9 +24,9 @@ from primep2p.model.records import (
 )
 from primep2p.wire.codec import decode, digest, encode
 from primep2p.wire.envelope import Opened
-from tests.core.kit import certificate, first_proposed, join_of, member, run_spec, verified
+from tests.core.kit import accepted, certificate, first_proposed, invite_of, join_of, member, run_spec, verified
 
-POLICY = RoundPolicy(first_members=3, min_updates=1)
+POLICY = RoundPolicy(rounds=100, first_members=3, min_updates=1)
 
 
 def spec_of(*, first_members: int = 3, admission: Admission | None = None) -> Opened[RunSpec]:
@@ -150,7 +152,7 @@ def test_a_creator_that_crashed_after_it_proposed_proposes_the_same_again() -> N
     assert not any(isinstance(verified(e.envelope).record, Proposal) for e in again.journal if isinstance(e, Signed))
 
 
-def test_a_creator_names_at_most_16_members_however_many_join() -> None:
+def test_a_creator_names_no_more_members_than_a_run_may_begin_with_however_many_join() -> None:
     spec = spec_of(first_members=MAX_FIRST_MEMBERS)
     creator = Joiner(0, spec)
     joins = tuple(join_of(i, spec).raw for i in range(1, MAX_FIRST_MEMBERS + 6))
@@ -270,3 +272,62 @@ def test_votes_of_a_crowd_of_strangers_do_not_keep_out_those_of_members() -> Non
     machine.hear(9, Records(spec.hash, tuple(member(i).seal(vote).raw for i in range(20, 20 + 2 * MAX_FIRST_MEMBERS))))
     machine.hear(9, Records(spec.hash, tuple(member(i).seal(vote).raw for i in (0, 2))))
     assert machine.machine.head is not None
+
+
+# ---- invites
+
+
+def invited(index: int, spec: Opened[RunSpec], invite: bytes) -> Opened[Join]:
+    return join_of(index, spec, invitation=accepted(invite, spec, index))
+
+
+def asked(spec: Opened[RunSpec], *joins: Opened[Join]) -> Joiner:
+    """The creator, when it has heard these."""
+    creator = Joiner(0, spec)
+    for join in joins:
+        creator.handle(fx.Received(join.signer, Records(spec.hash, (join.raw,))))
+    return creator
+
+
+def test_a_run_by_invite_begins_with_its_creator_and_those_it_invited() -> None:
+    spec = spec_of(admission=Admission("invite"))
+    invite = invite_of(spec, uses=2)
+    creator = asked(spec, join_of(3, spec), invited(1, spec, invite))
+    assert creator.votes == []  # one without an invite is nobody
+    creator.hear(2, Records(spec.hash, (invited(2, spec, invite).raw,)))
+    [proposed] = [e.message for e in creator.done if isinstance(e, fx.Broadcast) and isinstance(e.message, Proposed)]
+    header = decode(Header, proposed.header)
+    assert set(header.seen) == {member(i).peer_id for i in range(3)}
+    everybody = [member(i) for i in range(3)]
+    checkpoint = Checkpoint(proposed.header, certificate(everybody, proposed.header, run=spec.hash, round=0))
+    head = certified_start(spec, checkpoint, member(9))
+    assert head.state.invites == (InviteUse(verified(invite).hash, 20, 2),)
+
+
+def test_an_invite_for_one_counts_for_one_of_those_who_begin() -> None:
+    spec = spec_of(admission=Admission("invite"))
+    one, other = invite_of(spec), invite_of(spec, until=21)
+    creator = asked(spec, invited(1, spec, one), invited(2, spec, one))
+    assert creator.votes == []
+    creator.hear(3, Records(spec.hash, (invited(3, spec, other).raw,)))
+    assert len(creator.votes) == 1
+
+
+def test_nobody_signs_a_checkpoint_0_with_somebody_who_was_not_invited() -> None:
+    spec = spec_of(admission=Admission("invite"))
+    invite = invite_of(spec, uses=9)
+    everybody = {i: invited(i, spec, invite) if i else join_of(0, spec) for i in range(4)}
+    for odd in (join_of(3, spec), invited(3, spec, invite_of(spec, by=3))):
+        machine = Joiner(1, spec)
+        joins = {join.signer: join for join in (everybody | {3: odd}).values()}
+        machine.hear(0, first(spec, range(4), joins=joins))
+        assert machine.votes == []
+        assert [effect.peer for effect in machine.done if isinstance(effect, fx.Accuse)] == [member(0).peer_id]
+
+
+def test_a_join_with_somebody_elses_invite_is_blamed_on_whoever_brings_it() -> None:
+    spec = spec_of(admission=Admission("invite"))
+    stolen = join_of(2, spec, invitation=accepted(invite_of(spec), spec, 1))
+    creator = asked(spec, stolen)
+    assert [effect.peer for effect in creator.done if isinstance(effect, fx.Accuse)] == [member(2).peer_id]
+    assert creator.machine.requests.keys() == {member(0).peer_id}

@@ -11,8 +11,8 @@ from primep2p.core.consensus import Timeout
 from primep2p.core.runs import Run
 from primep2p.core.votes import slot_of
 from primep2p.model.journal import JournalEntry, Signed
-from primep2p.model.messages import Digest, Proposed, Records
-from primep2p.model.records import Collected, Header, Proposal, RoundPolicy, Update, Vote
+from primep2p.model.messages import Digest, Proposed, Proven, Records
+from primep2p.model.records import Collected, Departure, Header, Proposal, RoundPolicy, Update, Vote
 from primep2p.wire.codec import decode, encode
 from primep2p.wire.envelope import Envelopes, Opened
 from tests.core.kit import Group, Machine, cid, verified
@@ -419,3 +419,85 @@ def test_far_votes_of_k_members_take_a_proposer_to_its_view_and_turn_at_once() -
     assert machine.run.round is not None
     assert machine.run.round.consensus.view == 7
     assert any(isinstance(o.record, Proposal) and o.record.view == 7 for o in machine.signed)
+
+
+# ---- one that signs twice
+
+
+def proposing(group: Group, liar: Envelopes, *, early: bool) -> tuple[Machine, Header]:
+    """The first proposer's round, in which one member votes twice in a slot, before the lists or after them; and the
+    header that it puts forward."""
+    machine = Machine(group, group.ranks[0])
+    updates = [group.update(who) for who in group.members]
+    twice = [group.vote(liar, b""), group.vote(liar, bytes(32))]
+    if early:
+        machine.hear(liar, *twice)
+    machine.train()
+    for who, update in zip(group.members, updates, strict=True):
+        if who is not machine.who:
+            machine.hear(who, update)
+    machine.expire("collect")
+    accused = [liar.peer_id] if early else []
+    honest = [update for update in updates if update.signer not in accused]
+    for who in group.members:
+        if who not in (machine.who, liar):
+            machine.hear(who, group.listing(who, honest, accused=accused))
+    if not early:
+        machine.hear(liar, *twice)
+    machine.expire("lists")
+    [proposed] = [e.message for e in machine.done if isinstance(e, fx.Broadcast) and isinstance(e.message, Proposed)]
+    return machine, decode(Header, proposed.header)
+
+
+def test_one_that_signs_twice_before_the_lists_is_convicted_by_this_rounds_header() -> None:
+    group = group_of()
+    liar = group.ranks[2]
+    machine, header = proposing(group, liar, early=True)
+    assert header.left == (Departure(liar.peer_id, "convicted"),)
+    assert liar.peer_id not in {inclusion.trainer for inclusion in header.inclusions}
+    assert machine.votes("prevote") == [header_hash(encode(header))]
+
+
+def test_one_that_signs_twice_after_the_lists_is_accused_in_the_next_round() -> None:
+    group = group_of()
+    liar = group.ranks[2]
+    machine, header = proposing(group, liar, early=False)
+    assert header.left == ()
+    raw = encode(header)
+    for who in group.ranks[1:]:
+        machine.hear(who, group.vote(who, header_hash(raw), step="precommit"))
+    assert machine.run.head.round == 1
+    machine.expire("collect")
+    entry = machine.signed[-1].record
+    assert isinstance(entry, Collected)
+    assert (entry.round, entry.accused) == (2, (liar.peer_id,))
+
+
+def test_a_proposer_waits_for_evidence_that_k_lists_name_and_proposes_when_it_comes() -> None:
+    group = group_of()
+    machine, liar = Machine(group, group.ranks[0]), group.ranks[3]
+    updates = [group.update(who) for who in group.members]
+    machine.train()
+    for who, update in zip(group.members, updates, strict=True):
+        if who is not machine.who:
+            machine.hear(who, update)
+    machine.expire("collect")
+    for who in group.ranks[1:3]:
+        machine.hear(who, group.listing(who, updates, accused=[liar.peer_id]))
+    machine.expire("lists")
+    assert not any(isinstance(opened.record, Proposal) for opened in machine.signed)
+    machine.handle(fx.Received(group.ranks[1].peer_id, Proven(group.run, group.evidence(liar))))
+    [proposed] = [e.message for e in machine.done if isinstance(e, fx.Broadcast) and isinstance(e.message, Proposed)]
+    assert decode(Header, proposed.header).left == (Departure(liar.peer_id, "convicted"),)
+
+
+def test_a_digest_brings_evidence_to_whoever_lacks_it() -> None:
+    group = group_of()
+    machine, liar, asker = Machine(group, group.ranks[0]), group.ranks[2], group.ranks[1]
+    evidence = group.evidence(liar)
+    machine.handle(fx.Received(asker.peer_id, Proven(group.run, evidence)))
+    effects = machine.handle(fx.Received(asker.peer_id, Digest(group.run, 1, ())))
+    assert fx.Send(asker.peer_id, Proven(group.run, evidence)) in effects
+    machine.now += 1.0
+    have = machine.run.round.digest().have  # type: ignore[union-attr]
+    assert machine.handle(fx.Received(asker.peer_id, Digest(group.run, 1, have))) == []

@@ -7,17 +7,21 @@ from hypothesis import strategies as st
 
 from primep2p.core import effects as fx
 from primep2p.core.chain import header_hash
+from primep2p.core.checkpoints import Promised
 from primep2p.core.checks import max_listed_notices
+from primep2p.core.collection import Collection
 from primep2p.core.genesis import Gathering
 from primep2p.core.notices import MAX_BANS, MAX_REQUESTS
 from primep2p.core.runs import CATCH_UP_EVERY_S, HELD_PER_MEMBER, HELP_EVERY_S, MAX_HELPED, Run
 from primep2p.model.errors import PeerError
-from primep2p.model.messages import Certified, Digest, OverlayMessage, Proposed, Records
+from primep2p.model.journal import Signed
+from primep2p.model.messages import Certified, Digest, OverlayMessage, Proposed, Proven, Records
 from primep2p.model.records import (
     Certificate,
     Checkpoint,
     Collected,
     Departure,
+    Evidence,
     Header,
     Proposal,
     RoundPolicy,
@@ -25,9 +29,10 @@ from primep2p.model.records import (
     Vote,
 )
 from primep2p.wire.codec import decode, encode
-from tests.core.kit import Group, Machine, certificate, cid, join_of, member, run_spec
+from primep2p.wire.envelope import Envelopes
+from tests.core.kit import Counting, Group, Machine, ban_of, certificate, cid, join_of, member, run_spec, verified
 
-POLICY = RoundPolicy(first_members=1, min_updates=1, collect_s=60.0)
+POLICY = RoundPolicy(rounds=100, first_members=1, min_updates=1, collect_s=60.0)
 
 
 def group_of(n: int = 4) -> Group:
@@ -325,6 +330,173 @@ def test_what_others_say_this_node_signed_counts_only_if_it_did_and_here() -> No
     assert any(isinstance(effect, fx.Journal) for effect in effects)
 
 
+# ---- evidence and bans
+
+
+def two_updates(group: Group, liar: Envelopes) -> Evidence:
+    """Not the two votes of `Group.evidence`."""
+    return Evidence(group.update(liar).raw, group.update(liar, what="other").raw)
+
+
+def test_evidence_is_passed_on_once_by_whoever_votes() -> None:
+    group = group_of()
+    machine, sender, liar = Machine(group, group.ranks[0]), group.ranks[1], group.ranks[2]
+    evidence = group.evidence(liar)
+    heard = fx.Received(sender.peer_id, Proven(group.run, evidence))
+    assert machine.handle(heard) == [
+        fx.Accuse(liar.peer_id, "equivocation", evidence),
+        fx.Broadcast(Proven(group.run, evidence)),
+    ]
+    again = fx.Received(group.ranks[3].peer_id, Proven(group.run, two_updates(group, liar)))
+    assert [machine.handle(event) for event in (heard, again)] == [[], []]
+
+
+def test_who_sees_it_for_itself_tells_the_committee_and_the_run() -> None:
+    group = group_of()
+    machine, liar = Machine(group, group.ranks[0]), group.ranks[2]
+    evidence = two_updates(group, liar)
+    effects = machine.hear(liar, group.update(liar), group.update(liar, what="other"))
+    told = Proven(group.run, evidence)
+    assert [e for e in effects if isinstance(e, fx.Accuse)] == [fx.Accuse(liar.peer_id, "equivocation", evidence)]
+    assert [e for e in effects if isinstance(e, fx.Broadcast | fx.Publish)] == [fx.Broadcast(told), fx.Publish(told)]
+    assert machine.handle(fx.Received(group.ranks[1].peer_id, told)) == []
+
+
+def test_a_strangers_word_that_somebody_lied_costs_no_signature() -> None:
+    group = group_of()
+    who = Counting(3)
+    machine = Machine(group, who)
+    before = who.checked
+    for evidence in (group.evidence(member(1)), Evidence(b"junk", b"junk")):
+        assert machine.handle(fx.Received(member(20).peer_id, Proven(group.run, evidence))) == []
+    assert who.checked == before
+
+
+def test_members_words_about_one_who_is_convicted_already_cost_no_signature() -> None:
+    group = group_of()
+    who, liar = Counting(3), member(1)
+    machine = Machine(group, who)
+    machine.handle(fx.Received(member(2).peer_id, Proven(group.run, group.evidence(liar))))
+    before = who.checked
+    machine.handle(fx.Received(member(2).peer_id, Proven(group.run, two_updates(group, liar))))
+    machine.handle(fx.Received(member(0).peer_id, Proven(group.run, group.evidence(member(20)))))
+    assert who.checked == before
+
+
+def test_evidence_of_nothing_is_blamed_on_whoever_sent_it() -> None:
+    group = group_of()
+    machine = Machine(group, group.ranks[0])
+    record = group.update(group.ranks[2]).raw
+    machine.handle(fx.Received(group.ranks[1].peer_id, Proven(group.run, Evidence(record, record))))
+    assert machine.accused == [group.ranks[1].peer_id]
+
+
+def test_evidence_is_remembered_from_round_to_round_and_across_a_restart() -> None:
+    group = group_of()
+    who, liar = group.ranks[0], group.ranks[2]
+    evidence = group.evidence(liar)
+    machine = Machine(group, who)
+    machine.handle(fx.Received(group.ranks[1].peer_id, Proven(group.run, evidence)))
+    machine.handle(fx.Received(group.ranks[1].peer_id, certified(group)))
+    group.go_on()
+    again = Run(group.head, who)
+    again.begin(0.0, evidence=[evidence])
+    for run in (machine.run, again):
+        effects = run.handle(fx.Expired(fx.Moment(2, "collect")), 0.0)
+        signed = [_journalled(effect) for effect in effects if isinstance(effect, fx.Journal)]
+        [entry] = [record for record in signed if isinstance(record, Collected)]
+        assert entry.accused == (liar.peer_id,)
+
+
+def _journalled(effect: fx.Journal) -> msgspec.Struct:
+    assert isinstance(effect.entry, Signed)
+    return verified(effect.entry.envelope).record
+
+
+def convicting(group: Group, liar: Envelopes) -> Certified:
+    """The next checkpoint, in which `liar` is convicted."""
+    updates = [group.update(who) for who in group.members]
+    lists = [group.listing(who, updates, accused=[liar.peer_id]) for who in group.members]
+    bundle = group.bundle(lists, updates, evidence={liar.peer_id: group.evidence(liar)})
+    shown = Certified(group.run, group.checkpoint(group.header(bundle)))
+    group.go_on(bundle)
+    return shown
+
+
+def test_a_convicted_peer_is_not_heard_when_it_asks_to_join_ever_again() -> None:
+    group = group_of()
+    machine, liar = Machine(group, group.ranks[0]), member(1 if group.ranks[0] is not member(1) else 2)
+    index = 1 if liar is member(1) else 2
+    machine.handle(fx.Received(group.ranks[3].peer_id, convicting(group, liar)))
+    assert machine.run.head.state.expelled == (liar.peer_id,)
+    for round in range(1, 4):
+        assert machine.hear(liar, join_of(index, group.spec, round=round)) == []
+        assert machine.run.notices.hashes() == []
+        machine.handle(fx.Received(group.ranks[0].peer_id, certified(group)))
+        group.go_on()
+
+
+def test_one_that_is_convicted_follows_the_run_no_further_than_that() -> None:
+    group = group_of()
+    liar = group.ranks[1]
+    machine = Machine(group, liar)
+    machine.handle(fx.Received(group.ranks[3].peer_id, convicting(group, liar)))
+    assert machine.run.round is None
+    assert machine.run.head.round == 1
+
+
+def test_a_ban_is_passed_on_once_and_listed_and_one_by_somebody_else_is_blamed_on_whoever_sent_it() -> None:
+    group = group_of()
+    machine, sender = Machine(group, group.ranks[0]), group.ranks[1]
+    ban = ban_of(group.spec, member(9).peer_id)
+    assert machine.hear(sender, ban) == [fx.Broadcast(Records(group.run, (ban.raw,)))]
+    assert machine.hear(sender, ban) == []
+    machine.hear(sender, ban_of(group.spec, member(8).peer_id, by=5))
+    assert machine.accused == [sender.peer_id]
+    machine.expire("collect")
+    [entry] = [opened.record for opened in machine.signed if isinstance(opened.record, Collected)]
+    assert entry.notices == (ban.hash,)
+
+
+def test_a_ban_in_anothers_name_than_the_creators_costs_no_signature() -> None:
+    group = group_of()
+    who, sender = Counting(3), group.ranks[1]
+    machine = Machine(group, who)
+    before = who.checked
+    machine.hear(sender, ban_of(group.spec, member(8).peer_id, by=5), ban_of(group.spec, member(8).peer_id, by=1))
+    assert who.checked == before
+    assert machine.accused == [sender.peer_id]
+    ban = ban_of(group.spec, member(8).peer_id)
+    machine.hear(sender, ban)
+    assert who.checked == before + 1
+    machine.hear(group.ranks[2], ban)
+    assert who.checked == before + 1
+
+
+class Watched(Collection):
+    """Counts how often it is asked what the lists oblige to."""
+
+    asked = 0
+
+    @property
+    def promised(self) -> Promised:
+        """Counted."""
+        self.asked += 1
+        return super().promised
+
+
+def test_a_notice_that_is_known_is_not_looked_up_in_the_lists() -> None:
+    group = group_of()
+    machine = Machine(group, group.ranks[0])
+    assert machine.run.round is not None
+    watched = machine.run.round.collection = Watched(group.head, machine.run.notices)
+    join, ban = join_of(9, group.spec), ban_of(group.spec, member(8).peer_id)
+    machine.hear(group.ranks[1], join)
+    assert watched.asked == 1
+    machine.hear(group.ranks[2], join, ban, ban)
+    assert watched.asked == 1
+
+
 # ---- fuzz: nothing that a peer sends makes a machine raise, or grow without bound
 
 _GROUP = group_of()
@@ -346,6 +518,8 @@ _ENVELOPES = [
     ),
     join_of(7, _GROUP.spec).raw,
     join_of(0, _GROUP.spec).raw,
+    ban_of(_GROUP.spec, member(7).peer_id).raw,
+    ban_of(_GROUP.spec, member(1).peer_id, by=1).raw,
     _GROUP.spec.raw,
     _NEXT.update(_NEXT.members[0]).raw,
     _NEXT.vote(_NEXT.members[1], b"").raw,
@@ -400,6 +574,7 @@ MESSAGES: st.SearchStrategy[OverlayMessage] = st.one_of(
     ),
     st.builds(Digest, _RUNS, _rounds, st.lists(st.binary(max_size=9), max_size=4).map(tuple)),
     st.builds(Certified, _RUNS, st.builds(Checkpoint, raws(_HEADERS), _certificates)),
+    st.builds(Proven, _RUNS, st.builds(Evidence, raws(_ENVELOPES), raws(_ENVELOPES))),
 )
 _senders = st.sampled_from([*(who.peer_id for who in _GROUP.members), member(20).peer_id])
 
