@@ -131,7 +131,7 @@ def check_newcomers(spec: RunSpec, state: RunState | None, newcomers: Iterable[N
     before = ""
     for newcomer in newcomers:
         listed = spec.admission.mode != "allowlist" or newcomer.peer in (spec.creator, *spec.admission.peers)
-        invited = spec.admission.mode != "invite" or newcomer.peer == spec.creator or _brought_invite(newcomer, round)
+        invited = _is_invited(spec, newcomer, round)
         fresh = round - JOIN_LIFETIME <= newcomer.anchored <= round
         if not (listed and invited and fresh and _is_free(state, newcomer.peer) and newcomer.peer > before):
             raise PeerError(f"{newcomer.peer} cannot have joined")
@@ -148,8 +148,12 @@ def _is_good(invite: Opened[Invite] | None, state: RunState | None, round: int) 
     return _uses(state).get(invite.hash, 0) < invite.record.uses
 
 
-def _brought_invite(newcomer: Newcomer, round: int) -> bool:
-    return len(newcomer.invite) == HASH_BYTES and newcomer.until >= round
+def _is_invited(spec: RunSpec, newcomer: Newcomer, round: int) -> bool:
+    """With an invite that may be good, or without any where none is asked for: what a header says of others would fill
+    the state's count of uses."""
+    if (newcomer.invite, newcomer.until) == (b"", 0):
+        return spec.admission.mode != "invite" or newcomer.peer == spec.creator
+    return spec.admission.mode == "invite" and len(newcomer.invite) == HASH_BYTES and newcomer.until >= round
 
 
 def _uses(state: RunState | None) -> dict[Hash, int]:

@@ -1,7 +1,9 @@
 """The certified chain: what a head is, and which checkpoint may follow it [K1, K2]."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from primep2p.core.admission import check_newcomers
 from primep2p.core.beacons import check_reveal, next_beacon
@@ -10,7 +12,7 @@ from primep2p.core.sortition import cohort_of, committee_of
 from primep2p.core.votes import Committee, Open, open_certificate, open_votes
 from primep2p.model.errors import PeerError
 from primep2p.model.ids import Hash, PeerId, RunId
-from primep2p.model.records import FULL_COMMITTEE, Checkpoint, Header, Member, RunSpec, RunState
+from primep2p.model.records import FULL_COMMITTEE, Checkpoint, Departure, Header, Member, RunSpec, RunState
 from primep2p.wire.codec import decode, digest
 from primep2p.wire.envelope import Opened
 
@@ -83,11 +85,38 @@ def follow(head: Head, checkpoint: Checkpoint, open_: Open) -> Head:
     committee = head.committee
     open_certificate(checkpoint.certificate, committee, open_, run=head.run, round=header.round, header=hash_)
     check_newcomers(head.spec, head.state, header.joined, round=header.round)
+    _check_peers(head, header)
     _check_beacon(head, header)
     state, joined, left = advance(head.state, _turnout(head, header), head.spec.policy)
     if (joined, left) != (header.joined, header.left) or state_hash(state) != header.state:
         raise PeerError("a certified header whose roster changes do not follow from it")
     return Head(head.run, head.spec, header, hash_, state, checkpoint)
+
+
+def _check_peers(head: Head, header: Header) -> None:
+    """Whom a header names besides newcomers: one header must have one spelling, and books that members can have."""
+    if not (_ascend(header.seen) and head.members.keys() >= set(header.seen)):
+        raise PeerError("a certified header that saw somebody out of order, or who is no member")
+    if not (_ascend(header.blamed) and head.cohort.issuperset(header.blamed)):
+        raise PeerError("a certified header that blames somebody out of order, or who does not train")
+    if not _ascend(departure.peer for departure in header.left):
+        raise PeerError("a certified header whose departures are out of order, or twice of one peer")
+    for departure in header.left:
+        if not _may_leave(head, departure):
+            raise PeerError(f"a certified header in which {departure.peer} is {departure.reason}, which cannot be")
+
+
+def _may_leave(head: Head, departure: Departure) -> bool:
+    """Evidence is against members only, and nobody bans the creator; whom silence drops follows from the state."""
+    if departure.peer in head.state.expelled:
+        return False
+    if departure.reason == "banned":
+        return departure.peer != head.spec.creator
+    return departure.peer in head.members
+
+
+def _ascend(peers: Iterable[PeerId]) -> bool:
+    return all(left < right for left, right in pairwise(peers))
 
 
 def _check_beacon(head: Head, header: Header) -> None:

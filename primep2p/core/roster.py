@@ -77,7 +77,7 @@ def advance(
         round,
         _sorted([m for m in kept if m.peer not in dropped], newcomers, round),
         state.min_members,
-        tuple(sorted(gone.union(state.expelled))[:MAX_EXPELLED]),
+        _remembered(state.expelled, gone),
         _invites(state.invites, newcomers, round),
     )
     return after, newcomers, tuple(sorted(left, key=lambda departure: departure.peer))
@@ -88,6 +88,13 @@ def _but_for_the_last(state: RunState, expelled: tuple[Departure, ...]) -> tuple
     if peers_of(state) <= {departure.peer for departure in expelled}:
         return tuple(departure for departure in expelled if departure.peer != state.members[0].peer)
     return expelled
+
+
+def _remembered(before: tuple[PeerId, ...], gone: set[PeerId]) -> tuple[PeerId, ...]:
+    """Nobody who was expelled once gets in again by having others expelled: where the room ends, the newest are not
+    remembered [M5]."""
+    fresh = sorted(gone.difference(before))[: max(0, MAX_EXPELLED - len(before))]
+    return tuple(sorted((*before, *fresh)))
 
 
 def _after(member: Member, turnout: Turnout, round: int) -> Member:

@@ -1,6 +1,7 @@
 """Which checkpoint may follow a head, and which head may be taken on trust."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -10,7 +11,7 @@ from primep2p.core.roster import Turnout, advance, state_hash
 from primep2p.model.errors import PeerError
 from primep2p.model.records import Admission, Departure, Header, Newcomer, RoundPolicy
 from primep2p.wire.codec import decode, encode
-from tests.core.kit import Group, certificate, cid, member, newcomer, verified
+from tests.core.kit import Group, ban_of, certificate, cid, member, newcomer, verified
 
 
 def test_a_certified_checkpoint_follows() -> None:
@@ -85,6 +86,83 @@ def turnout(group: Group, header: Header, *newcomers: Newcomer) -> Turnout:
     return Turnout(
         group.head.due, frozenset(header.seen), revealer=group.head.revealer, reveal=header.reveal, newcomers=newcomers
     )
+
+
+ROUND_OF_FIVE = RoundPolicy(first_members=1, min_updates=1, max_cohort=3)
+
+
+def naming(group: Group, **changes: object) -> bytes:
+    """A header that names these, with the state that comes of it."""
+    header = msgspec.structs.replace(decode(Header, group.header(group.full()[2])), **changes)
+    shown = replace(
+        turnout(group, header),
+        blamed=frozenset(header.blamed),
+        expelled=tuple(departure for departure in header.left if departure.reason != "dropped"),
+    )
+    state, *_ = advance(group.head.state, shown, group.head.spec.policy)
+    return encode(msgspec.structs.replace(header, state=state_hash(state)))
+
+
+def banished(who: int, reason: str = "banned") -> Departure:
+    return Departure(member(who).peer_id, reason)  # type: ignore[arg-type]
+
+
+def peers(group: Group) -> tuple[str, ...]:
+    return tuple(who.peer_id for who in group.members)
+
+
+Named = Callable[[Group], dict[str, object]]
+
+FITTING: dict[str, Named] = {
+    "some seen": lambda group: {"seen": peers(group)[1:3]},
+    "nobody seen": lambda _: {"seen": ()},
+    "some blamed": lambda group: {"blamed": tuple(sorted(group.head.cohort))[:2]},
+    "a stranger banned": lambda _: {"left": (banished(9),)},
+    "a member convicted": lambda _: {"left": (banished(1, "convicted"),)},
+    "the creator convicted": lambda _: {"left": (banished(0, "convicted"),)},
+}
+
+UNFIT: dict[str, Named] = {
+    "seen out of order": lambda group: {"seen": peers(group)[::-1]},
+    "seen twice": lambda group: {"seen": (peers(group)[0], *peers(group))},
+    "a stranger seen": lambda group: {"seen": tuple(sorted((*peers(group), member(9).peer_id)))},
+    "blamed out of order": lambda group: {"blamed": tuple(sorted(group.head.cohort))[::-1]},
+    "blamed twice": lambda group: {"blamed": tuple(sorted(group.head.cohort))[:1] * 2},
+    "a stranger blamed": lambda _: {"blamed": (member(9).peer_id,)},
+    "one that does not train blamed": lambda group: {
+        "blamed": tuple(sorted(group.head.members.keys() - group.head.cohort))
+    },
+    "banned and convicted": lambda _: {"left": (banished(1), banished(1, "convicted"))},
+    "banned twice": lambda _: {"left": (banished(9),) * 2},
+    "expelled before": lambda _: {"left": (banished(8),)},
+    "the creator banned": lambda _: {"left": (banished(0),)},
+    "a stranger convicted": lambda _: {"left": (banished(9, "convicted"),)},
+    "a stranger dropped": lambda _: {"left": (banished(9, "dropped"),)},
+}
+
+
+def five() -> Group:
+    """Five members, of whom three train, after a round in which peer 8 was banned."""
+    group = Group(5, policy=ROUND_OF_FIVE)
+    updates = [group.update(who) for who in group.members if who.peer_id in group.head.cohort]
+    ban = ban_of(group.spec, member(8).peer_id)
+    group.go_on(group.bundle([group.listing(who, updates, [ban]) for who in group.members], updates, [ban]))
+    return group
+
+
+@pytest.mark.parametrize("named", FITTING.values(), ids=FITTING)
+def test_whom_a_certified_header_may_name_follows_from_the_head(named: Named) -> None:
+    group = five()
+    assert follow(group.head, group.checkpoint(naming(group, **named(group))), verified).round == 2
+
+
+@pytest.mark.parametrize("named", UNFIT.values(), ids=UNFIT)
+def test_a_header_that_names_peers_as_it_cannot_be_is_refused_though_certified_and_the_state_says_the_same(
+    named: Named,
+) -> None:
+    group = five()
+    with pytest.raises(PeerError, match=r"a certified header (that|whose departures are|in which)"):
+        follow(group.head, group.checkpoint(naming(group, **named(group))), verified)
 
 
 def admitting(group: Group, *newcomers: Newcomer) -> bytes:
