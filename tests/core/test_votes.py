@@ -1,6 +1,7 @@
 """Counting: quorums against a table and their theorems, tallies, evidence, certificates."""
 
-from itertools import combinations
+from itertools import combinations, takewhile
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -9,7 +10,17 @@ from hypothesis import strategies as st
 
 from primep2p.core.votes import Committee, Tally, convict, open_certificate, open_votes, slot_of
 from primep2p.model.errors import PeerError
-from primep2p.model.records import Certificate, Evidence, Join, Proposal, RunSpec, Update, Vote
+from primep2p.model.records import (
+    FULL_COMMITTEE,
+    Certificate,
+    Evidence,
+    Join,
+    Proposal,
+    RoundPolicy,
+    RunSpec,
+    Update,
+    Vote,
+)
 from primep2p.wire.envelope import Opened
 from tests.core.kit import cid, join_of, member, run_spec, verified
 
@@ -37,6 +48,9 @@ TABLE = {
 }
 
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "consensus.md"
+
+
 def committee(n: int, threshold: str = "0.66") -> Committee:
     return Committee.of(tuple(f"member {index:02}" for index in range(n)), threshold)
 
@@ -45,6 +59,16 @@ def committee(n: int, threshold: str = "0.66") -> Committee:
 def test_quorums_are_those_of_the_table(n: int) -> None:
     one = committee(n)
     assert (one.q, one.k, one.survives_silent, one.survives_liars) == TABLE[n]
+
+
+def test_the_bounds_in_the_document_are_those_of_committees_with_the_default_threshold() -> None:
+    _, found, after = DOCUMENT.read_text(encoding="utf-8").partition("<!-- bounds: held to core/votes.py")
+    assert found
+    table = "".join(takewhile(lambda line: line.startswith("|"), after.splitlines(keepends=True)[1:]))
+    _, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines())
+    by_n = (committee(n, RoundPolicy().consensus_threshold) for n in range(1, FULL_COMMITTEE + 1))
+    expected = [(len(c.members), c.q, c.k, c.survives_liars, c.survives_silent) for c in by_n]
+    assert [tuple(int(cell) for cell in row) for row in rows] == expected
 
 
 MAJORITIES = [("0.0", 3), ("0.5", 3), ("0.500001", 3), ("0.8", 4), ("0.800001", 5), ("1", 5)]
