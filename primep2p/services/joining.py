@@ -29,6 +29,8 @@ POLL_S = 1.0
 
 JOIN_AGAIN_ROUNDS = JOIN_LIFETIME // 2
 
+ASK_A_HUMAN = "ask a member for the pin that `primep2p run show` prints, and join with ID@round:hash"
+
 
 @dataclass(frozen=True)
 class Pin:
@@ -96,38 +98,94 @@ async def _providers(run: RunId, at: Seekers) -> tuple[PeerId, ...]:
         return ()
 
 
+@dataclass(frozen=True)
+class _Proven:
+    """The end of a chain that was checked from checkpoint 0 on, with its encoded state and all its headers' hashes."""
+
+    head: Head
+    state: bytes
+    hashes: Mapping[int, Hash]
+
+
 async def learn_head(
     spec: Opened[RunSpec], holders: Iterable[PeerId], at: Seekers, pin: Pin | None
 ) -> tuple[Head, bytes] | None:
     """A head to start from, with its encoded state; None where the run has not begun.
 
     With a pin, the pinned header. Without one, the newest head of a chain that is checked from checkpoint 0 on, which
-    k members of its own committee must confirm: a group of departed members could certify a chain of its own, so else a
-    human is to be asked [K3]. Raises Unavailable.
+    k members of its own committee must confirm. A group of departed members could certify and confirm a chain of its
+    own, longer than the run's: where anybody shows another chain that is as good, a human is to be asked, and where too
+    few confirm [K3]. Raises Unavailable.
     """
+    order = list(holders)
+    if pin is not None:
+        return await _first_pinned(spec, order, at, pin)
     gathering = False
-    for peer in holders:
+    for peer in order:
         try:
-            if pin is not None:
-                return await _pinned(spec, peer, at, pin)
-            answer = await at.sync.answer_of(peer, AskHead(spec.hash))
-            if isinstance(answer, NotBegun):
+            if isinstance(await at.sync.answer_of(peer, AskHead(spec.hash)), NotBegun):
                 gathering = True
                 continue
-            head, state = await _proved(spec, peer, at)
+        except Unavailable:
+            continue
+        if (proven := await _accepted(spec, peer, at)) is not None:
+            await _look_for_rivals(spec, proven, [other for other in order if other != peer], at)
+            return proven.head, proven.state
+    if gathering:
+        return None
+    raise Unavailable("too few members confirm where the run is", hint=ASK_A_HUMAN)
+
+
+async def _first_pinned(spec: Opened[RunSpec], holders: list[PeerId], at: Seekers, pin: Pin) -> tuple[Head, bytes]:
+    for peer in holders:
+        try:
+            return await _pinned(spec, peer, at, pin)
         except (Unavailable, PeerError):
             continue
-        hints = answer.members if isinstance(answer, HeadMessage) else ()
-        if await _confirmed(head, {hint.peer: hint.addresses for hint in hints}, at):
-            return head, state
-    if gathering and pin is None:
+    raise Unavailable(f"nobody that this node can reach has checkpoint {pin.round} with that hash")
+
+
+async def _accepted(spec: Opened[RunSpec], peer: PeerId, at: Seekers) -> _Proven | None:
+    """The chain of `peer`, if it holds and is confirmed."""
+    try:
+        proven = await _proved(spec, peer, at)
+        answer = await at.sync.answer_of(peer, AskHead(spec.hash))
+    except (Unavailable, PeerError):
         return None
-    if pin is not None:
-        raise Unavailable(f"nobody that this node can reach has checkpoint {pin.round} with that hash")
-    raise Unavailable(
-        "too few members confirm where the run is",
-        hint="ask a member for the pin that `primep2p run show` prints, and join with ID@round:hash",
-    )
+    hints = answer.members if isinstance(answer, HeadMessage) else ()
+    return proven if await _confirmed(proven.head, {hint.peer: hint.addresses for hint in hints}, at) else None
+
+
+async def _look_for_rivals(spec: Opened[RunSpec], proven: _Proven, others: list[PeerId], at: Seekers) -> None:
+    """Raises Unavailable where one of `others` has a chain that is as good as `proven`, and another."""
+    contradicting: list[PeerId] = []
+
+    async def compare(peer: PeerId) -> None:
+        try:
+            theirs = (await at.sync.ask(peer, AskHead(spec.hash), HeadMessage)).checkpoint
+            if theirs.certificate.round > proven.head.round:
+                answer = await at.sync.ask(peer, AskChain(spec.hash, proven.head.round), Chain)
+                theirs = answer.checkpoints[0] if answer.checkpoints else theirs
+        except Unavailable:
+            return
+        if proven.hashes.get(theirs.certificate.round) != header_hash(theirs.header):
+            contradicting.append(peer)
+
+    async with trio.open_nursery() as nursery:
+        for peer in others:
+            nursery.start_soon(compare, peer)
+    for peer in contradicting:
+        rival = await _accepted(spec, peer, at)
+        if rival is not None and not _is_one_chain(proven, rival):
+            raise Unavailable(
+                f"members are on two chains: one is at round {proven.head.round}, another at round {rival.head.round}",
+                hint=ASK_A_HUMAN,
+            )
+
+
+def _is_one_chain(one: _Proven, other: _Proven) -> bool:
+    last = min(one.head.round, other.head.round)
+    return one.hashes[last] == other.hashes[last]
 
 
 async def _pinned(spec: Opened[RunSpec], peer: PeerId, at: Seekers, pin: Pin) -> tuple[Head, bytes]:
@@ -140,9 +198,10 @@ async def _pinned(spec: Opened[RunSpec], peer: PeerId, at: Seekers, pin: Pin) ->
     return head, chain.state
 
 
-async def _proved(spec: Opened[RunSpec], peer: PeerId, at: Seekers) -> tuple[Head, bytes]:
+async def _proved(spec: Opened[RunSpec], peer: PeerId, at: Seekers) -> _Proven:
     """The head of `peer`'s chain, every certificate and roster change of it checked."""
     head: Head | None = None
+    hashes: dict[int, Hash] = {}
     while True:
         first = 0 if head is None else head.round + 1
         try:
@@ -156,12 +215,13 @@ async def _proved(spec: Opened[RunSpec], peer: PeerId, at: Seekers) -> tuple[Hea
                 head = certified_start(spec, checkpoint, at.envelopes)
             else:
                 head = follow(head, checkpoint, at.envelopes.open_any)
+            hashes[head.round] = head.hash
             await trio.lowlevel.checkpoint()
         if not chain.checkpoints:
             break
     if head is None:
         raise Unavailable(f"{peer} has no checkpoint 0")
-    return head, encode(head.state)
+    return _Proven(head, encode(head.state), hashes)
 
 
 async def _confirmed(head: Head, addresses: Mapping[PeerId, tuple[str, ...]], at: Seekers) -> bool:

@@ -1,0 +1,114 @@
+"""Without a pin a joiner follows a chain that holds and is confirmed, and none where another one is as good [K3]."""
+
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+import trio
+
+from primep2p.core.chain import Head
+from primep2p.model.errors import Unavailable
+from primep2p.model.ids import PeerId
+from primep2p.model.messages import AskChain, AskHead, Chain, Nothing, SyncAnswer, SyncQuestion
+from primep2p.model.messages import Head as HeadMessage
+from primep2p.model.records import RoundPolicy
+from primep2p.net.memory_host import MemoryHost, MemoryNetwork
+from primep2p.services.joining import Seekers, learn_head
+from primep2p.services.sync import Sync
+from primep2p.wire.codec import encode
+from tests.core.kit import Group, member
+
+POLICY = RoundPolicy(first_members=1, min_updates=1)
+JOINER = 9
+
+
+def chain(rounds: int, *, without: int = -1) -> list[Head]:
+    """What the same four members certify, in rounds that miss one of them or none: with other updates in each."""
+    group = Group(4, policy=POLICY)
+    heads = [group.head]
+    for _ in range(rounds):
+        present = [who for place, who in enumerate(group.members) if place != without]
+        updates = [group.update(who) for who in present]
+        heads.append(group.go_on(group.bundle([group.listing(who, updates) for who in present], updates)))
+    return heads
+
+
+def answering(heads: Sequence[Head]):  # type: ignore[no-untyped-def]
+    """What a member says that is on this chain."""
+
+    async def answer(peer: PeerId, question: SyncQuestion) -> SyncAnswer:
+        match question:
+            case AskHead():
+                return HeadMessage(heads[-1].checkpoint, encode(heads[-1].state))
+            case AskChain(_, first) if first < len(heads):
+                return Chain(tuple(head.checkpoint for head in heads[first:]), encode(heads[first].state))
+            case _:
+                return Nothing("not here")
+
+    return answer
+
+
+async def learnt(*chains: Sequence[Head], first: int = 0) -> tuple[Head, bytes] | None:
+    """What a joiner learns from members 0, 1, … that are on these chains, when it asks member `first` first."""
+    network, group = MemoryNetwork(), Group(4, policy=POLICY)
+    here = network.host(member(JOINER).peer_id)
+    at = Seekers(here, Sync(here, answering(chains[0]), lambda peer, reason: None), member(JOINER))
+    holders = [member(place).peer_id for place in range(len(chains))]
+    hosts: list[MemoryHost] = [network.host(peer) for peer in holders]
+    for host, heads in zip(hosts, chains, strict=True):
+        Sync(host, answering(heads), lambda peer, reason: None)
+    found: tuple[Head, bytes] | Unavailable | None = None
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            for each in (here, *hosts):
+                await nursery.start(each.run)
+            for peer in holders:
+                await here.connect(peer)
+            try:
+                found = await learn_head(group.spec, holders[first:] + holders[:first], at, None)
+            except Unavailable as error:
+                found = error
+            nursery.cancel_scope.cancel()
+    if isinstance(found, Unavailable):
+        raise found  # out of the nursery, which would wrap it
+    return found
+
+
+def unproven(heads: Sequence[Head]) -> list[Head]:
+    """The same chain with one checkpoint more, that one member alone has signed."""
+    last = heads[-1]
+    votes = last.checkpoint.certificate.votes[:1]
+    checkpoint = msgspec.structs.replace(
+        last.checkpoint,
+        certificate=msgspec.structs.replace(last.checkpoint.certificate, round=last.round + 1, votes=votes),
+    )
+    return [*heads, Head(last.run, last.spec, last.header, last.hash, last.state, checkpoint)]
+
+
+RUN, SHORTER, FORGED = chain(3), chain(2), chain(6, without=3)
+
+
+@pytest.mark.parametrize("first", range(4))
+async def test_members_on_one_chain_are_followed_though_some_are_behind(first: int) -> None:
+    found = await learnt(RUN, SHORTER, RUN, RUN, first=first)
+    assert found is not None
+    assert found[0].hash in (RUN[-1].hash, SHORTER[-1].hash)
+
+
+@pytest.mark.parametrize("first", range(4))
+async def test_a_longer_chain_that_departed_members_certified_is_no_better_than_the_runs_own(first: int) -> None:
+    with pytest.raises(Unavailable, match="two chains") as refused:
+        await learnt(RUN, RUN, FORGED, FORGED, first=first)
+    assert "pin" in (refused.value.hint or "")
+
+
+@pytest.mark.parametrize("first", range(4))
+async def test_one_member_that_claims_more_than_is_certified_stops_nobody(first: int) -> None:
+    found = await learnt(RUN, RUN, RUN, unproven(RUN), first=first)
+    assert found is not None
+    assert found[0].hash == RUN[-1].hash
+
+
+async def test_a_chain_that_too_few_confirm_is_not_followed() -> None:
+    with pytest.raises(Unavailable, match="too few"):
+        await learnt(FORGED)
