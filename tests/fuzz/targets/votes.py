@@ -9,7 +9,7 @@ from primep2p.core.chain import Head
 from primep2p.core.gossip import Records as Books
 from primep2p.core.notices import MAX_BANS, MAX_REQUESTS
 from primep2p.core.runs import HELD_BYTES_PER_MEMBER, HELD_PER_MEMBER
-from primep2p.core.votes import slot_of
+from primep2p.core.votes import convict, slot_of
 from primep2p.model.errors import PeerError
 from primep2p.model.messages import Certified, Chain, Digest, OverlayMessage, Proposed, Records, SyncAnswer
 from primep2p.model.records import RoundPolicy
@@ -170,7 +170,9 @@ def _check(machine: Machine) -> None:
         assert sum(len(encode(message)) for message in held) <= HELD_BYTES_PER_MEMBER + MAX_INPUT_BYTES
     assert len(run.notices.raws()) <= MAX_REQUESTS + MAX_BANS + MEMBERS
     assert len(run.notices.addresses) <= len(run.notices.raws())
-    assert run.notices.evidence.keys() <= {world().ranks[LIAR].peer_id}
+    for culprit, evidence in run.notices.evidence.items():  # the seeds hold contradicting votes of everybody
+        assert culprit in run.head.members
+        assert convict(evidence, run.head.run, verified) == culprit
     if run.round is not None:
         _check_books(run.round.records)
 
