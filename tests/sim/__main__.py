@@ -1,6 +1,6 @@
 """Run worlds: one seed with its trace, or many seeds on all cores.
 
-python -m tests.sim SCENARIO [--seed N] [--keys real] [--all]
+python -m tests.sim SCENARIO [--seed N] [--nodes N] [--keys real] [--all]
 python -m tests.sim SCENARIO --soak SEEDS [--first N]
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+
+import msgspec
 
 from tests.sim import soak
 from tests.sim.invariants import Broken
@@ -22,6 +24,7 @@ def main() -> int:
     parser.add_argument("scenario", help="a name in tests/sim/scenarios, or a path to a TOML file")
     parser.add_argument("--seed", type=int, help="the world to run; as the scenario says where there is none")
     parser.add_argument("--keys", choices=("real", "fake"), default="", help="in place of the scenario's")
+    parser.add_argument("--nodes", type=int, help="so many, in place of the scenario's")
     parser.add_argument("--mutant", default="", help="run machines that are wrong in this, from tests/core/mutants.py")
     parser.add_argument("--all", action="store_true", help="print every message too")
     parser.add_argument("--soak", type=int, metavar="SEEDS", help="run so many seeds, on all cores, and count")
@@ -33,6 +36,8 @@ def main() -> int:
     if asked.soak is not None:
         return soak.soak(asked.scenario, asked.first, asked.soak, keys=asked.keys)
     scenario = load(asked.scenario)
+    if asked.nodes is not None:
+        scenario = msgspec.structs.replace(scenario, nodes=(asked.nodes,))
     return _one(scenario, scenario.seed if asked.seed is None else asked.seed, asked)
 
 

@@ -61,6 +61,10 @@ def test_what_a_scenario_is_about_breaks_nothing(name: str) -> None:
     many(name, 0, 20)
 
 
+def test_drawn_committees_agree_through_loss_crashes_and_liars() -> None:
+    many("drawn", 0, 8)
+
+
 def test_a_run_stands_still_where_one_more_is_silent_than_it_survives() -> None:
     """So what the silent members are in all other worlds is as many as there can be."""
     scenario = load("silent")
