@@ -22,19 +22,16 @@ from primep2p.core.notices import Notices
 from primep2p.core.pen import Pen
 from primep2p.core.repair import REPAIR_S, TRAINING_REPAIR_S, Notes
 from primep2p.core.restoring import read_journal
-from primep2p.core.votes import open_quorum
+from primep2p.core.vouching import Vouching
 from primep2p.model.errors import PeerError
 from primep2p.model.ids import Hash, PeerId
-from primep2p.model.journal import JournalEntry, Moved
+from primep2p.model.journal import JournalEntry
 from primep2p.model.messages import Digest, Proposed, Proven
 from primep2p.model.messages import Records as RecordsMessage
-from primep2p.model.records import Certificate, Checkpoint, Collected, Evidence, Proposal, Update, Vote
+from primep2p.model.records import Checkpoint, Collected, Evidence, Proposal, Update, Vote
 from primep2p.wire.envelope import Envelopes, Opened
 
 __all__ = ["Round"]
-
-MAX_ITEMS = 1024
-"""Records in one message."""
 
 
 class Round:
@@ -51,6 +48,7 @@ class Round:
         self.decision: tuple[Checkpoint, int] | None = None
         self.collection = Collection(head, notices)
         self.candidates = Candidates(head)
+        self._vouching = Vouching(head, self.candidates, self.consensus.tally)
         self._notices = notices
         self._notes = Notes(head, self.records, notices)
         self._chain = chain_of(envelopes, head.run, head.spec.policy)
@@ -69,8 +67,6 @@ class Round:
         self._turn: Propose | None = None
         self._draft: Draft | None = None
         self._decided: tuple[int, Hash] | None = None
-        self._proofs: dict[tuple[int, Hash], tuple[bytes, ...]] = {}
-        """Quorums of prevotes that proposals brought: whom they convinced can convince others."""
         self._timers: set[str] = set()
         self._quiet = False
 
@@ -80,7 +76,7 @@ class Round:
         """Start; after `restore` where there is something to restore."""
         self._timer("collect", self._policy.collect_s)
         self._repair_timer()
-        self._out += [fx.Broadcast(mine) for mine in self._messages(self.records.by(self.me))]
+        self._out += [fx.Broadcast(mine) for mine in self._vouching.messages(self.records.by(self.me))]
         self._report()
         self._peers_changed(self._now)
 
@@ -158,8 +154,9 @@ class Round:
         """A member says what it holds: send what it lacks, ask for what this node lacks. Whoever has no vote needs no
         votes: the certificate will do."""
         if sender in self.head.committee:
-            lacking = [*self._messages(self._notes.lacking(message)), *self._notices.lacking(set(message.have))]
-            self._out += [fx.Send(sender, each) for each in lacking]
+            records = self._vouching.messages(self._notes.lacking(message))
+            notices = self._notices.lacking(set(message.have))
+            self._out += [fx.Send(sender, each) for each in (*records, *notices)]
         if self._notes.lacks(message):
             self._out.append(fx.Send(sender, self.digest()))
 
@@ -312,12 +309,6 @@ class Round:
         self._out.append(fx.Broadcast(RecordsMessage(self.head.run, (opened.raw,))))
         self._keep(opened)
 
-    def _messages(self, records: list[Opened[msgspec.Struct]]) -> list[RecordsMessage | Proposed]:
-        """What carries these: proposals with what it takes to check them, all others together."""
-        plain = tuple(opened.raw for opened in records if not isinstance(opened.record, Proposal))
-        proposed = [message for opened in records if (message := self._proposed(opened)) is not None]
-        return [*([RecordsMessage(self.head.run, plain[:MAX_ITEMS])] if plain else []), *proposed]
-
     # ---- collecting
 
     def _settle(self) -> None:
@@ -386,22 +377,10 @@ class Round:
         self._turn = None
         proposal = Proposal(self.head.run, self.round, 0, turn.view, turn.valid_view, header_hash(candidate.raw))
         opened = self._sign(proposal, candidate.raw, candidate.bundle_raw)
-        if opened is None or (proposed := self._proposed(opened)) is None:
+        if opened is None or (proposed := self._vouching.proposed(opened)) is None:
             return
         self._out.append(fx.Broadcast(proposed))
         self._keep(opened)
-
-    def _proposed(self, opened: Opened[msgspec.Struct]) -> Proposed | None:
-        """The message that carries a proposal with all it takes to check it."""
-        proposal = opened.record
-        if not isinstance(proposal, Proposal) or proposal.header not in self.candidates:
-            return None
-        candidate = self.candidates[proposal.header]
-        prevotes: tuple[bytes, ...] = ()
-        if proposal.valid_view >= 0:
-            counted = self.consensus.tally.quorum(proposal.valid_view, "prevote", proposal.header)
-            prevotes = self._proofs.get((proposal.valid_view, proposal.header), counted)
-        return Proposed(self.head.run, opened.raw, candidate.raw, candidate.bundle_raw, prevotes)
 
     # ---- judging
 
@@ -423,20 +402,13 @@ class Round:
 
     def _prove(self, sender: PeerId, proposal: Proposal, prevotes: tuple[bytes, ...]) -> None:
         """A proposal put forward again brings the prevotes that vouch for it."""
-        if proposal.valid_view < 0 or not prevotes:
-            return
-        head, view, header = self.head, proposal.valid_view, proposal.header
-        open_ = self.records.open
         try:
-            votes = open_quorum(
-                prevotes, head.committee, open_, run=head.run, round=self.round, view=view, header=header
-            )
+            convinces = self._vouching.add_proof(proposal, prevotes, self.records.open)
         except PeerError as error:
             self._accuse(sender, error.sentence)
             return
-        if votes:
-            self._proofs[view, header] = tuple(vote.raw for vote in votes)
-            self._act(self.consensus.on_proof(view, header))
+        if convinces:
+            self._act(self.consensus.on_proof(proposal.valid_view, proposal.header))
 
     def _judge(self) -> None:
         """Compare every candidate with the header that this node would have written [P2]."""
@@ -473,7 +445,7 @@ class Round:
             case Propose():
                 self._turn = action
             case Move(view, header, locked):
-                self._journal_move(view, header, locked)
+                self._out.append(fx.Journal(self.round, self._vouching.moved(view, header, locked)))
             case Await(timeout, after_s):
                 self._out.append(fx.StartTimer(fx.StepEnd(self.round, timeout), after_s))
             case Entered():
@@ -493,22 +465,13 @@ class Round:
         self._list()
         self._report()
 
-    def _journal_move(self, view: int, header: Hash, locked: bool) -> None:
-        candidate = self.candidates[header]
-        prevotes = self.consensus.tally.quorum(view, "prevote", header)
-        entry = Moved(view, locked, candidate.raw, candidate.bundle_raw, prevotes)
-        self._out.append(fx.Journal(self.round, entry))
-
     def _certify(self) -> None:
         """The votes are there; the header may still have to come."""
         if self._decided is None or self.decision is not None:
             return
         view, header = self._decided
-        if header not in self.candidates:
-            return
-        votes = self.consensus.tally.quorum(view, "precommit", header)
-        certificate = Certificate(self.head.run, self.round, header, votes)
-        self.decision = Checkpoint(self.candidates[header].raw, certificate), view
+        if (checkpoint := self._vouching.checkpoint(view, header)) is not None:
+            self.decision = checkpoint, view
 
     # ---- repair
 
