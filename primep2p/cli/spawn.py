@@ -51,7 +51,7 @@ def tell_failure(parent: IO[bytes], error: PrimeError) -> None:
 
 
 class Starting:
-    """A daemon on its way up, in a session of its own. The caller owns `process`, and waits for `ready` once."""
+    """A daemon on its way up, which outlives its terminal. The caller owns `process`, and waits for `ready` once."""
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from primep2p.core.beacons import chain_of
+from primep2p.core.beacons import HASH_BYTES, chain_of
 from primep2p.core.votes import Open
 from primep2p.model.errors import PeerError
 from primep2p.model.ids import Hash, PeerId
@@ -24,8 +24,6 @@ __all__ = [
 
 JOIN_LIFETIME = 16
 """Rounds in which a Join is valid: enough for a joiner that is slow to be heard, too few to replay it for ever."""
-
-HASH_BYTES = 32
 
 UNINVITED = (b"", b"")
 """In place of an invite and its acceptance."""

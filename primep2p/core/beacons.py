@@ -15,7 +15,16 @@ from primep2p.model.records import Member, RoundPolicy
 from primep2p.wire.codec import digest
 from primep2p.wire.envelope import Envelopes
 
-__all__ = ["MAX_CHAIN_ROUNDS", "HashChain", "chain_of", "check_reveal", "first_beacon", "is_of_chain", "next_beacon"]
+__all__ = [
+    "HASH_BYTES",
+    "MAX_CHAIN_ROUNDS",
+    "HashChain",
+    "chain_of",
+    "check_reveal",
+    "first_beacon",
+    "is_of_chain",
+    "next_beacon",
+]
 
 MAX_CHAIN_ROUNDS = 16_384
 """In a run that lasts longer nobody reveals anything any more, and later beacons follow from the last. Building a chain

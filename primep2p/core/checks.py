@@ -15,6 +15,8 @@ from primep2p.wire.envelope import Opened
 __all__ = ["check", "check_ban", "check_list", "check_update", "max_accused", "max_listed_notices"]
 
 NOTICES_IN_BUNDLE = 256
+"""What a Bundle has room for."""
+
 ACCUSED_IN_BUNDLE = 16
 
 

@@ -41,7 +41,6 @@ def certified_start(spec: Opened[RunSpec], checkpoint: Checkpoint, envelopes: En
     header, hash_ = decode(Header, checkpoint.header), header_hash(checkpoint.header)
     state = _state_of(spec, header)
     members = Committee(tuple(member.peer for member in state.members), q=len(state.members))
-
     open_certificate(checkpoint.certificate, members, envelopes.open_any, run=spec.hash, round=0, header=hash_)
     return Head(spec.hash, spec.record, header, hash_, state, checkpoint)
 
@@ -193,10 +192,10 @@ class Gathering:
             raise PeerError("a checkpoint 0 whose members have not all joined, or that the run does not admit")
         if self._me not in header.seen:
             return  # it goes on without this node, which can join later
-        self._take(message, header, message.header)
+        self._take(message, header)
 
-    def _take(self, message: Proposed, header: Header, raw: bytes) -> None:
-        self._proposed, self._header = message, raw
+    def _take(self, message: Proposed, header: Header) -> None:
+        self._proposed, self._header = message, message.header
         self._members = header.seen
         self._votes = {peer: vote for peer, vote in self._votes.items() if peer in self._members}
         self._advance()

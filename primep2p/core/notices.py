@@ -20,6 +20,7 @@ MAX_REQUESTS = 64
 """Joins kept beside those that k lists name: strangers can make any number of them."""
 
 MAX_BANS = 256
+"""Kept at a time: as many as one checkpoint can deal with."""
 
 
 class Notices:

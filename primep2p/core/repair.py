@@ -23,6 +23,7 @@ FANOUT = 2
 """Members asked at a time: with all of them in turn, whatever one honest member holds is soon everywhere."""
 
 MAX_DIGEST = 4096
+"""What the message has room for: names beyond it are sent again in vain, and cost no more than that."""
 
 
 class Notes:

@@ -115,7 +115,7 @@ class Reporter:
         self._pipe.send(Reported(self._number, int(step), int(steps), float(loss)))
 
 
-class Session:
+class Serving:
     """One trainer and its requests."""
 
     def __init__(self, pipe: Pipe, load: Load) -> None:
@@ -243,7 +243,7 @@ def main(descriptor: int) -> None:
     load = pipe.next_request()
     assert isinstance(load, Load)
     try:
-        session = Session(pipe, load)
+        serving = Serving(pipe, load)
     except Exception as error:
         pipe.send(Failed(0, _told("loading it", error, load.data)))
         return
@@ -252,7 +252,7 @@ def main(descriptor: int) -> None:
         request = pipe.next_request()
         assert not isinstance(request, Load)
         try:
-            pipe.send(session.answer(request))
+            pipe.send(serving.answer(request))
         except Exception as error:
             pipe.send(Failed(request.number, _told(METHODS[type(request)], error, load.data)))
 

@@ -33,6 +33,7 @@ from primep2p.wire.codec import MAX_RECORD_BYTES, encode
 __all__ = ["Answers"]
 
 MAX_HINTS = 256
+"""What the message has room for."""
 
 OVERHEAD_BYTES = 64
 """What the message around a field takes, and more."""

@@ -28,6 +28,7 @@ POLL_S = 1.0
 """How often one who is not (yet) a member asks for the head: certificates reach it by gossip, which may lose them."""
 
 JOIN_AGAIN_ROUNDS = JOIN_LIFETIME // 2
+"""The next one is on its way while the last is still good."""
 
 ASK_A_HUMAN = "ask a member for the pin that `primep2p run show` prints, and join with ID@round:hash"
 

@@ -29,7 +29,10 @@ OUTBOX = 256
 """Messages waiting for one peer: several rounds' worth; a peer slower than that is repaired by digests."""
 
 BATCH = 32
+"""Messages written to a stream at once."""
+
 MAX_ADDRESSES = 16
+"""Of one peer: what a Join has room for."""
 
 MAX_KNOWN = 1024
 """Peers whose addresses are kept in mind: far more than there are members, and an end to what joins can fill."""

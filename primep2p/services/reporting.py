@@ -36,6 +36,8 @@ from primep2p.wire.envelope import Envelopes
 __all__ = ["detail", "peer_views", "summary"]
 
 RISK_ROUNDS = 1000
+"""The risk is told for a long run, not for one draw."""
+
 BAD_SHARES = (Fraction(1, 10), Fraction(1, 5))
 """What drawn committees are judged by: one member in ten bad, and one in five."""
 

@@ -146,14 +146,9 @@ def ban_of(spec: Opened[RunSpec], peer: PeerId, *, by: int = 0) -> Opened[Ban]:
     return member(by).seal(Ban(spec.hash, peer))
 
 
-def first_proposed(
-    spec: Opened[RunSpec], members: Iterable[int], *, creator: int = 0, joins: dict[PeerId, Opened[Join]] | None = None
-) -> tuple[Proposed, Header]:
-    """What the creator says when it names `members`."""
-    if joins is None:
-        joins = {member(i).peer_id: join_of(i, spec) for i in members}
+def first_header(spec: Opened[RunSpec], joins: Mapping[PeerId, Opened[Join]]) -> tuple[Header, bytes]:
+    """What checkpoint 0 says where these have joined [G1], and its bundle."""
     newcomers = tuple(admission.Request(joins[peer]).newcomer for peer in sorted(joins))
-    state = first_state(spec.hash, spec.record.policy, newcomers)
     bundle = encode(Bundle((), (), tuple(joins[peer].raw for peer in sorted(joins))))
     header = Header(
         run=spec.hash,
@@ -167,10 +162,20 @@ def first_proposed(
         joined=newcomers,
         left=(),
         blamed=(),
-        state=state_hash(state),
+        state=state_hash(first_state(spec.hash, spec.record.policy, newcomers)),
         reveal=b"",
         beacon=first_beacon(spec.hash),
     )
+    return header, bundle
+
+
+def first_proposed(
+    spec: Opened[RunSpec], members: Iterable[int], *, creator: int = 0, joins: dict[PeerId, Opened[Join]] | None = None
+) -> tuple[Proposed, Header]:
+    """What the creator says when it names `members`."""
+    if joins is None:
+        joins = {member(i).peer_id: join_of(i, spec) for i in members}
+    header, bundle = first_header(spec, joins)
     raw = encode(header)
     proposal = member(creator).seal(Proposal(spec.hash, 0, 0, 0, -1, header_hash(raw)))
     return Proposed(spec.hash, proposal.raw, raw, bundle), header

@@ -46,11 +46,6 @@ def kinds(machine: Machine) -> set[type]:
     return {type(opened.record) for opened in machine.signed}
 
 
-def everybody_but(machine: Machine) -> Machine:
-    machine.run.connected.update(machine.group.by_peer.keys() - {machine.who.peer_id})
-    return machine
-
-
 def test_a_roster_of_twenty_draws_who_votes_and_who_trains() -> None:
     group = group_of()
     assert group.head.is_drawn

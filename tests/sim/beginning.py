@@ -5,26 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from primep2p.core import admission
-from primep2p.core.beacons import first_beacon
 from primep2p.core.chain import Head, header_hash
-from primep2p.core.roster import first_state, state_hash
+from primep2p.core.roster import first_state
 from primep2p.model.records import (
     MAX_FIRST_MEMBERS,
     Admission,
-    Bundle,
-    Certificate,
     Checkpoint,
-    Header,
     Join,
     Pipeline,
     RoundPolicy,
     RunSpec,
     TensorSpec,
-    Vote,
 )
-from primep2p.wire.codec import digest, encode
+from primep2p.wire.codec import encode
 from primep2p.wire.envelope import Opened
-from tests.core.kit import KERNELS, cid
+from tests.core.kit import KERNELS, certificate, cid, first_header
 
 if TYPE_CHECKING:
     from tests.sim.keys import SimEnvelopes
@@ -96,28 +91,8 @@ def begin(world: World) -> None:
 def checkpoint_0(world: World) -> Head:
     """What a gathering of all members would have come to [G1], however many they are."""
     spec, members = world.spec, world.nodes[: world.members]
-    joins = {node.peer: join_now(world, node) for node in members}
-    newcomers = tuple(admission.Request(joins[peer]).newcomer for peer in sorted(joins))
-    state = first_state(spec.hash, spec.record.policy, newcomers)
-    bundle = encode(Bundle((), (), tuple(joins[peer].raw for peer in sorted(joins))))
-    header = Header(
-        run=spec.hash,
-        round=0,
-        parent=spec.hash,
-        bundle=digest("bundle", bundle),
-        inclusions=(),
-        params=spec.record.params,
-        optimiser=None,
-        seen=tuple(sorted(joins)),
-        joined=newcomers,
-        left=(),
-        blamed=(),
-        state=state_hash(state),
-        reveal=b"",
-        beacon=first_beacon(spec.hash),
-    )
+    header, _ = first_header(spec, {node.peer: join_now(world, node) for node in members})
+    state = first_state(spec.hash, spec.record.policy, header.joined)
     raw = encode(header)
-    vote = Vote(spec.hash, 0, 0, 0, "precommit", header_hash(raw))
-    votes = tuple(node.envelopes.seal(vote).raw for node in sorted(members, key=lambda node: node.peer))
-    checkpoint = Checkpoint(raw, Certificate(spec.hash, 0, header_hash(raw), votes))
+    checkpoint = Checkpoint(raw, certificate((node.envelopes for node in members), raw, run=spec.hash, round=0))
     return Head(spec.hash, spec.record, header, header_hash(raw), state, checkpoint)

@@ -49,8 +49,3 @@ class Disk:
         """A copy as of now."""
         journal = {round: list(entries) for round, entries in self.journal.items()}
         return Disk(self.head, list(self.chain), journal, set(self.blobs), set(self.signed), list(self.evidence))
-
-    def forget_journal(self) -> None:
-        """What a node does that keeps none."""
-        self.journal.clear()
-        self.signed.clear()
