@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from primep2p.core.chain import Head, header_hash, trusted_head
 from primep2p.model.errors import CallError, PeerError, StoreError, Unavailable
 from primep2p.model.ids import Hash
-from primep2p.model.records import RunSpec
+from primep2p.model.records import RunSpec, TensorSpec
 from primep2p.store.seam import BlobStore, RunStore, StoredCheckpoint
 from primep2p.store.tensors import map_tensors
 from primep2p.wire.envelope import Envelopes, Opened
@@ -64,7 +64,7 @@ def _check_params(head: Head, spec: RunSpec, blobs: BlobStore) -> None:
         raise CallError(f"the params of round {head.round} of run {name} are no model: {error.sentence}") from error
 
 
-def find(origin: Hash, tensors: object, among: Iterable[Opened[RunSpec]], runs: RunStore) -> str:
+def find(origin: Hash, tensors: tuple[TensorSpec, ...], among: Iterable[Opened[RunSpec]], runs: RunStore) -> str:
     """RUN@round of the header `origin`, if it is certified in one of these runs here; else empty. Blocks: reads chains
     from their newest end, but only of runs with the same tensors."""
     for spec in among:
