@@ -14,7 +14,7 @@ from primep2p.model.errors import CallError, PeerError, Unavailable
 from primep2p.model.ids import Hash, PeerId, RunId
 from primep2p.model.messages import AskChain, AskHead, AskSpec, Chain, Introduce, NotBegun, Nothing, Records, Spec
 from primep2p.model.messages import Head as HeadMessage
-from primep2p.model.records import KERNELS_VERSION, PROTOCOL_VERSION, RunSpec
+from primep2p.model.records import KERNELS_VERSION, MAX_REFS, PROTOCOL_VERSION, RunSpec
 from primep2p.net.host import Host
 from primep2p.services.rounds import RunService
 from primep2p.services.seams import Seams
@@ -26,6 +26,12 @@ __all__ = ["Pin", "Seekers", "find_spec", "learn_head", "run_key", "seek_members
 
 POLL_S = 1.0
 """How often one who is not (yet) a member asks for the head: certificates reach it by gossip, which may lose them."""
+
+PATIENCE_S = 10.0
+"""For one peer to show and have confirmed where the run is, before the next one is asked as well."""
+
+RIVALS_S = 30.0
+"""For all others together to show another chain: whoever takes longer keeps nobody from joining."""
 
 JOIN_AGAIN_ROUNDS = JOIN_LIFETIME // 2
 """The next one is on its way while the last is still good."""
@@ -69,6 +75,8 @@ async def find_spec(run: RunId, at: Seekers) -> tuple[Opened[RunSpec], list[Peer
     spec = next(iter(holders.values()))
     if spec.record.protocol > PROTOCOL_VERSION or spec.record.kernels > KERNELS_VERSION:
         raise CallError("the run needs a newer version of primep2p than this one", hint="upgrade primep2p")
+    if spec.record.policy.committee_size * spec.record.policy.max_cohort > MAX_REFS:
+        raise CallError("the run's committee and cohort are larger than its rounds could carry", hint="ask its creator")
     return spec, sorted(holders)
 
 
@@ -121,20 +129,46 @@ async def learn_head(
     order = list(holders)
     if pin is not None:
         return await _first_pinned(spec, order, at, pin)
-    gathering = False
-    for peer in order:
-        try:
-            if isinstance(await at.sync.answer_of(peer, AskHead(spec.hash)), NotBegun):
-                gathering = True
-                continue
-        except Unavailable:
-            continue
-        if (proven := await _accepted(spec, peer, at)) is not None:
-            await _look_for_rivals(spec, proven, [other for other in order if other != peer], at)
-            return proven.head, proven.state
-    if gathering:
+    first = await _first_accepted(spec, order, at)
+    if isinstance(first, NotBegun):
         return None
-    raise Unavailable("too few members confirm where the run is", hint=ASK_A_HUMAN)
+    if first is None:
+        raise Unavailable("too few members confirm where the run is", hint=ASK_A_HUMAN)
+    peer, proven = first
+    await _look_for_rivals(spec, proven, [other for other in order if other != peer], at)
+    return proven.head, proven.state
+
+
+async def _first_accepted(
+    spec: Opened[RunSpec], order: list[PeerId], at: Seekers
+) -> tuple[PeerId, _Proven] | NotBegun | None:
+    """The first chain that holds and is confirmed, and whose it is. Peers are asked in turn, and one that takes its
+    time does not hold up the next: it may do so on purpose, checkpoint by checkpoint."""
+    found: list[tuple[PeerId, _Proven]] = []
+    gathering: list[NotBegun] = []
+
+    async def attempt(peer: PeerId, done: trio.Event) -> None:
+        try:
+            answer = await at.sync.answer_of(peer, AskHead(spec.hash))
+            proven = None if isinstance(answer, NotBegun) else await _accepted(spec, peer, at)
+        except Unavailable:
+            done.set()
+            return
+        if isinstance(answer, NotBegun):
+            gathering.append(answer)
+        if proven is not None:
+            found.append((peer, proven))
+            nursery.cancel_scope.cancel()
+        done.set()
+
+    async with trio.open_nursery() as nursery:
+        for peer in order:
+            done = trio.Event()
+            nursery.start_soon(attempt, peer, done)
+            with trio.move_on_after(PATIENCE_S):
+                await done.wait()
+        nursery.cancel_scope.deadline = trio.current_time() + PATIENCE_S
+    return next(iter((*found, *gathering)), None)
 
 
 async def _first_pinned(spec: Opened[RunSpec], holders: list[PeerId], at: Seekers, pin: Pin) -> tuple[Head, bytes]:
@@ -158,8 +192,8 @@ async def _accepted(spec: Opened[RunSpec], peer: PeerId, at: Seekers) -> _Proven
 
 
 async def _look_for_rivals(spec: Opened[RunSpec], proven: _Proven, others: list[PeerId], at: Seekers) -> None:
-    """Raises Unavailable where one of `others` has a chain that is as good as `proven`, and another."""
-    contradicting: list[PeerId] = []
+    """Raises Unavailable where one of `others` has a chain that is as good as `proven`, and another, and shows it."""
+    rivals: list[_Proven] = []
 
     async def compare(peer: PeerId) -> None:
         try:
@@ -170,18 +204,20 @@ async def _look_for_rivals(spec: Opened[RunSpec], proven: _Proven, others: list[
         except Unavailable:
             return
         if proven.hashes.get(theirs.certificate.round) != header_hash(theirs.header):
-            contradicting.append(peer)
+            rival = await _accepted(spec, peer, at)
+            if rival is not None and not _is_one_chain(proven, rival):
+                rivals.append(rival)
+                nursery.cancel_scope.cancel()
 
-    async with trio.open_nursery() as nursery:
-        for peer in others:
-            nursery.start_soon(compare, peer)
-    for peer in contradicting:
-        rival = await _accepted(spec, peer, at)
-        if rival is not None and not _is_one_chain(proven, rival):
-            raise Unavailable(
-                f"members are on two chains: one is at round {proven.head.round}, another at round {rival.head.round}",
-                hint=ASK_A_HUMAN,
-            )
+    with trio.move_on_after(RIVALS_S):
+        async with trio.open_nursery() as nursery:
+            for peer in others:
+                nursery.start_soon(compare, peer)
+    for rival in rivals:
+        raise Unavailable(
+            f"members are on two chains: one is at round {proven.head.round}, another at round {rival.head.round}",
+            hint=ASK_A_HUMAN,
+        )
 
 
 def _is_one_chain(one: _Proven, other: _Proven) -> bool:

@@ -1,10 +1,12 @@
 """Without a pin a joiner follows a chain that holds and is confirmed, and none where another one is as good [K3]."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 import pytest
 import trio
+from trio.testing import MockClock
 
 from primep2p.core.chain import Head
 from primep2p.model.errors import Unavailable
@@ -13,8 +15,9 @@ from primep2p.model.messages import AskChain, AskHead, Chain, Nothing, SyncAnswe
 from primep2p.model.messages import Head as HeadMessage
 from primep2p.model.records import RoundPolicy
 from primep2p.net.memory_host import MemoryHost, MemoryNetwork
+from primep2p.services.entering import JOIN_S
 from primep2p.services.joining import Seekers, learn_head
-from primep2p.services.sync import Sync
+from primep2p.services.sync import ASK_S, Sync
 from primep2p.wire.codec import encode
 from tests.core.kit import Group, member
 
@@ -33,23 +36,34 @@ def chain(rounds: int, *, without: int = -1) -> list[Head]:
     return heads
 
 
+class Slow(list[Head]):
+    """The chain of one that takes as long for each checkpoint as it may."""
+
+
 def answering(heads: Sequence[Head]):  # type: ignore[no-untyped-def]
     """What a member says that is on this chain."""
+    many = 1 if isinstance(heads, Slow) else len(heads)
 
     async def answer(peer: PeerId, question: SyncQuestion) -> SyncAnswer:
+        if isinstance(heads, Slow):
+            await trio.sleep(ASK_S - 0.5)
         match question:
             case AskHead():
                 return HeadMessage(heads[-1].checkpoint, encode(heads[-1].state))
             case AskChain(_, first) if first < len(heads):
-                return Chain(tuple(head.checkpoint for head in heads[first:]), encode(heads[first].state))
+                return Chain(tuple(head.checkpoint for head in heads[first : first + many]), encode(heads[first].state))
             case _:
                 return Nothing("not here")
 
     return answer
 
 
-async def learnt(*chains: Sequence[Head], first: int = 0) -> tuple[Head, bytes] | None:
+def learnt(*chains: Sequence[Head], first: int = 0) -> tuple[Head, bytes] | None:
     """What a joiner learns from members 0, 1, … that are on these chains, when it asks member `first` first."""
+    return trio.run(partial(_learnt, *chains, first=first), clock=MockClock(autojump_threshold=0))
+
+
+async def _learnt(*chains: Sequence[Head], first: int) -> tuple[Head, bytes] | None:
     network, group = MemoryNetwork(), Group(4, policy=POLICY)
     here = network.host(member(JOINER).peer_id)
     at = Seekers(here, Sync(here, answering(chains[0]), lambda peer, reason: None), member(JOINER))
@@ -58,7 +72,7 @@ async def learnt(*chains: Sequence[Head], first: int = 0) -> tuple[Head, bytes] 
     for host, heads in zip(hosts, chains, strict=True):
         Sync(host, answering(heads), lambda peer, reason: None)
     found: tuple[Head, bytes] | Unavailable | None = None
-    with trio.fail_after(60):
+    with trio.fail_after(JOIN_S):
         async with trio.open_nursery() as nursery:
             for each in (here, *hosts):
                 await nursery.start(each.run)
@@ -89,26 +103,39 @@ RUN, SHORTER, FORGED = chain(3), chain(2), chain(6, without=3)
 
 
 @pytest.mark.parametrize("first", range(4))
-async def test_members_on_one_chain_are_followed_though_some_are_behind(first: int) -> None:
-    found = await learnt(RUN, SHORTER, RUN, RUN, first=first)
+def test_members_on_one_chain_are_followed_though_some_are_behind(first: int) -> None:
+    found = learnt(RUN, SHORTER, RUN, RUN, first=first)
     assert found is not None
     assert found[0].hash in (RUN[-1].hash, SHORTER[-1].hash)
 
 
 @pytest.mark.parametrize("first", range(4))
-async def test_a_longer_chain_that_departed_members_certified_is_no_better_than_the_runs_own(first: int) -> None:
+def test_a_longer_chain_that_departed_members_certified_is_no_better_than_the_runs_own(first: int) -> None:
     with pytest.raises(Unavailable, match="two chains") as refused:
-        await learnt(RUN, RUN, FORGED, FORGED, first=first)
+        learnt(RUN, RUN, FORGED, FORGED, first=first)
     assert "pin" in (refused.value.hint or "")
 
 
 @pytest.mark.parametrize("first", range(4))
-async def test_one_member_that_claims_more_than_is_certified_stops_nobody(first: int) -> None:
-    found = await learnt(RUN, RUN, RUN, unproven(RUN), first=first)
+def test_one_member_that_claims_more_than_is_certified_stops_nobody(first: int) -> None:
+    found = learnt(RUN, RUN, RUN, unproven(RUN), first=first)
     assert found is not None
     assert found[0].hash == RUN[-1].hash
 
 
-async def test_a_chain_that_too_few_confirm_is_not_followed() -> None:
+def test_a_chain_that_too_few_confirm_is_not_followed() -> None:
     with pytest.raises(Unavailable, match="too few"):
-        await learnt(FORGED)
+        learnt(FORGED)
+
+
+LONG = chain(20)
+LATE = Slow(LONG)
+LATE_RIVAL = Slow(chain(20, without=3))
+
+
+@pytest.mark.parametrize("first", range(4))
+@pytest.mark.parametrize("slow", [LATE, LATE_RIVAL], ids=["the same chain", "another chain"])
+def test_one_that_shows_a_chain_as_slowly_as_it_may_keeps_nobody_from_joining(first: int, slow: Slow) -> None:
+    found = learnt(LONG, LONG, LONG, slow, first=first)
+    assert found is not None
+    assert found[0].hash == LONG[-1].hash
