@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from primep2p.config import read_toml
 from primep2p.model.errors import ConfigError
-from primep2p.model.records import Admission, Pipeline, RoundPolicy, Scalar
+from primep2p.model.records import MAX_REFS, Admission, Pipeline, RoundPolicy, Scalar
 from primep2p.strict import Fault, build
 
 __all__ = ["RunConfig", "check", "load_run"]
@@ -51,6 +51,8 @@ def check(config: RunConfig) -> None:
         raise Fault("policy.sample_fraction", "must be above 0")
     if policy.min_updates > policy.max_cohort:
         raise Fault("policy.min_updates", f"must not be above policy.max_cohort, which is {policy.max_cohort}")
+    if policy.committee_size * policy.max_cohort > MAX_REFS:
+        raise Fault("policy.max_cohort", f"times policy.committee_size must not be above {MAX_REFS}")
     for key in ("min_updates", "min_members"):
         if getattr(policy, key) > policy.first_members:
             raise Fault(f"policy.{key}", f"must not be above policy.first_members, which is {policy.first_members}")

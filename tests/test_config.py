@@ -207,6 +207,7 @@ def test_a_sample_may_be_written_as_a_number(tmp_path, written, held):
         ("[policy]\nsample_fraction = 0.0", "policy.sample_fraction must be above 0"),
         ("[policy]\nsample_fraction = 1.5", "policy.sample_fraction must be"),
         ("[policy]\nsample_fraction = true", "policy.sample_fraction must be"),
+        ("[policy]\nmax_cohort = 242", "policy.max_cohort times policy.committee_size must not be above 7500"),
         ("[policy]\nmax_cohort = 1", "policy.min_updates must not be above policy.max_cohort, which is 1"),
         ("[policy]\ncommittee_size = 15", "policy.committee_size must be an integer >= 16"),
         ("[policy]\nvote_s = 31.0", "policy.vote_s must not be above policy.step_cap_s, which is 30"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 
 from primep2p.core.beacons import HASH_BYTES, chain_of
 from primep2p.core.votes import Open
@@ -24,6 +25,12 @@ __all__ = [
 
 JOIN_LIFETIME = 16
 """Rounds in which a Join is valid: enough for a joiner that is slow to be heard, too few to replay it for ever."""
+
+MAX_JOIN_BYTES = 4096
+"""Of an envelope, fields that a later version appends included: 256 notices have room in a bundle [E6]."""
+
+ROOM_FOR_ADDRESSES = 3072
+"""What all else in a Join leaves of that."""
 
 UNINVITED = (b"", b"")
 """In place of an invite and its acceptance."""
@@ -65,9 +72,14 @@ def join_of(
     invitation: tuple[bytes, bytes] = UNINVITED,
 ) -> Opened[Join]:
     """This node's own Join, as of `round`. `invitation` is an invite and its acceptance, as envelopes."""
+    fit = [
+        address
+        for address, end in zip(addresses, accumulate(map(_bytes_of, addresses)), strict=True)
+        if end <= ROOM_FOR_ADDRESSES
+    ]
     element = chain_of(envelopes, spec.hash, spec.record.policy).element(round)
     anchor = element or digest("reveal", spec.hash)  # too late for a chain: nothing will be revealed
-    return envelopes.seal(Join(spec.hash, round, addresses, kernels, anchor, *invitation))
+    return envelopes.seal(Join(spec.hash, round, tuple(fit), kernels, anchor, *invitation))
 
 
 def request_of(run: Hash, spec: RunSpec, join: Opened[Join], open_: Open) -> Request:
@@ -75,6 +87,8 @@ def request_of(run: Hash, spec: RunSpec, join: Opened[Join], open_: Open) -> Req
     that is shows in nothing that others relay, so it is the joiner's [M6]."""
     if join.record.run != run:
         raise PeerError("a Join of another run")
+    if len(join.raw) > MAX_JOIN_BYTES:
+        raise PeerError("a Join of more bytes than a Join may have")
     if spec.admission.mode != "invite" or not join.record.invite:
         return Request(join)
     invite = open_(join.record.invite).of(Invite)
@@ -134,6 +148,10 @@ def check_newcomers(spec: RunSpec, state: RunState | None, newcomers: Iterable[N
         if not (listed and invited and fresh and _is_free(state, newcomer.peer) and newcomer.peer > before):
             raise PeerError(f"{newcomer.peer} cannot have joined")
         before = newcomer.peer
+
+
+def _bytes_of(address: str) -> int:
+    return len(address.encode()) + 3
 
 
 def _is_free(state: RunState | None, peer: PeerId) -> bool:

@@ -1,19 +1,36 @@
 """What a record of a round must be, whoever relays it."""
 
+from collections.abc import Sequence
+from itertools import accumulate
 from math import isfinite
 
 import msgspec
 
 from primep2p.core.beacons import check_reveal
 from primep2p.core.chain import Head
-from primep2p.core.votes import Committee
+from primep2p.core.votes import MAX_VOTE_BYTES, Committee
 from primep2p.model.errors import PeerError
-from primep2p.model.records import Ban, Collected, Proposal, Update, Vote
+from primep2p.model.records import Ban, Collected, Metric, Proposal, Update, Vote
 from primep2p.wire.cid import cid_digest
+from primep2p.wire.codec import encode
 from primep2p.wire.envelope import Opened
 
-__all__ = ["check", "check_ban", "check_list", "check_update", "max_accused", "max_listed_notices"]
+__all__ = [
+    "check",
+    "check_ban",
+    "check_list",
+    "check_size",
+    "check_update",
+    "max_accused",
+    "max_list_bytes",
+    "max_listed_notices",
+    "max_update_bytes",
+]
 
+UPDATES_IN_BUNDLE_BYTES = 2**20
+FEWEST_UPDATES = 64
+UPDATE_BYTES = 512
+"""What an update takes without its metrics."""
 NOTICES_IN_BUNDLE = 256
 """What a Bundle has room for."""
 
@@ -29,6 +46,32 @@ def max_listed_notices(committee: Committee) -> int:
 def max_accused(committee: Committee) -> int:
     """The same for evidence, of which two lists of 1,024 updates make a large piece: 16, or one a member [C1]."""
     return max(1, ACCUSED_IN_BUNDLE * committee.k // len(committee.members))
+
+
+def max_update_bytes(head: Head) -> int:
+    """Of an envelope: the whole cohort's have room in a bundle [E6]."""
+    return UPDATES_IN_BUNDLE_BYTES // max(FEWEST_UPDATES, len(head.cohort))
+
+
+def fitting(metrics: Sequence[Metric], head: Head) -> tuple[Metric, ...]:
+    """As many of a trainer's metrics, from the first on, as its update has room for."""
+    sizes = accumulate(len(encode(metric)) for metric in metrics)
+    most = max_update_bytes(head) - UPDATE_BYTES
+    return tuple(metric for metric, end in zip(metrics, sizes, strict=True) if end <= most)
+
+
+def max_list_bytes(head: Head) -> int:
+    """Of an envelope: what the longest list takes, and some more [E6]."""
+    notices, accused = max_listed_notices(head.committee), max_accused(head.committee)
+    return 1024 + 90 * len(head.cohort) + 36 * notices + 56 * accused
+
+
+def check_size(kind: str, raw: bytes, head: Head) -> None:
+    """Whether the envelope of a record of the round after `head` has a size that all others may count on. Raises
+    PeerError: not its signer's fault, since no signature covers what is around the record [E1, E6]."""
+    most = {"update": max_update_bytes(head), "collected": max_list_bytes(head)}.get(kind, MAX_VOTE_BYTES)
+    if len(raw) > most:
+        raise PeerError(f"an envelope of {len(raw)} bytes around a record of kind {kind}, which has {most} at most")
 
 
 def check(opened: Opened[msgspec.Struct], head: Head) -> None:
@@ -48,6 +91,7 @@ def check(opened: Opened[msgspec.Struct], head: Head) -> None:
 
 def check_update(update: Opened[Update], head: Head) -> None:
     """Whether an update may enter the round after `head`. Raises PeerError."""
+    check_size("update", update.raw, head)
     record = update.record
     if (record.run, record.round, record.base) != (head.run, head.round + 1, head.hash):
         raise PeerError("an update of another round or base")
@@ -61,6 +105,7 @@ def check_update(update: Opened[Update], head: Head) -> None:
 def check_list(entry: Opened[Collected], head: Head) -> None:
     """Whether a list may be part of a bundle after `head`: each trainer and each notice once, or one liar could make k
     out of one list. Raises PeerError [C1]."""
+    check_size("collected", entry.raw, head)
     record = entry.record
     if entry.signer not in head.committee:
         raise PeerError("a list of somebody who has no vote")
@@ -84,6 +129,7 @@ def check_list(entry: Opened[Collected], head: Head) -> None:
 
 def check_ban(ban: Opened[Ban], head: Head) -> None:
     """Whether a ban is the creator's. Raises PeerError [M7]."""
+    check_size("ban", ban.raw, head)
     if ban.record.run != head.run or ban.signer != head.spec.creator or ban.record.peer == head.spec.creator:
         raise PeerError("a ban of another run, or by somebody who may not, or of the creator itself")
 

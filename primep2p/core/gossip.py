@@ -6,24 +6,43 @@ them.
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
 from primep2p.core.votes import Slot, slot_of
-from primep2p.model.ids import Hash, PeerId
+from primep2p.model.ids import Hash, PeerId, RunId
+from primep2p.model.messages import Records as RecordsMessage
 from primep2p.model.records import Evidence, Proposal, Vote
 from primep2p.wire.envelope import Envelopes, Opened
 
-__all__ = ["Records", "short"]
+__all__ = ["Records", "in_messages", "short"]
 
 SHORT_HASH_BYTES = 8
 """A digest names records by so much of their hashes: a collision only costs a later repair."""
 
 
+MAX_ITEMS = 1024
+MESSAGE_BYTES = 2**20
+"""Records in one message, and their bytes."""
+
+
 def short(hash_: Hash) -> bytes:
     """How a digest names a record."""
     return hash_[:SHORT_HASH_BYTES]
+
+
+def in_messages(run: RunId, raws: Iterable[bytes]) -> list[RecordsMessage]:
+    """These envelopes in messages that fit into a frame each, however many there are."""
+    messages: list[list[bytes]] = []
+    room = 0
+    for raw in raws:
+        room -= len(raw)
+        if not messages or room < 0 or len(messages[-1]) == MAX_ITEMS:
+            messages.append([])
+            room = MESSAGE_BYTES - len(raw)
+        messages[-1].append(raw)
+    return [RecordsMessage(run, tuple(items)) for items in messages]
 
 
 class Records:

@@ -6,10 +6,10 @@ Kept from round to round until a checkpoint has dealt with it, and bounded whate
 from primep2p.core.admission import Request, admits, request_of
 from primep2p.core.chain import Head
 from primep2p.core.checks import check_ban, max_accused, max_listed_notices
-from primep2p.core.gossip import short
+from primep2p.core.gossip import in_messages, short
 from primep2p.core.votes import Open, convict
 from primep2p.model.ids import Hash, PeerId
-from primep2p.model.messages import OverlayMessage, Proven, Records
+from primep2p.model.messages import OverlayMessage, Proven
 from primep2p.model.records import Ban, Envelope, Evidence, Join
 from primep2p.wire.codec import decode, digest
 from primep2p.wire.envelope import Opened
@@ -56,11 +56,14 @@ class Notices:
         """For another stranger's Join."""
         return len(self._requests) < MAX_REQUESTS
 
-    def add_ban(self, ban: Opened[Ban]) -> bool:
-        """Whether a ban is new here. Raises PeerError where it is not the creator's."""
+    def add_ban(self, ban: Opened[Ban], *, promised: bool = False) -> bool:
+        """Whether a ban is new here. What k members list has room in any case, another ban of the same peer too: a
+        creator may lie as well. Raises PeerError where it is not the creator's."""
         check_ban(ban, self._head)
         known = any(ban.record.peer == other.record.peer for other in self._bans.values())
-        if known or ban.record.peer in self._head.state.expelled or len(self._bans) >= MAX_BANS:
+        if ban.record.peer in self._head.state.expelled:
+            return False
+        if (known or len(self._bans) >= MAX_BANS) and not promised:
             return False
         self._bans[ban.hash] = ban
         return True
@@ -110,9 +113,9 @@ class Notices:
 
     def lacking(self, there: set[bytes]) -> list[OverlayMessage]:
         """Messages for somebody who holds `there`, by short hashes."""
-        items = tuple(raw for hash_, raw in self.raws().items() if short(hash_) not in there)
+        items = [raw for hash_, raw in self.raws().items() if short(hash_) not in there]
         proven = [Proven(self._head.run, e) for peer, e in self.evidence.items() if short(_name(peer)) not in there]
-        return [*([Records(self._head.run, items)] if items else []), *proven]
+        return [*in_messages(self._head.run, items), *proven]
 
     def _admits(self, request: Request) -> bool:
         return admits(self._head.spec, self._head.state, request, round=self._head.round + 1)

@@ -7,16 +7,20 @@ from primep2p.core.gossip import Records
 from primep2p.core.votes import slot_of
 from primep2p.model.errors import PeerError
 from primep2p.model.journal import JournalEntry, Signed, Unreadable
-from primep2p.wire.codec import decode
+from primep2p.wire.codec import MAX_RECORD_BYTES, decode
 from primep2p.wire.envelope import Envelopes, Opened
 
 __all__ = ["Pen", "entry_of"]
 
 
+MAX_ENTRY_BYTES = 2 * MAX_RECORD_BYTES
+"""The largest bundle, and what stands beside it."""
+
+
 def entry_of(raw: bytes) -> JournalEntry:
     """The journal entry in `raw`, which may be anything."""
     try:
-        return decode(JournalEntry, raw)  # type: ignore[arg-type]
+        return decode(JournalEntry, raw, limit=MAX_ENTRY_BYTES)  # type: ignore[arg-type]
     except PeerError:
         return Unreadable()
 

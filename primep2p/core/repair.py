@@ -49,8 +49,10 @@ class Notes:
         return not set(digest.have).issubset(self.digest().have)
 
     def next_members(self, connected: set[PeerId]) -> list[PeerId]:
-        """Whom to ask: the next in turn."""
-        members = sorted(peer for peer in self._head.committee.members if peer in connected)
+        """Whom to ask: the next in turn of those who vote; where none of them is connected, which may be so for one
+        that neither votes nor trains, of all others."""
+        voters = connected.intersection(self._head.committee.members)
+        members = sorted(voters or connected.intersection(self._head.members))
         chosen = [members[(self._next + offset) % len(members)] for offset in range(min(FANOUT, len(members)))]
         self._next += len(chosen)
         return chosen

@@ -14,7 +14,7 @@ from primep2p.core.beacons import chain_of, is_of_chain
 from primep2p.core.candidates import Candidate, Candidates
 from primep2p.core.chain import Head, header_hash
 from primep2p.core.checkpoints import Derivation
-from primep2p.core.checks import check
+from primep2p.core.checks import check, fitting
 from primep2p.core.collection import Collection, Draft
 from primep2p.core.consensus import Action, Await, Cast, Consensus, Decide, Entered, Move, Propose, Timeout
 from primep2p.core.gossip import Records
@@ -22,6 +22,7 @@ from primep2p.core.notices import Notices
 from primep2p.core.pen import Pen
 from primep2p.core.repair import REPAIR_S, TRAINING_REPAIR_S, Notes
 from primep2p.core.restoring import read_journal
+from primep2p.core.votes import has_room
 from primep2p.core.vouching import Vouching
 from primep2p.model.errors import PeerError
 from primep2p.model.ids import Hash, PeerId
@@ -186,7 +187,8 @@ class Round:
     def on_trained(self, event: fx.Trained, now: float) -> None:
         """This node's delta is stored: announce it."""
         self._now = now
-        update = Update(self.head.run, self.round, self.head.hash, event.delta, event.examples, event.metrics)
+        metrics = fitting(event.metrics, self.head)
+        update = Update(self.head.run, self.round, self.head.hash, event.delta, event.examples, metrics)
         if (opened := self._sign(update)) is not None:
             self.collection.updates[opened.hash] = opened.of(Update)
             self.collection.hold(opened.hash)
@@ -279,7 +281,7 @@ class Round:
                 return
             case Evidence() as evidence:
                 self.on_evidence(opened.signer)
-                if self._notices.add_evidence(evidence, self.records.open):
+                if has_room(evidence) and self._notices.add_evidence(evidence, self.records.open):
                     self._out.append(fx.Accuse(opened.signer, "equivocation", evidence))
                     proven = Proven(self.head.run, evidence)
                     self._out += [fx.Broadcast(proven), fx.Publish(proven)]

@@ -11,6 +11,7 @@ import msgspec
 
 from primep2p.core import effects as fx
 from primep2p.core.chain import Head, follow
+from primep2p.core.checks import check_size
 from primep2p.core.notices import Notices
 from primep2p.core.rounds import Round
 from primep2p.core.sortition import ranked
@@ -191,6 +192,7 @@ class Run:
             raise PeerError("a record of another run, or of none of its rounds")
         due = self.head.round + 1
         if record.round == due:
+            check_size(peeked.kind, peeked.raw, self.head)
             return self._envelopes.verify(peeked)
         if record.round == due + 1:
             self._envelopes.verify(peeked)
@@ -251,7 +253,7 @@ class Run:
             self._out.append(fx.Accuse(sender, error.sentence))
         if self.head.round > before + 1 and not self.head.is_last:
             self._catch_up(sender, now)
-        if self.round is None or self.round.head is not self.head:
+        if self.head.round > before:
             self._enter_round(now, [])
 
     def _on_notice(self, peeked: Peeked, now: float, *, is_firsthand: bool) -> None:
@@ -270,14 +272,18 @@ class Run:
     def _adds_ban(self, peeked: Peeked) -> bool:
         if peeked.signer != self.head.spec.creator:
             raise PeerError("a ban by somebody who may not ban")
-        return self.notices.add_ban(self._envelopes.verify(peeked).of(Ban))
+        return self.notices.add_ban(self._envelopes.verify(peeked).of(Ban), promised=self._is_promised(peeked))
 
     def _adds_join(self, peeked: Peeked) -> bool:
-        promised = self.round is not None and peeked.hash in self.round.collection.promised.notices
+        promised = self._is_promised(peeked)
         if not self.notices.has_room and not promised:
             return False
         join = self._envelopes.verify(peeked).of(Join)
         return self.notices.add_join(join, self._envelopes.open_any, promised=promised)
+
+    def _is_promised(self, peeked: Peeked) -> bool:
+        """Whether k members list this notice."""
+        return self.round is not None and peeked.hash in self.round.collection.promised.notices
 
     def _on_proven(self, sender: PeerId, evidence: Evidence, now: float) -> None:
         """A member shows that another one signed twice. Strangers' words are not worth two signatures."""

@@ -13,12 +13,30 @@ from primep2p.model.ids import NIL, Hash, PeerId, RunId
 from primep2p.model.records import Certificate, Collected, Evidence, Proposal, Step, Update, Vote
 from primep2p.wire.envelope import Opened
 
-__all__ = ["Committee", "Open", "Slot", "Tally", "convict", "open_certificate", "open_quorum", "open_votes", "slot_of"]
+__all__ = [
+    "MAX_VOTE_BYTES",
+    "Committee",
+    "Open",
+    "Slot",
+    "Tally",
+    "convict",
+    "has_room",
+    "open_certificate",
+    "open_quorum",
+    "open_votes",
+    "slot_of",
+]
 
 Open = Callable[[bytes], Opened[msgspec.Struct]]
 """Opens an envelope, verified. Raises PeerError."""
 
 Slot = tuple[str | int, ...]
+
+MAX_VOTE_BYTES = 1024
+"""Of an envelope: three times what a vote, a proposal or a ban takes today [E6]."""
+
+MAX_EVIDENCE_BYTES = 65_536
+"""Of both envelopes: sixteen pieces have room in a bundle [E6]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +90,15 @@ def slot_of(record: msgspec.Struct) -> Slot:
             raise PeerError(f"a {type(record).__name__} where a record of a round was due")
 
 
+def has_room(evidence: Evidence) -> bool:
+    """Whether a bundle could carry it."""
+    return len(evidence.first) + len(evidence.second) <= MAX_EVIDENCE_BYTES
+
+
 def convict(evidence: Evidence, run: RunId, open_: Open) -> PeerId:
     """The member that signed both. Raises PeerError where the evidence shows nothing [V6]."""
+    if not has_room(evidence):
+        raise PeerError("evidence that no bundle has room for")
     first, second = open_(evidence.first), open_(evidence.second)
     if first.signer != second.signer or slot_of(first.record) != slot_of(second.record):
         raise PeerError("evidence of nothing: the two records do not exclude each other")
@@ -154,6 +179,8 @@ def open_votes(
     """
     votes: list[Opened[Vote]] = []
     for raw in raws:
+        if len(raw) > MAX_VOTE_BYTES:
+            raise PeerError("a vote of more bytes than a vote may have")
         opened = open_(raw).of(Vote)
         vote = opened.record
         if (vote.run, vote.round, vote.phase, vote.step) != (run, round, 0, step):

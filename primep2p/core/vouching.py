@@ -6,6 +6,7 @@ import msgspec
 
 from primep2p.core.candidates import Candidates
 from primep2p.core.chain import Head
+from primep2p.core.gossip import in_messages
 from primep2p.core.votes import Open, Tally, open_quorum
 from primep2p.model.ids import Hash
 from primep2p.model.journal import Moved
@@ -14,9 +15,6 @@ from primep2p.model.records import Certificate, Checkpoint, Proposal
 from primep2p.wire.envelope import Opened
 
 __all__ = ["Vouching"]
-
-MAX_ITEMS = 1024
-"""Records in one message."""
 
 
 class Vouching:
@@ -56,9 +54,9 @@ class Vouching:
 
     def messages(self, records: list[Opened[msgspec.Struct]]) -> list[Records | Proposed]:
         """What carries these: proposals with what it takes to check them, all others together."""
-        plain = tuple(opened.raw for opened in records if not isinstance(opened.record, Proposal))
+        plain = [opened.raw for opened in records if not isinstance(opened.record, Proposal)]
         proposed = [message for opened in records if (message := self.proposed(opened)) is not None]
-        return [*([Records(self._head.run, plain[:MAX_ITEMS])] if plain else []), *proposed]
+        return [*in_messages(self._head.run, plain), *proposed]
 
     def moved(self, view: int, header: Hash, locked: bool) -> Moved:
         """The quorum of prevotes that moves this node's valid value, and its lock."""

@@ -19,6 +19,7 @@ __all__ = [
     "MAX_EXPELLED",
     "MAX_FIRST_MEMBERS",
     "MAX_MEMBERS",
+    "MAX_REFS",
     "PROTOCOL_VERSION",
     "Acceptance",
     "Admission",
@@ -65,6 +66,9 @@ MAX_COMMITTEE = 64
 
 MAX_COHORT = 1024
 """Updates in a bundle: their records take 0.5 MB."""
+
+MAX_REFS = 7_500
+"""Committee times cohort: what all lists name has room in a bundle of 4 MiB, whatever else it has to carry [E6]."""
 
 MAX_MEMBERS = 4096
 """The state names them all, in about 1 MB."""

@@ -168,7 +168,7 @@ async def _first_accepted(
             with trio.move_on_after(PATIENCE_S):
                 await done.wait()
         nursery.cancel_scope.deadline = trio.current_time() + PATIENCE_S
-    return next(iter((*found, *gathering)), None)
+    return found[0] if found else gathering[0] if gathering else None
 
 
 async def _first_pinned(spec: Opened[RunSpec], holders: list[PeerId], at: Seekers, pin: Pin) -> tuple[Head, bytes]:

@@ -320,3 +320,18 @@ def test_twenty_members_certify_rounds_without_a_time_out_and_each_does_only_its
             assert (Update in mine) is (peer in before.cohort)
             assert (Collected in mine) is (Vote in mine) is (peer in before.committee)
     assert not any(machine.accused for machine in cluster.machines.values())
+
+
+def test_a_plain_member_that_nobody_who_votes_is_connected_to_compares_notes_with_others() -> None:
+    group = with_a_plain_member()
+    who = plain(group)
+    machine = Machine(group, who, connected=False)
+    others = sorted(group.by_peer.keys() - set(group.head.committee.members) - {who.peer_id})
+    for peer in (*others, member(99).peer_id):
+        machine.handle(fx.Connected(peer))
+    machine.done.clear()
+    for _ in range(3):
+        machine.expire("repair")
+    assert others
+    asked = [effect.peer for effect in machine.done if isinstance(effect, fx.Send)]
+    assert set(asked) == set(others)

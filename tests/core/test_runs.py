@@ -17,10 +17,12 @@ from primep2p.model.errors import PeerError
 from primep2p.model.journal import Signed
 from primep2p.model.messages import Certified, Digest, OverlayMessage, Proposed, Proven, Records
 from primep2p.model.records import (
+    Ban,
     Certificate,
     Checkpoint,
     Collected,
     Departure,
+    Envelope,
     Evidence,
     Header,
     Proposal,
@@ -494,7 +496,7 @@ def test_a_notice_that_is_known_is_not_looked_up_in_the_lists() -> None:
     machine.hear(group.ranks[1], join)
     assert watched.asked == 1
     machine.hear(group.ranks[2], join, ban, ban)
-    assert watched.asked == 1
+    assert watched.asked == 2
 
 
 # ---- fuzz: nothing that a peer sends makes a machine raise, or grow without bound
@@ -621,3 +623,41 @@ def test_nothing_that_peers_send_makes_a_gathering_raise(heard: list[tuple[str, 
             gathering.handle(fx.Received(sender, message))
         if isinstance(message, Certified):
             gathering.handle(fx.Synced(sender, (message.checkpoint,)))
+
+
+def test_a_creator_that_signs_two_bans_of_one_peer_stalls_no_round() -> None:
+    group = Group(4, policy=RoundPolicy(first_members=1, min_updates=1))
+    creator, victim = member(0), member(77).peer_id
+    honest = [who for who in group.ranks if who is not creator]
+    ban = ban_of(group.spec, victim)
+    payload = msgspec.msgpack.encode([*msgspec.msgpack.decode(encode(ban.record)), "once more"])
+    covered = creator._covered("ban", creator.peer_id, payload)
+    other = verified(encode(Envelope("ban", creator.peer_id, payload, creator._signer.sign(covered))))
+    assert other.hash != ban.hash
+    heard = {who.peer_id: ban.of(Ban) for who in honest[:2]} | {honest[2].peer_id: other.of(Ban)}
+    for me in honest:
+        machine = Machine(group, me)
+        updates = [group.update(who) for who in group.ranks if who is not me]
+        machine.hear(creator, heard[me.peer_id])
+        machine.train()
+        for update in updates:
+            machine.hear(group.by_peer[update.signer], update)
+        machine.expire("collect")
+        machine.hear(creator, group.listing(creator, updates, [ban, other.of(Ban)]))
+        for who in honest:
+            if who is not me:
+                machine.hear(who, group.listing(who, updates, [heard[who.peer_id]]))
+        for who in honest:  # what repair brings
+            machine.hear(who, heard[who.peer_id])
+        machine.expire("lists")
+        assert machine.run.notices.raws().keys() == {ban.hash, other.hash}
+        assert any(isinstance(effect, fx.Aggregate) for effect in machine.done), "nobody could propose"
+
+
+def test_a_run_is_finished_once_whatever_others_claim() -> None:
+    group = Group(4, policy=RoundPolicy(rounds=1, first_members=1, min_updates=1))
+    group.go_on()
+    machine = Machine(group, group.ranks[0])
+    machine.handle(fx.Received(member(66).peer_id, Digest(group.run, 99, ())))
+    machine.handle(fx.Synced(member(66).peer_id, ()))
+    assert [effect for effect in machine.done if isinstance(effect, fx.Finished)] == [fx.Finished(1)]
