@@ -9,7 +9,7 @@ from primep2p.core.admission import Request, admits, check_newcomers, newcomers_
 from primep2p.core.beacons import first_beacon
 from primep2p.core.chain import Head, header_hash
 from primep2p.core.roster import first_state, state_hash
-from primep2p.core.votes import Committee, open_certificate
+from primep2p.core.votes import MAX_VOTE_BYTES, Committee, open_certificate
 from primep2p.model.errors import PeerError
 from primep2p.model.ids import Hash, PeerId
 from primep2p.model.journal import JournalEntry, Signed
@@ -201,6 +201,8 @@ class Gathering:
         self._advance()
 
     def _on_vote(self, vote: Opened[Vote]) -> None:
+        if len(vote.raw) > MAX_VOTE_BYTES:  # no certificate could hold it, and whoever relays may have made it so
+            raise PeerError("a vote of more bytes than a vote may have")
         record = vote.record
         if (record.run, record.round, record.phase, record.view, record.step) != (
             self._spec.hash,

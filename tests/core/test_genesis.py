@@ -263,6 +263,22 @@ def test_a_stranger_that_claims_the_run_has_begun_is_asked_once_between_repairs(
     assert any(isinstance(e, fx.CatchUp) for e in machine.hear(9, claim))
 
 
+def test_who_wraps_a_members_vote_in_much_keeps_no_run_from_beginning() -> None:
+    spec = spec_of()
+    creator = Joiner(0, spec)
+    for index in (1, 2):
+        creator.hear(index, Records(spec.hash, (join_of(index, spec).raw,)))
+    header = first(spec, range(3)).header
+    votes = [member(i).seal(Vote(spec.hash, 0, 0, 0, "precommit", header_hash(header))) for i in (1, 2)]
+    wrapped = msgspec.msgpack.encode([*msgspec.msgpack.decode(votes[0].raw), bytes(2000)])
+    assert verified(wrapped).hash == votes[0].hash
+    heard = creator.hear(2, Records(spec.hash, (wrapped,)))
+    assert [effect.peer for effect in heard if isinstance(effect, fx.Accuse)] == [member(2).peer_id]
+    for vote in votes:
+        creator.hear(2, Records(spec.hash, (vote.raw,)))
+    assert creator.machine.head is not None
+
+
 def test_votes_of_a_crowd_of_strangers_do_not_keep_out_those_of_members() -> None:
     spec = spec_of()
     message = first(spec, range(3))
