@@ -4,12 +4,12 @@ Routes what arrives to the round under way, holds what is for the next one, help
 ahead. Never raises for what a peer sent.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 import msgspec
 
 from primep2p.core import effects as fx
+from primep2p.core.allowances import Allowances
 from primep2p.core.chain import Head, follow
 from primep2p.core.checks import check_size
 from primep2p.core.notices import Notices
@@ -25,21 +25,6 @@ from primep2p.wire.codec import digest
 from primep2p.wire.envelope import Envelopes, Opened, Peeked
 
 __all__ = ["Run"]
-
-HELD_PER_MEMBER = 8
-"""An update, a list, a proposal and the votes of two views: all that an honest member can be ahead with."""
-
-HELD_BYTES_PER_MEMBER = 2**20
-"""Of all held messages of one member: far more than a bundle of 16 lists needs."""
-
-HELP_EVERY_S = 0.2
-"""Digests answered for one peer: enough to repair, too few to make this node work for nothing."""
-
-MAX_HELPED = 256
-"""Peers remembered for that, but for those helped just now: ids cost nothing."""
-
-CATCH_UP_EVERY_S = 1.0
-"""For each member, and for all others together: who claims to be ahead and gives no chain takes nobody else's turn."""
 
 NEIGHBOURS = 4
 """Members of a large roster that each stays connected to for gossip's sake, beside those whom its round needs: with
@@ -58,14 +43,11 @@ class Run:
         self.finished = False
         self.connected: set[PeerId] = set()
         self.notices = Notices(head)
+        self.allowances = Allowances()
         self._envelopes = envelopes
         self._me = envelopes.peer_id
-        self._ahead: dict[PeerId, list[OverlayMessage]] = defaultdict(list)
-        """By sender."""
-        self._helped: dict[PeerId, float] = {}
         self._foreign: list[Opened[msgspec.Struct]] = []
         self._first_round = 0
-        self._asked_at: dict[PeerId, float] = {}
         self._out: list[fx.Effect] = []
 
     def begin(
@@ -196,21 +178,13 @@ class Run:
             return self._envelopes.verify(peeked)
         if record.round == due + 1:
             self._envelopes.verify(peeked)
-            self._hold(sender, message)
+            if sender in self.head.members:  # they send what they sign themselves: nobody fills another one's room
+                self.allowances.hold(sender, message)
         elif record.round > due:
             self._catch_up(sender, now)
         elif record.round == 0:
             self._help(sender, now)  # it still waits for checkpoint 0
         return None
-
-    def _hold(self, sender: PeerId, message: OverlayMessage) -> None:
-        """Members send what they sign themselves: nobody fills the room of another one."""
-        if sender not in self.head.members:
-            return
-        held = self._ahead[sender]
-        held_bytes = sum(_size(other) for other in held) + _size(message)
-        if len(held) < HELD_PER_MEMBER and held_bytes <= HELD_BYTES_PER_MEMBER:
-            held.append(message)
 
     def _on_digest(self, sender: PeerId, message: Digest, now: float) -> None:
         due = self.head.round + 1
@@ -218,21 +192,13 @@ class Run:
             self._catch_up(sender, now)
         elif message.round < due:
             self._help(sender, now)
-        elif self.round is not None and sender in self.head.members and self._may_help(sender, now):
+        elif self.round is not None and sender in self.head.members and self.allowances.may_help(sender, now):
             self.round.on_digest(sender, message)
 
     def _help(self, peer: PeerId, now: float) -> None:
         """It is behind: show it the head."""
-        if self._may_help(peer, now):
+        if self.allowances.may_help(peer, now):
             self._out.append(fx.Send(peer, Certified(self.head.run, self.head.checkpoint)))
-
-    def _may_help(self, peer: PeerId, now: float) -> bool:
-        if now - self._helped.get(peer, float("-inf")) < HELP_EVERY_S:
-            return False
-        if len(self._helped) >= MAX_HELPED:
-            self._helped = {other: at for other, at in self._helped.items() if now - at < HELP_EVERY_S}
-        self._helped[peer] = now
-        return True
 
     def _on_certified(self, sender: PeerId, checkpoint: Checkpoint, now: float) -> None:
         ahead = checkpoint.certificate.round - (self.head.round + 1)
@@ -243,7 +209,7 @@ class Run:
 
     def _on_synced(self, sender: PeerId, checkpoints: tuple[Checkpoint, ...], now: float) -> None:
         """A stretch of chain: only its end begins a round. Where it is longer than one checkpoint there may be more."""
-        self._asked_at.pop(self._whose_turn(sender), None)
+        self.allowances.caught_up(self._member(sender))
         before = self.head.round
         try:
             for checkpoint in checkpoints:
@@ -307,13 +273,11 @@ class Run:
                 self._out.append(fx.Send(peer, self.round.digest()))
 
     def _catch_up(self, peer: PeerId, now: float) -> None:
-        turn = self._whose_turn(peer)
-        if now - self._asked_at.get(turn, float("-inf")) >= CATCH_UP_EVERY_S:
-            self._asked_at[turn] = now
+        if self.allowances.may_catch_up(self._member(peer), now):
             self._out.append(fx.CatchUp(peer, self.head.round + 1))
 
-    def _whose_turn(self, peer: PeerId) -> PeerId:
-        return peer if peer in self.head.members else ""
+    def _member(self, peer: PeerId) -> PeerId | None:
+        return peer if peer in self.head.members else None
 
     # ---- what this node's own services answer
 
@@ -382,7 +346,7 @@ class Run:
             self._out.append(fx.Finished(head.round))
             return
         if self._me not in head.members:
-            self._ahead.clear()
+            self.allowances.take_held()
             return
         self.round = Round(head, self._envelopes, self.notices, self.connected, now)
         foreign = [opened for opened in self._foreign if getattr(opened.record, "round", 0) > head.round]
@@ -393,10 +357,8 @@ class Run:
         self.round.begin()
         self._out += self.round.drain()
         self._out.append(fx.HoldParams(head.header.params, self._holders()))
-        held, self._ahead = self._ahead, defaultdict(list)
-        for sender, messages in held.items():
-            for message in messages:
-                self._on_received(sender, message, now)
+        for sender, message in self.allowances.take_held():
+            self._on_received(sender, message, now)
 
     def _holders(self) -> tuple[PeerId, ...]:
         """Who has the head's params: whoever signed for them; or, of a void round's, others too: it has its parent's,
@@ -413,13 +375,3 @@ class Run:
     def _drain(self) -> list[fx.Effect]:
         out, self._out = self._out, []
         return out
-
-
-def _size(message: OverlayMessage) -> int:
-    match message:
-        case Records(items=items):
-            return sum(len(item) for item in items)
-        case Proposed(proposal=proposal, header=header, bundle=bundle, prevotes=prevotes):
-            return len(proposal) + len(header) + len(bundle) + sum(len(vote) for vote in prevotes)
-        case _:
-            return 0

@@ -6,13 +6,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from primep2p.core import effects as fx
+from primep2p.core.allowances import CATCH_UP_EVERY_S, HELD_PER_MEMBER, HELP_EVERY_S, MAX_HELPED
 from primep2p.core.chain import header_hash
 from primep2p.core.checkpoints import Promised
 from primep2p.core.checks import max_listed_notices
 from primep2p.core.collection import Collection
 from primep2p.core.genesis import Gathering
 from primep2p.core.notices import MAX_BANS, MAX_REQUESTS
-from primep2p.core.runs import CATCH_UP_EVERY_S, HELD_PER_MEMBER, HELP_EVERY_S, MAX_HELPED, Run
+from primep2p.core.runs import Run
 from primep2p.model.errors import PeerError
 from primep2p.model.journal import Signed
 from primep2p.model.messages import Certified, Digest, OverlayMessage, Proposed, Proven, Records
@@ -182,7 +183,7 @@ def test_peers_that_were_helped_are_not_remembered_for_ever() -> None:
     for stranger in range(3 * MAX_HELPED):
         machine.now += 2 * HELP_EVERY_S
         machine.handle(fx.Received(f"peer {stranger}", Digest(group.run, 1, ())))
-    assert len(machine.run._helped) <= MAX_HELPED
+    assert len(machine.run.allowances._helped) <= MAX_HELPED
 
 
 # ---- what is held for the next round
@@ -196,7 +197,7 @@ def test_one_member_has_so_much_room_for_the_next_round_and_strangers_none() -> 
         vote = group.vote(group.ranks[0], b"", view=view)
         machine.hear(group.ranks[0], vote)
         machine.hear(member(20), vote)
-    held = machine.run._ahead
+    held = machine.run.allowances.held
     assert {peer: len(messages) for peer, messages in held.items() if messages} == {
         group.ranks[0].peer_id: HELD_PER_MEMBER
     }
@@ -604,7 +605,7 @@ def test_nothing_that_peers_send_makes_a_run_raise_or_grow(
             machine.handle(fx.Received(sender, message))
             machine.now += 0.1
     run = machine.run
-    assert all(len(messages) <= HELD_PER_MEMBER for messages in run._ahead.values())
+    assert all(len(messages) <= HELD_PER_MEMBER for messages in run.allowances.held.values())
     assert len(run.notices.raws()) <= MAX_REQUESTS + MAX_BANS + max_listed_notices(_GROUP.head.committee)
     assert run.notices.evidence.keys() <= _GROUP.head.members.keys()
     if run.round is not None:

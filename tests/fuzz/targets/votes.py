@@ -5,10 +5,10 @@ from functools import cache
 from typing import get_args
 
 from primep2p.core import effects as fx
+from primep2p.core.allowances import HELD_BYTES_PER_MEMBER, HELD_PER_MEMBER
 from primep2p.core.chain import Head
 from primep2p.core.gossip import Records as Books
 from primep2p.core.notices import MAX_BANS, MAX_REQUESTS
-from primep2p.core.runs import HELD_BYTES_PER_MEMBER, HELD_PER_MEMBER
 from primep2p.core.votes import convict, slot_of
 from primep2p.model.errors import PeerError
 from primep2p.model.messages import Certified, Chain, Digest, OverlayMessage, Proposed, Records, SyncAnswer
@@ -135,7 +135,7 @@ def _opens(raw: bytes) -> bool:
 def snapshot(machine: Machine) -> tuple[object, ...]:
     """All that a peer's message can change."""
     run, round = machine.run, machine.run.round
-    ahead = {peer: tuple(held) for peer, held in run._ahead.items() if held}
+    ahead = {peer: tuple(held) for peer, held in run.allowances.held.items() if held}
     if round is None:
         return run.head.hash, ahead, tuple(run.notices.hashes())
     consensus, books = round.consensus, round.collection
@@ -165,7 +165,7 @@ def _check(machine: Machine) -> None:
     _, head = later()
     if run.head.round == head.round:
         assert run.head.hash == head.hash or _signers(run.head) - {machine.who.peer_id, world().ranks[LIAR].peer_id}
-    for held in run._ahead.values():
+    for held in run.allowances.held.values():
         assert len(held) <= HELD_PER_MEMBER
         assert sum(len(encode(message)) for message in held) <= HELD_BYTES_PER_MEMBER + MAX_INPUT_BYTES
     assert len(run.notices.raws()) <= MAX_REQUESTS + MAX_BANS + MEMBERS
