@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from math import ceil
 from random import Random
 
 import trio
@@ -25,7 +26,7 @@ from primep2p.net.host import (
     check_payload,
     check_value,
 )
-from primep2p.net.memory_stream import MemoryStream, stream_pair
+from primep2p.net.memory_stream import MemoryStream, Postman, Way, stream_pair
 from primep2p.net.peers import Mailbox, PeerTable
 from primep2p.tasks import TaskStatus
 
@@ -39,15 +40,20 @@ _log = logging.getLogger(__name__)
 class MemoryNetwork:
     """Where `MemoryHost`s find each other, and the hand that disturbs them."""
 
-    def __init__(self, seed: int = 0, *, latency_s: float = 0.001, gossip_loss: float = 0.0) -> None:
-        """`latency_s` one way; `gossip_loss` is the share of gossip deliveries that are lost. Streams lose nothing."""
+    def __init__(
+        self, seed: int = 0, *, latency_s: float = 0.001, tick_s: float = 0.0, gossip_loss: float = 0.0
+    ) -> None:
+        """`latency_s` one way; `gossip_loss` is the share of gossip deliveries that are lost. Streams lose nothing.
+        With `tick_s`, things arrive at its multiples only: a large network under a clock that jumps wakes up less often.
+        """
         self.latency_s = latency_s
+        self._tick_s = tick_s
         self.gossip_loss = gossip_loss
         self._seed = seed
         self._hosts: dict[PeerId, MemoryHost] = {}
         self._links: dict[frozenset[PeerId], _Link] = {}
         self._parted: set[frozenset[PeerId]] = set()
-        self._chances: dict[str, Random] = {}
+        self._chances: dict[tuple[PeerId, PeerId], Random] = {}
         self._providers: dict[str, set[PeerId]] = {}
         self._values: dict[tuple[PeerId, str], bytes] = {}
 
@@ -79,9 +85,19 @@ class MemoryNetwork:
         """One way, now."""
         return self.latency_s * (1 + _JITTER * self._chance(sender, receiver).random())
 
+    def arrival_s(self, sender: PeerId, receiver: PeerId) -> float:
+        """When what is sent now arrives."""
+        return self.at_tick(trio.current_time() + self.delay_s(sender, receiver))
+
+    def at_tick(self, time_s: float) -> float:
+        """The first time at which things arrive, from `time_s` on."""
+        return ceil(time_s / self._tick_s) * self._tick_s if self._tick_s else time_s
+
     def _chance(self, sender: PeerId, receiver: PeerId) -> Random:
-        name = f"{self._seed}/{sender}/{receiver}"
-        return self._chances.setdefault(name, Random(name))
+        chance = self._chances.get((sender, receiver))
+        if chance is None:
+            chance = self._chances[sender, receiver] = Random(f"{self._seed}/{sender}/{receiver}")
+        return chance
 
     def _is_reachable(self, peer: PeerId, other: PeerId) -> bool:
         return other in self._hosts and peer in self._hosts and frozenset((peer, other)) not in self._parted
@@ -123,6 +139,7 @@ class MemoryHost:
         self._handlers: dict[str, Handler] = {}
         self._readers: dict[str, set[Mailbox[Heard]]] = {}
         self._healed = trio.lowlevel.ParkingLot()
+        self._postman = Postman()
         self._nursery: trio.Nursery | None = None
         self._directory = _MemoryDirectory(network, self)
 
@@ -154,6 +171,7 @@ class MemoryHost:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             self._network._hosts[self._peer] = self
+            nursery.start_soon(self._postman.run)
             for peer in self._bootstrap:
                 nursery.start_soon(self._keep, peer)
             task_status.started()
@@ -188,8 +206,8 @@ class MemoryHost:
         handler = other._handlers.get(protocol)
         if handler is None or other._nursery is None:
             raise Unavailable(f"{peer} does not speak {protocol}")
-        there = partial(self._network.delay_s, self._peer, peer)
-        back = partial(self._network.delay_s, peer, self._peer)
+        there = Way(partial(self._network.arrival_s, self._peer, peer), other._postman.call_at)
+        back = Way(partial(self._network.arrival_s, peer, self._peer), self._postman.call_at)
         near, far = stream_pair((self._peer, peer), (there, back), link.streams)
         other._nursery.start_soon(other._converse, handler, far)
         return near
@@ -202,9 +220,9 @@ class MemoryHost:
         heard = Heard(topic, self._peer, payload)
         for peer in sorted(self._within_reach()):
             chance = self._network._chance(self._peer, peer)
-            delay_s = self._network.delay_s(self._peer, peer)
-            if chance.random() >= self._network.gossip_loss and self._nursery is not None:
-                self._nursery.start_soon(self._deliver, peer, heard, delay_s)
+            arrival_s, host = self._network.arrival_s(self._peer, peer), self._network._hosts[peer]
+            if chance.random() >= self._network.gossip_loss:
+                host._postman.call_at(arrival_s, partial(host._hear, heard))
 
     @asynccontextmanager
     async def subscribe(self, topic: str) -> AsyncIterator[AsyncIterator[Heard]]:
@@ -227,11 +245,8 @@ class MemoryHost:
             edge = {peer for each in edge for peer in self._network._hosts[each].connected} - found
         return found - {self._peer}
 
-    async def _deliver(self, peer: PeerId, heard: Heard, delay_s: float) -> None:
-        await trio.sleep(delay_s)
-        if (host := self._network._hosts.get(peer)) is None:
-            return
-        for mailbox in host._readers.get(heard.topic, ()):
+    def _hear(self, heard: Heard) -> None:
+        for mailbox in self._readers.get(heard.topic, ()):
             mailbox.put(heard)
 
     async def _keep(self, peer: PeerId) -> None:
@@ -250,7 +265,8 @@ class MemoryHost:
     async def _round_trip(self, peer: PeerId) -> None:
         """Raises Unavailable where the peer cannot be reached, at its end as at its beginning."""
         if self._network._is_reachable(self._peer, peer):
-            await trio.sleep(self._network.delay_s(self._peer, peer) + self._network.delay_s(peer, self._peer))
+            there_and_back_s = self._network.delay_s(self._peer, peer) + self._network.delay_s(peer, self._peer)
+            await trio.sleep_until(self._network.at_tick(trio.current_time() + there_and_back_s))
         else:
             await trio.lowlevel.checkpoint()
         if not self._network._is_reachable(self._peer, peer):
@@ -304,6 +320,7 @@ class _MemoryDirectory:
 
     async def _ask(self) -> None:
         asked = sorted(self._host.connected)
-        await trio.sleep(2 * self._network.delay_s(self._host.peer_id, asked[0]) if asked else 0)
+        there_and_back_s = 2 * self._network.delay_s(self._host.peer_id, asked[0]) if asked else 0
+        await trio.sleep_until(self._network.at_tick(trio.current_time() + there_and_back_s))
         if not self._host.connected:
             raise Unavailable("no peer is connected to ask")

@@ -1,26 +1,61 @@
-"""The two ends of a stream in memory."""
+"""The two ends of a stream in memory, and who brings what is on its way to a host."""
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import count
 
 import trio
 
 from primep2p.model.errors import Unavailable
 from primep2p.model.ids import PeerId
 
-__all__ = ["MemoryStream", "stream_pair"]
+__all__ = ["MemoryStream", "Postman", "Way", "stream_pair"]
 
 _WINDOW_BYTES = 256 * 1024
 """What a stream holds before its writer waits: Yamux's window."""
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """From one end of a stream to the other: when what is written now arrives, and who then says so."""
+
+    arrival_s: Callable[[], float]
+    call_at: Callable[[float, Callable[[], None]], None]
+
+
+class Postman:
+    """Calls back when things arrive at one host: a single task, and one wake-up for all that arrives at once."""
+
+    def __init__(self) -> None:
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._serial = count()
+        self._nap = trio.CancelScope()
+
+    def call_at(self, time_s: float, call: Callable[[], None]) -> None:
+        """`call` at that time of trio's clock, after all that is due before it; never if `run` has ended."""
+        heappush(self._due, (time_s, next(self._serial), call))
+        if time_s < self._nap.deadline:
+            self._nap.deadline = time_s
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            while self._due and self._due[0][0] <= trio.current_time():
+                heappop(self._due)[2]()
+            self._nap = trio.CancelScope(deadline=self._due[0][0] if self._due else float("inf"))
+            with self._nap:
+                await trio.sleep_forever()
+
+
 class MemoryStream:
     """See `Stream`: bytes arrive in order, a latency after they were written, until the link or the stream breaks."""
 
-    def __init__(self, peer: PeerId, delay_s: Callable[[], float], siblings: "set[MemoryStream]") -> None:
-        """`delay_s` is that of what this end writes."""
+    def __init__(self, peer: PeerId, way: Way, siblings: "set[MemoryStream]") -> None:
+        """`way` is that of what this end writes."""
         self._peer = peer
-        self._delay_s = delay_s
+        self._way = way
         self._siblings = siblings
         self._other = self
         self._incoming: deque[tuple[float, bytes]] = deque()  # when it arrives, and what; b"" is the end
@@ -42,14 +77,9 @@ class MemoryStream:
         while True:
             if self._is_broken or self._is_closed:
                 raise self._lost()
-            if not self._incoming:
-                await self._changed.park()
-                continue
-            wait_s = self._incoming[0][0] - trio.current_time()
-            if wait_s <= 0:
+            if self._incoming and self._incoming[0][0] <= trio.current_time():
                 return self._take(max_bytes)
-            with trio.move_on_after(wait_s):
-                await self._changed.park()
+            await self._changed.park()
 
     def _take(self, max_bytes: int) -> bytes:
         arrival_s, piece = self._incoming[0]
@@ -84,11 +114,11 @@ class MemoryStream:
             await self._changed.park()
 
     def _put(self, piece: bytes) -> None:
-        arrival_s = trio.current_time() + self._other._delay_s()
-        self._last_arrival_s = max(self._last_arrival_s, arrival_s)  # later bytes do not overtake
+        way = self._other._way
+        self._last_arrival_s = max(self._last_arrival_s, way.arrival_s())  # later bytes do not overtake
         self._incoming.append((self._last_arrival_s, piece))
         self._held += len(piece)
-        self._changed.unpark_all()
+        way.call_at(self._last_arrival_s, self._changed.unpark_all)
 
     async def close(self) -> None:
         with trio.CancelScope(shield=True):
@@ -120,10 +150,10 @@ class MemoryStream:
 
 
 def stream_pair(
-    peers: tuple[PeerId, PeerId], delays_s: tuple[Callable[[], float], Callable[[], float]], siblings: set[MemoryStream]
+    peers: tuple[PeerId, PeerId], ways: tuple[Way, Way], siblings: set[MemoryStream]
 ) -> tuple[MemoryStream, MemoryStream]:
-    """The end of the first peer, and that of the second; `siblings` holds them until they are done."""
-    near = MemoryStream(peers[1], delays_s[0], siblings)
-    far = MemoryStream(peers[0], delays_s[1], siblings)
+    """The end of the first peer, and that of the second, with the way there and the way back; `siblings` holds them until they are done."""
+    near = MemoryStream(peers[1], ways[0], siblings)
+    far = MemoryStream(peers[0], ways[1], siblings)
     near._other, far._other = far, near
     return near, far

@@ -41,19 +41,18 @@ class PeerTable:
 
     def __init__(self) -> None:
         self._links: Counter[PeerId] = Counter()
+        self.connected: frozenset[PeerId] = frozenset()
+        """Made anew by each change: it is asked for far more often."""
         # Unbounded, for an event must not be missed: one small object for each change that its reader has not seen.
         self._mailboxes: set[Mailbox[PeerEvent]] = set()
         self._changed = trio.lowlevel.ParkingLot()
-
-    @property
-    def connected(self) -> frozenset[PeerId]:
-        return frozenset(self._links)
 
     def gained(self, peer: PeerId) -> bool:
         """One more link. Whether it is the first."""
         self._links[peer] += 1
         if self._links[peer] > 1:
             return False
+        self.connected = frozenset(self._links)
         self._tell(PeerConnected(peer))
         return True
 
@@ -63,6 +62,7 @@ class PeerTable:
         if self._links[peer] > 0:
             return False
         del self._links[peer]
+        self.connected = frozenset(self._links)
         self._tell(PeerLost(peer))
         return True
 

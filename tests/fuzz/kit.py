@@ -15,7 +15,7 @@ from trio.testing import MockClock
 
 from primep2p.model.errors import Unavailable
 from primep2p.net.host import Stream
-from primep2p.net.memory_stream import MemoryStream, stream_pair
+from primep2p.net.memory_stream import MemoryStream, Way, stream_pair
 from primep2p.store.db import Store, open_store
 from primep2p.wire.codec import encode
 from tests.fuzz.declared import samples
@@ -76,10 +76,13 @@ async def inline(function: Callable[..., Any], *arguments: Any) -> Any:
     return function(*arguments)
 
 
+AT_ONCE = Way(trio.current_time, lambda _, call: call())
+
+
 async def converse(handler: Callable[[Stream], Awaitable[None]], said: bytes) -> bytes:
     """What `handler` answers on a stream to a stranger who says that, waits and closes. In virtual time the wait ends
     when nothing else happens any more."""
-    near, far = stream_pair((ME, STRANGER), (lambda: 0.0, lambda: 0.0), set())
+    near, far = stream_pair((ME, STRANGER), (AT_ONCE, AT_ONCE), set())
     answered, at_end = bytearray(), trio.Event()
 
     async def listen() -> None:

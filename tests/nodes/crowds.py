@@ -8,7 +8,7 @@ from tests.nodes.world import Scenario, SimNode, World
 AWAY_S = (0.5, 3.0)
 """How long a node stays away: some miss nothing, some a round or two."""
 
-FOUNDERS = 16
+FOUNDERS = 64
 """Members of checkpoint 0, which needs each of them; the others join while the run goes on."""
 
 
@@ -22,7 +22,7 @@ def crowd(seed: int, nodes: int) -> Scenario:
         committee_size=FULL_COMMITTEE,
         max_cohort=FULL_COMMITTEE,
     )
-    return Scenario(seed, nodes, policy, gossip_loss=0.02)
+    return Scenario(seed, nodes, policy, tick_s=0.01, gossip_loss=0.02)
 
 
 class Churn:

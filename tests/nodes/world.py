@@ -57,6 +57,8 @@ class Scenario:
     nodes: int
     policy: RoundPolicy
     latency_s: float = 0.02
+    tick_s: float = 0.0
+    """See `MemoryNetwork`."""
     gossip_loss: float = 0.0
     train_s: tuple[float, float] = (0.5, 1.0)
 
@@ -95,7 +97,9 @@ class World:
     def __init__(self, scenario: Scenario, root: Path) -> None:
         self.scenario = scenario
         self.chance = Random(f"world/{scenario.seed}")
-        self.network = MemoryNetwork(scenario.seed, latency_s=scenario.latency_s, gossip_loss=scenario.gossip_loss)
+        self.network = MemoryNetwork(
+            scenario.seed, latency_s=scenario.latency_s, tick_s=scenario.tick_s, gossip_loss=scenario.gossip_loss
+        )
         self.root = root
         self.faults: list[str] = []
         self.certified: dict[tuple[RunId, int], Hash] = {}
