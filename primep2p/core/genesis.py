@@ -13,7 +13,7 @@ from primep2p.core.votes import MAX_VOTE_BYTES, Committee, open_certificate
 from primep2p.model.errors import PeerError
 from primep2p.model.ids import Hash, PeerId
 from primep2p.model.journal import JournalEntry, Signed
-from primep2p.model.messages import Certified, Proposed, Records
+from primep2p.model.messages import Certified, OverlayMessage, Proposed, Records
 from primep2p.model.records import (
     MAX_FIRST_MEMBERS,
     Bundle,
@@ -131,8 +131,8 @@ class Gathering:
                     self._out.append(fx.StartTimer(fx.Moment(0, "repair"), RESEND_S))
                     self._asked.clear()
                     self._resend()
-                case fx.Connected():
-                    self._resend()
+                case fx.Connected(peer) if peer in self.audience:
+                    self._out += [fx.Send(peer, message) for message in self._standing()]
                 case _:
                     pass
         except PeerError as error:
@@ -293,13 +293,18 @@ class Gathering:
                 self._out.append(fx.Publish(Certified(head.run, head.checkpoint)))
 
     def _resend(self) -> None:
-        """Everything again: this node's join, what the creator proposes, this node's vote."""
+        """Everything again."""
+        self._out += [fx.Broadcast(message) for message in self._standing()]
+
+    def _standing(self) -> list[OverlayMessage]:
+        """All that this node has said: its join, its vote, what it proposes as the creator."""
         items = [self._join.raw]
         if self._me in self._votes:
             items.append(self._votes[self._me].raw)
-        self._out.append(fx.Broadcast(Records(self._spec.hash, tuple(items))))
+        said: list[OverlayMessage] = [Records(self._spec.hash, tuple(items))]
         if self._proposed is not None and self._spec.record.creator == self._me:
-            self._out.append(fx.Broadcast(self._proposed))
+            said.append(self._proposed)
+        return said
 
     def _restore(self, entry: JournalEntry) -> None:
         if not isinstance(entry, Signed):

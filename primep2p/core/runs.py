@@ -223,14 +223,14 @@ class Run:
             self._enter_round(now, [])
 
     def _on_notice(self, peeked: Peeked, now: float, *, is_firsthand: bool) -> None:
-        """Somebody wants to become a member, or the creator bans somebody. Those who vote pass it on to each other, and
-        so does whoever hears it from its signer alone; what is known or has no room costs no signature."""
-        if self.notices.knows(peeked.hash):
+        """Somebody wants to become a member, or the creator bans somebody. Whoever hears it from its signer alone
+        passes it on to those who vote; what is known, has no room or is a member's Join costs no signature."""
+        if self.notices.knows(peeked.hash) or (peeked.kind == "join" and peeked.signer in self.head.members):
             return
         is_new = self._adds_ban(peeked) if peeked.kind == "ban" else self._adds_join(peeked)
         if not is_new:
             return
-        if self._me in self.head.committee or is_firsthand:
+        if is_firsthand:
             self._out.append(fx.Broadcast(Records(self.head.run, (peeked.raw,))))
         if self.round is not None:
             self.round.on_notice(now)

@@ -10,6 +10,7 @@ from primep2p.core.chain import Head, follow, header_hash, trusted_head
 from primep2p.core.genesis import certified_start
 from primep2p.core.roster import peers_of
 from primep2p.core.runs import Run
+from primep2p.core.sortition import ranked
 from primep2p.model.errors import CallError, PeerError, Unavailable
 from primep2p.model.ids import Hash, PeerId, RunId
 from primep2p.model.messages import AskChain, AskHead, AskSpec, Chain, Introduce, NotBegun, Nothing, Records, Spec
@@ -19,7 +20,7 @@ from primep2p.net.host import Host
 from primep2p.services.rounds import RunService
 from primep2p.services.seams import Seams
 from primep2p.services.sync import Sync
-from primep2p.wire.codec import encode
+from primep2p.wire.codec import digest, encode
 from primep2p.wire.envelope import Envelopes, Opened
 
 __all__ = ["Pin", "Seekers", "find_spec", "learn_head", "run_key", "seek_membership"]
@@ -35,6 +36,10 @@ RIVALS_S = 30.0
 
 JOIN_AGAIN_ROUNDS = JOIN_LIFETIME // 2
 """The next one is on its way while the last is still good."""
+
+INTRODUCED_TO = 4
+"""Members that hear a Join from its signer and pass it on to all who vote: others than these next time, and gossip
+carries it too."""
 
 ASK_A_HUMAN = "ask a member for the pin that `primep2p run show` prints, and join with ID@round:hash"
 
@@ -306,7 +311,7 @@ async def seek_membership(service: RunService, seams: Seams, kernels: Hash) -> N
 
 
 async def _introduce(service: RunService, seams: Seams, head: Head, kernels: Hash) -> bytes:
-    """A new Join, to every member that can be reached and to everybody by gossip; its envelope."""
+    """A new Join, to a few of the members that can be reached and to everybody by gossip; its envelope."""
     join = join_of(
         seams.envelopes,
         service.spec,
@@ -317,12 +322,22 @@ async def _introduce(service: RunService, seams: Seams, head: Head, kernels: Has
     )
     await service.keep_join(join)
     await service.publish(Records(head.run, (join.raw,)))
-    for peer in sorted(peers_of(head.state) & seams.host.connected):
+    heard = 0
+    for peer in _in_own_order(head, seams.envelopes.peer_id, seams.host.connected):
         try:
             await seams.sync.ask(peer, Introduce(head.run, join.raw), Nothing)
         except Unavailable:
             continue
+        heard += 1
+        if heard == INTRODUCED_TO:
+            break
     return join.raw
+
+
+def _in_own_order(head: Head, me: PeerId, connected: frozenset[PeerId]) -> list[PeerId]:
+    """Connected members, those who vote first, in an order of this node's own that changes with the head."""
+    order = ranked(digest("introduced", head.header.beacon + me.encode()), "joiner", tuple(sorted(head.members)))
+    return sorted((peer for peer in order if peer in connected), key=lambda peer: peer not in head.committee)
 
 
 async def _poll(service: RunService, seams: Seams, head: Head) -> None:

@@ -74,6 +74,7 @@ class RunService:
         self._accused: set[tuple[PeerId, str]] = set()
         self._round_scopes: set[trio.CancelScope] = set()
         self._evidence: list[Evidence] = []
+        self._gathered: frozenset[PeerId] = frozenset()
         self._work = Work(row.run, spec.record, seams, self._training, self._driver.inbox.send, self._own_nursery)
 
     # ---- life
@@ -186,6 +187,7 @@ class RunService:
         match self.machine:
             case Gathering() as gathering:
                 effects = gathering.handle(event)
+                self._want_gathered(gathering)
                 return effects + self._begun(gathering)
             case Run() as run:
                 return run.handle(event, trio.current_time())
@@ -309,7 +311,6 @@ class RunService:
             case Run() as run:
                 return run.audience
             case Gathering() as gathering:
-                self._seams.overlay.want(self.run_id, gathering.audience, gathering.addresses)
                 return gathering.audience
             case _:
                 return frozenset()
@@ -373,6 +374,12 @@ class RunService:
             view=max(effect.view, 0),
             seconds=seconds,
         )
+
+    def _want_gathered(self, gathering: Gathering) -> None:
+        """Connections to whom the beginning concerns, as soon as they are heard of."""
+        if gathering.audience != self._gathered:
+            self._gathered = gathering.audience
+            self._seams.overlay.want(self.run_id, gathering.audience, gathering.addresses)
 
     def _want_members(self, head: Head) -> None:
         match self.machine:

@@ -252,6 +252,17 @@ def test_a_stranger_that_repeats_the_creators_proposal_makes_nobody_shout() -> N
     assert [e for _ in range(10) for e in machine.hear(9, message) if isinstance(e, fx.Broadcast)] == []
 
 
+def test_who_connects_hears_all_that_was_said_and_nobody_else_hears_it_again() -> None:
+    spec = spec_of()
+    creator = Joiner(0, spec)
+    for joiner in (1, 2):
+        creator.hear(joiner, Records(spec.hash, (join_of(joiner, spec).raw,)))
+    effects = creator.handle(fx.Connected(member(1).peer_id))
+    assert {(type(effect), effect.peer) for effect in effects} == {(fx.Send, member(1).peer_id)}  # type: ignore[union-attr]
+    assert [type(effect.message) for effect in effects] == [Records, Proposed]  # type: ignore[union-attr]
+    assert creator.handle(fx.Connected(member(9).peer_id)) == []
+
+
 def test_a_stranger_that_claims_the_run_has_begun_is_asked_once_between_repairs() -> None:
     spec = spec_of()
     machine = Joiner(1, spec)

@@ -242,6 +242,25 @@ def test_a_join_is_passed_on_once() -> None:
     assert machine.hear(group.ranks[0], join) == []
 
 
+def test_what_another_voter_passed_on_is_kept_and_not_passed_on_again() -> None:
+    group = group_of()
+    machine = Machine(group, group.ranks[3])
+    join = join_of(7, group.spec)
+    assert machine.hear(group.ranks[0], join) == []
+    assert join.hash in machine.run.notices.hashes()
+
+
+def test_a_join_of_a_member_is_not_even_verified() -> None:
+    group = group_of()
+    machine = Machine(group, group.ranks[3])
+    raw = join_of(0, group.spec).raw
+    forged = raw[:-1] + bytes([raw[-1] ^ 1])
+    assert machine.told(group.ranks[0], Records(group.run, (forged,))) == []
+    stranger = join_of(7, group.spec).raw
+    machine.told(group.ranks[0], Records(group.run, (stranger[:-1] + bytes([stranger[-1] ^ 1]),)))
+    assert machine.accused == [group.ranks[0].peer_id], "for the stranger's only, whose signature counts"
+
+
 def test_who_does_not_vote_passes_on_what_a_joiner_told_it_alone_and_not_what_everybody_hears() -> None:
     group = group_of()
     join, other = join_of(7, group.spec), join_of(8, group.spec)
