@@ -44,7 +44,8 @@ class MemoryNetwork:
         self, seed: int = 0, *, latency_s: float = 0.001, tick_s: float = 0.0, gossip_loss: float = 0.0
     ) -> None:
         """`latency_s` one way; `gossip_loss` is the share of gossip deliveries that are lost. Streams lose nothing.
-        With `tick_s`, things arrive at its multiples only: a large network under a clock that jumps wakes up less often.
+        With `tick_s`, things arrive at its multiples only, so that a large network under a clock that jumps wakes up
+        less often.
         """
         self.latency_s = latency_s
         self._tick_s = tick_s

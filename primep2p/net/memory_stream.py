@@ -118,7 +118,10 @@ class MemoryStream:
         self._last_arrival_s = max(self._last_arrival_s, way.arrival_s())  # later bytes do not overtake
         self._incoming.append((self._last_arrival_s, piece))
         self._held += len(piece)
-        way.call_at(self._last_arrival_s, self._changed.unpark_all)
+        way.call_at(self._last_arrival_s, self._arrived)
+
+    def _arrived(self) -> None:
+        self._changed.unpark_all()
 
     async def close(self) -> None:
         with trio.CancelScope(shield=True):
@@ -152,7 +155,8 @@ class MemoryStream:
 def stream_pair(
     peers: tuple[PeerId, PeerId], ways: tuple[Way, Way], siblings: set[MemoryStream]
 ) -> tuple[MemoryStream, MemoryStream]:
-    """The end of the first peer, and that of the second, with the way there and the way back; `siblings` holds them until they are done."""
+    """The end of the first peer, and that of the second, with the way there and the way back; `siblings` holds them
+    until they are done."""
     near = MemoryStream(peers[1], ways[0], siblings)
     far = MemoryStream(peers[0], ways[1], siblings)
     near._other, far._other = far, near

@@ -120,6 +120,37 @@ def test_latency_is_what_was_asked_for_and_costs_no_real_time() -> None:
     assert 22 * 5 <= took_s <= 22 * 5 * 1.1, "a round trip to open it, and ten to speak"
 
 
+def test_with_ticks_all_that_is_said_arrives_at_one_of_them_and_in_order() -> None:
+    said: list[tuple[bytes, float]] = []
+    published: list[tuple[bytes, float]] = []
+
+    async def test(hosts: list[MemoryHost]) -> None:
+        ada, bob = hosts
+        done = trio.Event()
+
+        async def note(stream: Stream) -> None:
+            while piece := await stream.read(1):
+                said.append((piece, trio.current_time() % 2))
+            done.set()
+
+        bob.handle("/note/1", note)
+        stream = await ada.open_stream(bob.peer_id, "/note/1")
+        for number in range(10):
+            await stream.write(bytes([number]))
+            await trio.sleep(0.7)
+        await stream.close()
+        await done.wait()
+        await trio.sleep(0.7)
+        async with ada.subscribe("t"), bob.subscribe("t") as at_bob:
+            await ada.publish("t", b"heard")
+            heard = await anext(at_bob)
+            published.append((heard.payload, trio.current_time() % 2))
+
+    simulate(MemoryNetwork(latency_s=0.3, tick_s=2), test, ("ada", "bob"))
+    assert said == [(bytes([number]), 0.0) for number in range(10)]
+    assert published == [(b"heard", 0.0)]
+
+
 def lost_of_a_hundred(seed: int, loss: float) -> tuple[list[int], float]:
     heard: list[int] = []
 
