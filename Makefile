@@ -1,5 +1,6 @@
 # make demo: four daemons on this machine train one model.  ARGS="-n 7 --rounds 3" changes that.
 # make soak: many simulated worlds on all cores, and what came of them.  SEEDS=10000 SCENARIO=seven changes that.
+# make crowd: a hundred whole nodes, a tenth of which stops in each of 20 rounds.  ARGS="SEED NODES ROUNDS" changes that.
 # make fuzz SECONDS=600: every reader of strangers' bytes under a fuzzer that follows coverage, in so much time in all.
 # make test: every test.  make check: format, lint, types, the dependency rule and all but the slow tests.
 
@@ -9,7 +10,7 @@ SEEDS ?= 1000
 SCENARIO ?= seven
 SECONDS ?= 60
 
-.PHONY: demo test check soak fuzz docs venv
+.PHONY: demo test check soak crowd fuzz docs venv
 
 demo: .venv/.installed-demo
 	@$(BIN)/primep2p demo $(ARGS)
@@ -26,6 +27,9 @@ check: .venv/.installed-dev
 
 soak: .venv/.installed-dev
 	$(BIN)/python -m tests.sim $(SCENARIO) --soak $(SEEDS)
+
+crowd: .venv/.installed-dev
+	@$(BIN)/python -m tests.nodes $(ARGS)
 
 fuzz: .venv/.installed-fuzz
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import cache
 from pathlib import Path
 from secrets import token_bytes
 
@@ -95,7 +96,7 @@ class Node:
             keep_updates=config.store.keep_updates,
             addresses=self._addresses,
         )
-        self._runs = Runs(services, self._seams, Own(config.home, trainers, self_check(), entropy))
+        self._runs = Runs(services, self._seams, Own(config.home, trainers, _kernels(), entropy))
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Raises ConfigError, StoreError."""
@@ -218,3 +219,9 @@ def _tidy(scratch: Path) -> None:
     scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     for leftover in scratch.glob("*.safetensors"):
         leftover.unlink()
+
+
+@cache
+def _kernels() -> bytes:
+    """How this process computes, which does not change while it lives."""
+    return self_check()

@@ -267,7 +267,7 @@ class MemoryHost:
         """Raises Unavailable where the peer cannot be reached, at its end as at its beginning."""
         if self._network._is_reachable(self._peer, peer):
             there_and_back_s = self._network.delay_s(self._peer, peer) + self._network.delay_s(peer, self._peer)
-            await trio.sleep_until(self._network.at_tick(trio.current_time() + there_and_back_s))
+            await self._postman.until(self._network.at_tick(trio.current_time() + there_and_back_s))
         else:
             await trio.lowlevel.checkpoint()
         if not self._network._is_reachable(self._peer, peer):

@@ -22,31 +22,51 @@ class Way:
     """From one end of a stream to the other: when what is written now arrives, and who then says so."""
 
     arrival_s: Callable[[], float]
-    call_at: Callable[[float, Callable[[], None]], None]
+    call_at: Callable[[float, Callable[[], object]], None]
 
 
 class Postman:
     """Calls back when things arrive at one host: a single task, and one wake-up for all that arrives at once."""
 
     def __init__(self) -> None:
-        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._due: list[tuple[float, int, Callable[[], object]]] = []
         self._serial = count()
         self._nap = trio.CancelScope()
+        self._waiting: set[trio.lowlevel.ParkingLot] = set()
+        self._has_ended = False
 
-    def call_at(self, time_s: float, call: Callable[[], None]) -> None:
+    def call_at(self, time_s: float, call: Callable[[], object]) -> None:
         """`call` at that time of trio's clock, after all that is due before it; never if `run` has ended."""
         heappush(self._due, (time_s, next(self._serial), call))
         if time_s < self._nap.deadline:
             self._nap.deadline = time_s
 
+    async def until(self, time_s: float) -> None:
+        """Returns at that time, or when `run` ends."""
+        if self._has_ended:
+            await trio.lowlevel.checkpoint()
+            return
+        place = trio.lowlevel.ParkingLot()
+        self._waiting.add(place)
+        self.call_at(time_s, place.unpark_all)
+        try:
+            await place.park()
+        finally:
+            self._waiting.discard(place)
+
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            while self._due and self._due[0][0] <= trio.current_time():
-                heappop(self._due)[2]()
-            self._nap = trio.CancelScope(deadline=self._due[0][0] if self._due else float("inf"))
-            with self._nap:
-                await trio.sleep_forever()
+        try:
+            while True:
+                while self._due and self._due[0][0] <= trio.current_time():
+                    heappop(self._due)[2]()
+                self._nap = trio.CancelScope(deadline=self._due[0][0] if self._due else float("inf"))
+                with self._nap:
+                    await trio.sleep_forever()
+        finally:
+            self._has_ended = True
+            for place in self._waiting:
+                place.unpark_all()
 
 
 class MemoryStream:
@@ -73,13 +93,19 @@ class MemoryStream:
         return self._peer
 
     async def read(self, max_bytes: int) -> bytes:
-        await trio.lowlevel.checkpoint()
-        while True:
-            if self._is_broken or self._is_closed:
-                raise self._lost()
-            if self._incoming and self._incoming[0][0] <= trio.current_time():
-                return self._take(max_bytes)
+        if self._is_settled:
+            await trio.lowlevel.checkpoint()  # as every read; one that waits has it in waiting
+        while not self._is_settled:
             await self._changed.park()
+        if self._is_broken or self._is_closed:
+            raise self._lost()
+        return self._take(max_bytes)
+
+    @property
+    def _is_settled(self) -> bool:
+        """A read has its answer: something is here, or nothing will be."""
+        is_here = bool(self._incoming) and self._incoming[0][0] <= trio.current_time()
+        return is_here or self._is_broken or self._is_closed
 
     def _take(self, max_bytes: int) -> bytes:
         arrival_s, piece = self._incoming[0]
@@ -118,14 +144,10 @@ class MemoryStream:
         self._last_arrival_s = max(self._last_arrival_s, way.arrival_s())  # later bytes do not overtake
         self._incoming.append((self._last_arrival_s, piece))
         self._held += len(piece)
-        way.call_at(self._last_arrival_s, self._arrived)
-
-    def _arrived(self) -> None:
-        self._changed.unpark_all()
+        way.call_at(self._last_arrival_s, self._changed.unpark_all)
 
     async def close(self) -> None:
-        with trio.CancelScope(shield=True):
-            await trio.lowlevel.checkpoint()
+        await trio.lowlevel.cancel_shielded_checkpoint()
         if self._is_closed or self._is_broken:
             return
         self._is_closed = True
@@ -136,8 +158,7 @@ class MemoryStream:
             self._siblings -= {self, self._other}
 
     async def reset(self) -> None:
-        with trio.CancelScope(shield=True):
-            await trio.lowlevel.checkpoint()
+        await trio.lowlevel.cancel_shielded_checkpoint()
         self.sever()
 
     def sever(self) -> None:

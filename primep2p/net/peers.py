@@ -30,7 +30,8 @@ class Mailbox(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        await trio.lowlevel.checkpoint()
+        if self._waiting:
+            await trio.lowlevel.checkpoint()
         while not self._waiting:
             await self._readers.park()
         return self._waiting.popleft()

@@ -2,21 +2,24 @@
 
 import trio
 
-from primep2p.model.records import FULL_COMMITTEE, MAX_MEMBERS, RoundPolicy
+from primep2p.model.ids import Hash
+from primep2p.model.records import FULL_COMMITTEE, MAX_FIRST_MEMBERS, MAX_MEMBERS, RoundPolicy
 from tests.nodes.world import Scenario, SimNode, World
 
 AWAY_S = (0.5, 3.0)
 """How long a node stays away: some miss nothing, some a round or two."""
 
-FOUNDERS = 64
-"""Members of checkpoint 0, which needs each of them; the others join while the run goes on."""
+
+def founders_of(nodes: int) -> int:
+    """Members of checkpoint 0, which needs each of them; the others join while the run goes on."""
+    return min(MAX_FIRST_MEMBERS, max(1, nodes * 3 // 5))
 
 
 def crowd(seed: int, nodes: int) -> Scenario:
     """Founders enough to bear the churn, and everybody else on the way in."""
     policy = RoundPolicy(
         rounds=256,  # far more than are asked for; a hash chain of the longest kind costs each member 10 ms a round
-        first_members=min(FOUNDERS, nodes),
+        first_members=founders_of(nodes),
         min_members=4,
         min_updates=1,
         collect_s=10.0,
@@ -34,26 +37,30 @@ class Churn:
         self.founded_s = 0.0
         """By the virtual clock, like the next."""
         self.ended_s = 0.0
+        self.heads: set[Hash] = set()
+        """What the nodes have as the last round's checkpoint, in the end."""
         self._rounds = rounds
         self._share = share
 
     async def __call__(self, world: World) -> None:
-        founders, others = world.nodes[:FOUNDERS], world.nodes[FOUNDERS:]
+        first = founders_of(len(world.nodes))
+        founders, others = world.nodes[:first], world.nodes[first:]
         await world.found(founders[0], founders[1:])
         async with trio.open_nursery() as nursery:
             for other in others:
                 nursery.start_soon(world.enter, other)
         await until_the_roster_is_full(world)
         self.founded_s = trio.current_time()
-        first = max(node.round for node in world.nodes)
+        begun = max(node.round for node in world.nodes)
         async with trio.open_nursery() as nursery:
-            for round in range(first, first + self._rounds):
+            for round in range(begun, begun + self._rounds):
                 for victim in world.chance.sample(world.up, int(self._share * len(world.nodes))):
                     nursery.start_soon(self._away, world, victim)
                 await world.until_any_round(round + 1)
         self.ended_s = trio.current_time()
         last = max(node.round for node in world.nodes)
         await world.until_round(last, world.nodes)
+        self.heads = {node.certified[last] for node in world.nodes}
         await until_the_roster_is_full(world)
 
     async def _away(self, world: World, node: SimNode) -> None:

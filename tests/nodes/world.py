@@ -4,9 +4,10 @@ What must hold is checked at every commit and at every accusation, on each node.
 the order of tasks goes: trio's own dice are seeded too, since its plugin for hypothesis makes them the only chance.
 """
 
+import gc
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import closing
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -39,6 +40,10 @@ from tests.sim.keys import FakeRing, Shelf, SimEnvelopes
 NETWORK = "sim"
 OWNER_AGAIN_S = 1.0
 
+GARBAGE = (100_000, 50, 1000)
+"""Thresholds of the collector: a hundred nodes are so many objects that looking through all of them as often as it is
+wont to took a third of the time."""
+
 BOOTSTRAPS = 3
 """The first so many nodes are those that every other one looks for at its start."""
 
@@ -69,6 +74,18 @@ async def inline(function: Callable[..., T], /, *arguments: Any) -> T:
     return function(*arguments)
 
 
+@contextmanager
+def rarely_collecting() -> Iterator[None]:
+    """The collector of garbage as a large world needs it."""
+    before = gc.get_threshold()
+    gc.set_threshold(*GARBAGE)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.collect()
+
+
 def simulate(scenario: Scenario, root: Path, story: "Callable[[World], Awaitable[None]]") -> "World":
     """The world after `story`, in which it must not break."""
     trio_run._r.seed(scenario.seed)
@@ -83,7 +100,8 @@ def simulate(scenario: Scenario, root: Path, story: "Callable[[World], Awaitable
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
-        trio.run(main, clock=MockClock(autojump_threshold=0))
+        with rarely_collecting():
+            trio.run(main, clock=MockClock(autojump_threshold=0))
     finally:
         structlog.configure(**before)
         if world.faults:
@@ -185,6 +203,7 @@ class World:
             self.trainers[round] = frozenset(inclusion.trainer for inclusion in header.inclusions)
         elif self.certified[run, round] != hash_:
             self.faults.append(f"node {node.index} has another checkpoint {round} than others")
+        node.certified[round] = hash_
         node.round = max(node.round, round)
         node.members = peers_of(decode(RunState, stored.state))
         self._moved.unpark_all()
@@ -210,6 +229,8 @@ class SimNode:
         self.round = -1
         """Of the newest checkpoint that it has stored, in any of its lives."""
         self._entropy = Random(f"entropy/{world.scenario.seed}/{index}")
+        self.certified: dict[int, Hash] = {}
+        """What it has stored, by round."""
         self.members: frozenset[PeerId] = frozenset()
         """The roster after it."""
         self._scope = trio.CancelScope()
