@@ -83,7 +83,6 @@ def rarely_collecting() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
-        gc.collect()
 
 
 def simulate(scenario: Scenario, root: Path, story: "Callable[[World], Awaitable[None]]") -> "World":
