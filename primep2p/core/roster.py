@@ -67,7 +67,8 @@ def advance(
     expelled = _but_for_the_last(state, turnout.expelled)
     gone = {departure.peer for departure in expelled}
     kept = [_after(member, turnout, round) for member in state.members if member.peer not in gone]
-    newcomers = tuple(n for n in turnout.newcomers if n.peer not in gone)[: max(0, MAX_MEMBERS - len(kept))]
+    welcome = _with_countable_invites((n for n in turnout.newcomers if n.peer not in gone), state.invites)
+    newcomers = welcome[: max(0, MAX_MEMBERS - len(kept))]
     spare = max(0, len(kept) + len(newcomers) - state.min_members)
     silent = sorted((m for m in kept if m.missed >= policy.drop_after), key=lambda m: (-m.missed, m.peer))
     dropped = {m.peer for m in silent[:spare]}
@@ -118,6 +119,17 @@ def _after(member: Member, turnout: Turnout, round: int) -> Member:
 def _sorted(members: list[Member], newcomers: Iterable[Newcomer], round: int) -> tuple[Member, ...]:
     fresh = [Member(n.peer, round, 0, n.kernels, n.anchor, n.anchored) for n in newcomers]
     return tuple(sorted((*members, *fresh), key=lambda member: member.peer))
+
+
+def _with_countable_invites(newcomers: Iterable[Newcomer], counted: tuple[InviteUse, ...]) -> tuple[Newcomer, ...]:
+    """A state of more invites than have room could not be read again: who brings one more waits until others are
+    over [M6]."""
+    known, welcome = {use.invite for use in counted}, []
+    for newcomer in newcomers:
+        if not newcomer.invite or newcomer.invite in known or len(known) < MAX_MEMBERS:
+            known |= {newcomer.invite} - {b""}
+            welcome.append(newcomer)
+    return tuple(welcome)
 
 
 def _invites(before: tuple[InviteUse, ...], newcomers: Iterable[Newcomer], round: int) -> tuple[InviteUse, ...]:

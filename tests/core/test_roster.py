@@ -233,3 +233,17 @@ def test_uses_of_an_invite_are_counted_from_round_to_round_and_forgotten_after_i
 
 def test_one_that_joined_uninvited_uses_no_invite() -> None:
     assert first_state(RUN, policy(), newcomers(0, 3)).invites == ()
+
+
+def test_where_no_more_invites_can_be_counted_who_brings_another_waits() -> None:
+    known = tuple(InviteUse(i.to_bytes(32, "big"), 99, 1) for i in range(MAX_MEMBERS - 1))
+    state = RunState(RUN, 5, state_of([0, 0]).members, 1, (), known)
+    asked = tuple(
+        Newcomer(PEERS[10 + i], KERNELS, ANCHOR, 5, invite, 99)
+        for i, invite in enumerate((b"a" * 32, b"b" * 32, b"a" * 32, known[7].invite))
+    )
+    after, joined, _ = advance(state, turnout(state, peers_of(state), asked), policy())
+    assert [newcomer.peer for newcomer in joined] == [PEERS[10], PEERS[12], PEERS[13]]
+    assert len(after.invites) == MAX_MEMBERS
+    again, the_same, _ = advance(state, turnout(state, peers_of(state), joined), policy())
+    assert (again, the_same) == (after, joined)  # what a certified header names follows from itself
