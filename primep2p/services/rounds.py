@@ -154,7 +154,7 @@ class RunService:
         entries = await self._journal_of(head.round + 1)
         evidence = await self._seams.offload(self._seams.runs.evidence, self.run_id)
         self._evidence = [decode(Evidence, raw) for _, raw in evidence]
-        self.machine = Waking(head, entries, self._seams.envelopes.peer_id)
+        self.machine = Waking(head, entries, self._seams.envelopes.peer_id, self._seams.envelopes.open_any)
         self._want_members(head)
         return self._try_begin()
 
@@ -200,7 +200,7 @@ class RunService:
         """Checkpoint 0 is certified: rounds begin, as after any start, since this home may be older than the run."""
         if gathering.head is None:
             return []
-        waking = Waking(gathering.head, [], self._seams.envelopes.peer_id)
+        waking = Waking(gathering.head, [], self._seams.envelopes.peer_id, self._seams.envelopes.open_any)
         self.machine = waking
         asks = [effect for peer in self._connected for effect in waking.handle(fx.Connected(peer))]
         return asks + self._try_begin()

@@ -147,7 +147,7 @@ class Node:
             return
         checkpoint, state = self.disk.chain[-1]
         head = trusted_head(cluster.spec, checkpoint, state, self.envelopes.open_any)
-        self.machine = Waking(head, self.disk.entries(head.round + 1), self.peer)
+        self.machine = Waking(head, self.disk.entries(head.round + 1), self.peer, self.envelopes.open_any)
         self.perform(self._try_begin())
         if cluster.script.joins:
             self._poll()
@@ -186,7 +186,7 @@ class Node:
             case Gathering() as gathering:
                 effects = gathering.handle(event)
                 if gathering.head is not None:
-                    waking = Waking(gathering.head, [], self.peer)
+                    waking = Waking(gathering.head, [], self.peer, self.envelopes.open_any)
                     self.machine = waking
                     for peer in sorted(self.connected):
                         effects += waking.handle(fx.Connected(peer))

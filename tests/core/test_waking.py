@@ -5,8 +5,9 @@ import pytest
 from primep2p.core import effects as fx
 from primep2p.core.runs import Run
 from primep2p.core.waking import ASK_AGAIN_S, Waking
-from primep2p.model.records import RoundPolicy
-from tests.core.kit import Group, member
+from primep2p.model.ids import PeerId
+from primep2p.model.records import Checkpoint, RoundPolicy
+from tests.core.kit import Group, join_of, member, verified
 
 POLICY = RoundPolicy(first_members=1, min_updates=1)
 
@@ -14,7 +15,7 @@ POLICY = RoundPolicy(first_members=1, min_updates=1)
 def waking(n: int) -> tuple[Group, Waking, list[str]]:
     group = Group(n, policy=POLICY)
     me, *others = [who.peer_id for who in group.members]
-    return group, Waking(group.head, [], me), others
+    return group, Waking(group.head, [], me, verified), others
 
 
 @pytest.mark.parametrize(("n", "needed"), [(1, 0), (2, 1), (3, 1), (4, 2), (7, 3), (16, 6)])
@@ -108,3 +109,61 @@ def test_one_liar_that_claims_to_be_further_silences_nobody() -> None:
     machine.handle(fx.RecordsHeard(others[0], (), 2**40))
     machine.handle(fx.RecordsHeard(others[1], (), 1))
     assert machine.first_round == 1
+
+
+FRESH = range(20, 28)
+"""Who joins while a member sleeps."""
+
+
+def slept_through(rounds: int) -> tuple[Group, list[PeerId], list[Checkpoint]]:
+    """A run of which eight more become members in the first round; after that only one of the first four is left."""
+    group = Group(4, policy=POLICY)
+    asleep, left, *gone = group.members
+    signers, checkpoints = [left, *gone], []
+    for round in range(1, rounds + 1):
+        updates = [group.update(who) for who in signers]
+        joins = [join_of(i, group.spec) for i in FRESH] if round == 1 else []
+        bundle = group.bundle([group.listing(who, updates, joins) for who in signers], updates, joins)
+        checkpoints.append(group.checkpoint(group.header(bundle), signers))
+        group.go_on(bundle)
+        group.by_peer |= {member(i).peer_id: member(i) for i in FRESH}
+        signers = [left, *(member(i) for i in FRESH)]
+    return group, [asleep.peer_id, left.peer_id, *(who.peer_id for who in gone)], checkpoints
+
+
+def test_one_whose_committee_is_gone_follows_whoever_is_left_and_asks_that_of_now() -> None:
+    group, (asleep, left, *_), checkpoints = slept_through(2)
+    machine = Waking(Group(4, policy=POLICY).head, [], asleep, verified)
+    assert machine.handle(fx.Connected(left)) == [fx.AskRecords(left)]
+    assert machine.handle(fx.RecordsHeard(left, (), 3)) == [fx.CatchUp(left, 1)]
+    for i in FRESH:
+        assert machine.handle(fx.Connected(member(i).peer_id)) == []
+    heard = machine.handle(fx.Synced(left, tuple(checkpoints)))
+    assert [effect.head.round for effect in heard if isinstance(effect, fx.Commit)] == [1, 2]
+    assert machine.head.hash == group.head.hash
+    now = {left, *(member(i).peer_id for i in FRESH)}
+    assert {effect.member for effect in heard if isinstance(effect, fx.AskRecords)} == now
+    assert fx.CatchUp(left, 3) in heard
+    for peer in sorted(now)[: group.head.committee.k]:
+        assert not machine.ready
+        machine.handle(fx.RecordsHeard(peer, (), 3))
+    assert machine.ready
+
+
+def test_one_that_was_dropped_while_it_slept_has_nobody_to_wait_for() -> None:
+    group, (asleep, left, *_), checkpoints = slept_through(5)
+    machine = Waking(Group(4, policy=POLICY).head, [], asleep, verified)
+    machine.handle(fx.Connected(left))
+    machine.handle(fx.RecordsHeard(left, (), 6))
+    assert not machine.ready
+    machine.handle(fx.Synced(left, tuple(checkpoints)))
+    assert asleep not in group.head.members
+    assert machine.ready
+
+
+def test_a_chain_that_does_not_hold_leads_nobody_anywhere() -> None:
+    group, machine, others = waking(4)
+    forged = group.checkpoint(group.header(group.full()[2]), group.ranks[:2])
+    assert [type(effect) for effect in machine.handle(fx.Synced(others[0], (forged,)))] == [fx.Accuse]
+    assert machine.handle(fx.Synced(others[0], ())) == []
+    assert machine.head == group.head

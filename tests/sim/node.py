@@ -156,7 +156,7 @@ class SimNode:
 
     def _wake(self, head: Head) -> None:
         self._take_part(head)
-        waking = Waking(head, self.disk.entries(head.round + 1), self.peer)
+        waking = Waking(head, self.disk.entries(head.round + 1), self.peer, self.envelopes.open_any)
         self.machine = waking
         for peer in sorted(self.connected):
             self.perform(waking.handle(fx.Connected(peer)))
