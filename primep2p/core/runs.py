@@ -209,7 +209,6 @@ class Run:
 
     def _on_synced(self, sender: PeerId, checkpoints: tuple[Checkpoint, ...], now: float) -> None:
         """A stretch of chain: only its end begins a round. Where it is longer than one checkpoint there may be more."""
-        self.allowances.caught_up(self._member(sender))
         before = self.head.round
         try:
             for checkpoint in checkpoints:
@@ -217,10 +216,12 @@ class Run:
                     self._replace_head(follow(self.head, checkpoint, self._open))
         except PeerError as error:
             self._out.append(fx.Accuse(sender, error.sentence))
+        if self.head.round == before:
+            return  # whoever gave nothing new is not asked again at once, however often it claims to be ahead
+        self.allowances.caught_up(self._member(sender))
         if self.head.round > before + 1 and not self.head.is_last:
             self._catch_up(sender, now)
-        if self.head.round > before:
-            self._enter_round(now, [])
+        self._enter_round(now, [])
 
     def _on_notice(self, peeked: Peeked, now: float, *, is_firsthand: bool) -> None:
         """Somebody wants to become a member, or the creator bans somebody. Whoever hears it from its signer alone

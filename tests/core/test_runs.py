@@ -147,6 +147,16 @@ def test_whoever_is_ahead_is_asked_once_a_second() -> None:
     assert machine.handle(ahead) == [fx.CatchUp(group.ranks[0].peer_id, 1)]
 
 
+@pytest.mark.parametrize("liar", [1, 60], ids=["a member", "a stranger"])
+def test_one_that_claims_to_be_ahead_and_gives_nothing_is_asked_no_sooner_again(liar: int) -> None:
+    group = group_of()
+    machine, sender = Machine(group, member(0)), member(liar).peer_id
+    for _ in range(9):
+        machine.handle(fx.Received(sender, Digest(group.run, 9, ())))
+        machine.handle(fx.Synced(sender, ()))
+    assert [effect for effect in machine.done if isinstance(effect, fx.CatchUp)] == [fx.CatchUp(sender, 1)]
+
+
 def test_one_that_lies_about_being_ahead_takes_nobody_elses_turn() -> None:
     group = group_of()
     machine = Machine(group, group.ranks[3])
