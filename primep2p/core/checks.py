@@ -21,6 +21,7 @@ __all__ = [
     "check_list",
     "check_size",
     "check_update",
+    "fitting",
     "max_accused",
     "max_list_bytes",
     "max_listed_notices",
@@ -28,9 +29,14 @@ __all__ = [
 ]
 
 UPDATES_IN_BUNDLE_BYTES = 2**20
+"""A quarter of the largest record: the rest is for all else that a bundle carries [E6]."""
+
 FEWEST_UPDATES = 64
+"""A smaller cohort's updates have no more room than those of one of so many."""
+
 UPDATE_BYTES = 512
 """What an update takes without its metrics."""
+
 NOTICES_IN_BUNDLE = 256
 """What a Bundle has room for."""
 

@@ -26,7 +26,7 @@ from primep2p.model.messages import Certified, OverlayMessage, Proposed, Records
 from primep2p.model.records import Checkpoint, Header, Proposal, RoundPolicy, Update, Vote
 from primep2p.wire.codec import decode, encode
 from primep2p.wire.envelope import Envelopes, Opened, Peeked
-from tests.core.kit import NETWORK, Group, cid, join_of, member
+from tests.core.kit import NETWORK, Group, cid, join_of, member, records_in
 
 LATENCY_S = 0.01
 TRAINING_S = 0.1
@@ -448,13 +448,8 @@ class Cluster:
                 self.later(receiver, LATENCY_S + extra_s, lambda e=event: receiver.handle(e))
 
     def _first_of(self, message: OverlayMessage) -> Opened[msgspec.Struct] | None:
-        match message:
-            case Records(items=items):
-                return self.chosen.envelopes.open_any(items[0])
-            case Proposed(proposal=raw):
-                return self.chosen.envelopes.open_any(raw)
-            case _:
-                return None
+        raws = records_in(message)
+        return self.chosen.envelopes.open_any(raws[0]) if raws else None
 
     def run(self) -> Cluster:
         """To the end, which must come. Raises Broken."""

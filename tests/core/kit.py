@@ -17,7 +17,7 @@ from primep2p.core.roster import first_state, state_hash
 from primep2p.core.runs import Run
 from primep2p.keys import Identity
 from primep2p.model.ids import Cid, Hash, PeerId
-from primep2p.model.messages import Proposed, Records
+from primep2p.model.messages import OverlayMessage, Proposed, Records
 from primep2p.model.records import (
     Acceptance,
     Admission,
@@ -179,6 +179,17 @@ def first_proposed(
     raw = encode(header)
     proposal = member(creator).seal(Proposal(spec.hash, 0, 0, 0, -1, header_hash(raw)))
     return Proposed(spec.hash, proposal.raw, raw, bundle), header
+
+
+def records_in(message: OverlayMessage) -> tuple[bytes, ...]:
+    """The envelopes that a message is there to carry."""
+    match message:
+        case Records(items=items):
+            return items
+        case Proposed(proposal=proposal):
+            return (proposal,)
+        case _:
+            return ()
 
 
 def certificate(voters: Iterable[Envelopes], header: bytes, *, run: Hash, round: int, view: int = 0) -> Certificate:

@@ -21,7 +21,7 @@ from primep2p.core.votes import slot_of
 from primep2p.model.errors import StoreError
 from primep2p.model.ids import Hash
 from primep2p.model.journal import Moved, Signed
-from primep2p.model.messages import OverlayMessage, Proposed, Records
+from primep2p.model.messages import OverlayMessage
 from primep2p.model.records import Header, Join, RoundPolicy, Vote
 from primep2p.plugin.process import Trained
 from primep2p.services.rounds import RunService
@@ -31,7 +31,7 @@ from primep2p.store.seam import RunRow, StoredCheckpoint
 from primep2p.store.tensors import write_tensors
 from primep2p.tasks import TaskStatus
 from primep2p.wire.codec import decode
-from tests.core.kit import KERNELS, member, run_spec
+from tests.core.kit import KERNELS, member, records_in, run_spec
 
 T = TypeVar("T")
 ROUNDS = 2
@@ -91,14 +91,7 @@ class World:
 
     def check(self, store: Store, message: OverlayMessage) -> None:
         """Every record of this node's own that leaves is in the journal, with what it rests on."""
-        match message:
-            case Records(items=items):
-                raws = items
-            case Proposed(proposal=raw):
-                raws = (raw,)
-            case _:
-                return
-        for raw in raws:
+        for raw in records_in(message):
             opened = ME.open_any(raw)
             if isinstance(opened.record, Join):
                 continue

@@ -16,10 +16,11 @@ from primep2p.core.chain import Head, header_hash
 from primep2p.core.votes import Slot, slot_of
 from primep2p.model.ids import NIL, Hash, PeerId
 from primep2p.model.journal import JournalEntry, Moved, Signed
-from primep2p.model.messages import OverlayMessage, Proposed, Records
+from primep2p.model.messages import OverlayMessage
 from primep2p.model.records import Bundle, Collected, RunState, Update, Vote
 from primep2p.wire.codec import decode
 from primep2p.wire.envelope import Opened
+from tests.core.kit import records_in
 from tests.sim.blobs import aggregated
 from tests.sim.holdings import records_held
 from tests.sim.node import SimNode
@@ -93,14 +94,7 @@ class Invariants:
 
     def on_said(self, node: SimNode, message: OverlayMessage) -> None:
         """An honest node sends of its own what it has written down, and nothing else."""
-        match message:
-            case Records(items=items):
-                raws = items
-            case Proposed(proposal=raw):
-                raws = (raw,)
-            case _:
-                return
-        for raw in raws:
+        for raw in records_in(message):
             if raw not in node.disk.signed:
                 peeked = node.envelopes.peek(raw)
                 if peeked.signer == node.peer and peeked.kind in JOURNALLED:
