@@ -29,6 +29,8 @@ class Notices:
     def __init__(self, head: Head) -> None:
         self.evidence: dict[PeerId, Evidence] = {}
         """Against members, one piece each."""
+        self.addresses: dict[PeerId, tuple[str, ...]] = {}
+        """Where those say that they are who want to become members, or have become members since."""
         self._head = head
         self._requests: dict[Hash, Request] = {}
         self._bans: dict[Hash, Opened[Ban]] = {}
@@ -49,6 +51,7 @@ class Notices:
         if not self._admits(request):
             return False
         self._requests[join.hash] = request
+        self.addresses[join.signer] = join.record.addresses
         return True
 
     @property
@@ -83,6 +86,8 @@ class Notices:
         self._requests = {hash_: request for hash_, request in self._requests.items() if self._admits(request)}
         self._bans = {h: ban for h, ban in self._bans.items() if ban.record.peer not in head.state.expelled}
         self.evidence = {peer: evidence for peer, evidence in self.evidence.items() if peer in head.members}
+        here = head.members.keys() | {request.peer for request in self._requests.values()}
+        self.addresses = {peer: addresses for peer, addresses in self.addresses.items() if peer in here}
 
     # ---- what follows
 
@@ -99,11 +104,6 @@ class Notices:
         """The envelopes of all notices."""
         notices: dict[Hash, Opened[Join] | Opened[Ban]] = {h: r.join for h, r in self._requests.items()}
         return {hash_: notice.raw for hash_, notice in (notices | self._bans).items()}
-
-    @property
-    def addresses(self) -> dict[PeerId, tuple[str, ...]]:
-        """Where those who want to become members say that they are."""
-        return {request.peer: request.join.record.addresses for request in self._requests.values()}
 
     # ---- comparing notes [D1]
 

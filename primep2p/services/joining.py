@@ -41,6 +41,9 @@ INTRODUCED_TO = 4
 """Members that hear a Join from its signer and pass it on to all who vote: others than these next time, and gossip
 carries it too."""
 
+MEET_S = 5.0
+"""A daemon that has just started has met nobody yet: its owner need not try again so soon."""
+
 ASK_A_HUMAN = "ask a member for the pin that `primep2p run show` prints, and join with ID@round:hash"
 
 
@@ -71,7 +74,14 @@ async def find_spec(run: RunId, at: Seekers) -> tuple[Opened[RunSpec], list[Peer
 
     Raises Unavailable where nobody has it, CallError where this version cannot take part.
     """
-    holders = await _holders(run, at, at.host.connected) or await _holders(run, at, await _providers(run, at))
+    until = trio.current_time() + MEET_S
+    while True:
+        before = at.host.connected
+        holders = await _holders(run, at, before) or await _holders(run, at, await _providers(run, at))
+        if holders or trio.current_time() >= until:
+            break
+        with trio.move_on_at(until):
+            await _somebody_new(at.host, before)
     if not holders:
         raise Unavailable(
             f"nobody that this node can reach knows the run {run.hex()}",
@@ -83,6 +93,14 @@ async def find_spec(run: RunId, at: Seekers) -> tuple[Opened[RunSpec], list[Peer
     if spec.record.policy.committee_size * spec.record.policy.max_cohort > MAX_REFS:
         raise CallError("the run's committee and cohort are larger than its rounds could carry", hint="ask its creator")
     return spec, sorted(holders)
+
+
+async def _somebody_new(host: Host, before: frozenset[PeerId]) -> None:
+    """Returns when somebody is connected who was not."""
+    async with host.peer_events() as events:
+        async for _ in events:
+            if host.connected - before:
+                return
 
 
 async def _holders(run: RunId, at: Seekers, peers: Iterable[PeerId]) -> dict[PeerId, Opened[RunSpec]]:
@@ -274,6 +292,8 @@ async def _confirmed(head: Head, addresses: Mapping[PeerId, tuple[str, ...]], at
 
     async def ask(peer: PeerId) -> None:
         try:
+            if peer not in addresses and peer not in at.host.connected:
+                await at.host.directory.find_peer(peer)
             await at.host.connect(peer, addresses.get(peer, ()))
             answer = await at.sync.ask(peer, AskChain(head.run, head.round), Chain)
         except (Unavailable, PeerError):

@@ -200,6 +200,7 @@ class RunService:
         """Checkpoint 0 is certified: rounds begin, as after any start, since this home may be older than the run."""
         if gathering.head is None:
             return []
+        self._seams.overlay.want(self.run_id, gathering.head.members, gathering.addresses)
         waking = Waking(gathering.head, [], self._seams.envelopes.peer_id, self._seams.envelopes.open_any)
         self.machine = waking
         asks = [effect for peer in self._connected for effect in waking.handle(fx.Connected(peer))]

@@ -4,6 +4,7 @@ import sys
 
 from runs import found
 
+from primep2p.cli.swarm import Settings, Swarm
 from primep2p.control.calls import RunJoin, RunList, RunShow
 
 
@@ -43,6 +44,22 @@ def test_one_who_joins_with_a_pin_takes_part_within_two_rounds(four, swarm):
     assert run.first_part(fifth.peer, joined_at, four[0]) <= joined_at + 3
     run.end(*four, fifth)
     assert fifth.peer in run.certified[four[0]][10].roster
+
+
+def test_one_who_knows_a_single_member_joins_at_once_without_a_pin_and_without_the_creator(tmp_path):
+    with Swarm(tmp_path, [Settings()] * 4) as swarm:
+        creator, known, other, late = swarm.daemons
+        swarm.start(creator, known, other)
+        swarm.until_connected()
+        run = found(creator, known, other, rounds=0, trainer="noop", seconds=0.2)
+        run.until_round(2, known, other)
+        creator.kill()
+        run.until_round(run.newest(known) + 1, known, other)
+        late.configure([f"{known.address}/p2p/{known.peer}"])
+        swarm.start(late)  # it may have met nobody yet
+        late.call(RunJoin(run=run.run))
+        run.follow(late)
+        run.first_part(late.peer, run.newest(known), known)
 
 
 def test_a_wrong_pin_is_refused_with_one_sentence(four, swarm):
