@@ -1,7 +1,8 @@
 # make demo: four daemons on this machine train one model.  ARGS="-n 7 --rounds 3" changes that.
 # make soak: many simulated worlds on all cores, and what came of them.  SEEDS=10000 SCENARIO=seven changes that.
 # make crowd: a hundred whole nodes, a tenth of which stops in each of 20 rounds.  ARGS="SEED NODES ROUNDS" changes that.
-# make fuzz SECONDS=600: every reader of strangers' bytes under a fuzzer that follows coverage, in so much time in all.
+# make fuzz SECONDS=600: every reader of strangers' bytes under a fuzzer that follows coverage, in so much time in all
+#           (each takes some seconds more to start).
 # make test: every test.  make check: format, lint, types, the dependency rule and all but the slow tests.
 
 BIN := .venv/bin

@@ -102,7 +102,7 @@ def _problem(message: str) -> str:
     """msgspec's "Expected `int`, got `str`" as a sentence's end."""
     message = message.split(" - at ")[0]
     if "matching regex '^(0" in message:
-        return "must be a decimal such as 0.66"  # the one pattern of digits that people write
+        return "must be a decimal up to 1, such as 0.66"  # the one pattern of digits that people write
     expected, _, got = message.removeprefix("Expected ").partition(", got ")
     for name, words in _WORDS.items():
         expected = expected.replace(f"`{name}`", words)

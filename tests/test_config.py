@@ -200,7 +200,7 @@ def test_a_sample_may_be_written_as_a_number(tmp_path, written, held):
     ("text", "sentence"),
     [
         ("[policy]\nconsensus_threshold = 0.4", "policy.consensus_threshold must lie within 0.5 and 1"),
-        ("[policy]\nconsensus_threshold = 7", "policy.consensus_threshold must be a decimal such as 0.66"),
+        ("[policy]\nconsensus_threshold = 7", "policy.consensus_threshold must be a decimal up to 1, such as 0.66"),
         ("[policy]\nmin_updates = 5", "policy.min_updates must not be above policy.first_members, which is 4"),
         ("[policy]\nmin_members = 5", "policy.min_members must not be above policy.first_members, which is 4"),
         ("[policy]\nsample_fraction = 0", "policy.sample_fraction must be"),

@@ -54,6 +54,9 @@ __all__ = [
     "show_status",
 ]
 
+PATIENCE_S = 2.0
+"""A round that moves waits for somebody all the time: that is only worth a line when it has lasted."""
+
 SHORT = 12
 """Digits of a hash that people compare."""
 
@@ -217,7 +220,7 @@ def _show_quorum(run: RunDetail) -> None:
         _print(f"risk      with {risk.bad_share:.0%} bad, in {risk.rounds:,} rounds: a fork {fork}, a stall {stall}")
     if missing > 0:
         _print(f"waits for {_many(missing, 'more member')} ({_here(run)} are here)")
-    elif awaited := [member.peer for member in run.members if member.awaited]:
+    elif run.waiting_s >= PATIENCE_S and (awaited := [member.peer for member in run.members if member.awaited]):
         _print(f"waits for {', '.join(awaited)}, since {datetime.fromtimestamp(run.waiting_since):%Y-%m-%d %H:%M:%S}")
 
 

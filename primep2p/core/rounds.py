@@ -54,6 +54,8 @@ class Round:
         self._notes = Notes(head, self.records, notices)
         self._chain = chain_of(envelopes, head.run, head.spec.policy)
         self._connected = connected
+        self._bad_lists: set[PeerId] = set()
+        """Of whom one was refused."""
         self._gone: set[PeerId] = set()
         """Lost in this round, and not back."""
         self._policy = head.spec.policy
@@ -113,9 +115,14 @@ class Round:
         """A verified record of this round."""
         self._now = now
         record = opened.record
+        is_list = isinstance(record, Collected)
+        if is_list and opened.signer in self._bad_lists:
+            return  # a wrong reveal takes the longest to find: once for each member
         try:
             check(opened, self.head)
         except PeerError as error:
+            if is_list and opened.signer in self.head.members:
+                self._bad_lists.add(opened.signer)
             self._accuse(opened.signer, error.sentence)
             return
         if isinstance(record, Vote) and self.consensus.is_far(record.view):

@@ -52,9 +52,9 @@ class Waking:
 
     @property
     def first_round(self) -> int:
-        """In no earlier round is anything signed: everybody who answered is further, so that it is certified, and what
-        this node may have signed there is not asked for any more [J2]."""
-        return min(self._rounds.values(), default=0)
+        """In no earlier round is anything signed: k members have answered, and all of them are further, so that it is
+        certified, and what this node may have signed there is not asked for any more. Fewer could all be liars [J2]."""
+        return min(self._rounds.values(), default=0) if len(self._rounds) >= self.head.committee.k else 0
 
     @property
     def awaited(self) -> frozenset[PeerId]:

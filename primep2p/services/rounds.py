@@ -18,7 +18,7 @@ from primep2p.model.ids import PeerId, RunId
 from primep2p.model.journal import JournalEntry
 from primep2p.model.messages import AskChain, AskVotes, Certified, Chain, OverlayMessage, Proven, Records, Votes
 from primep2p.model.records import Evidence, Join, RunSpec
-from primep2p.model.views import Accused, PluginFailed, RoundCertified, RunFinished, StepChanged
+from primep2p.model.views import Accused, LogLine, PluginFailed, RoundCertified, RunFinished, StepChanged
 from primep2p.services.driver import Driver
 from primep2p.services.seams import Seams, TrainingVerbs
 from primep2p.services.training import TrainingEvent
@@ -355,10 +355,18 @@ class RunService:
         self.rounds = [*self.rounds[1 - KEPT_ROUNDS :], certified]
         self._certified_at = now
         seams.tell(certified)
+        self._tell_of_departure(head)
         self._want_members(head)
         changed, self._head_changed = self._head_changed, trio.Event()
         changed.set()
         self._spawn(self._work.clean, head.round - seams.keep_updates)
+
+    def _tell_of_departure(self, head: Head) -> None:
+        """The owner should not have to find out by looking."""
+        me = self._seams.envelopes.peer_id
+        for reason in (departure.reason for departure in head.header.left if departure.peer == me):
+            said = f"round {head.round}: this node is no member any more: it was {reason}"
+            self._seams.tell(LogLine(run=self.run_id.hex(), level="warning", sentence=said))
 
     def _certified(self, effect: fx.Commit, seconds: float) -> RoundCertified:
         header, peek = effect.head.header, self._seams.envelopes.peek

@@ -133,7 +133,7 @@ def test_a_table_in_a_pipe_keeps_whole_ids(command):
 
 def test_show_says_what_the_run_survives_and_whom_it_waits_for(command):
     out = command("run", "show", "ab")[1]
-    assert "round     3, view 0, collect, last moved 0.5 s ago" in out
+    assert "round     3, view 0, collect, last moved 2.5 s ago" in out
     assert "admission open\n" in out
     assert "quorum    3 of 1: survives 1 silent member, 1 liar" in out
     assert ["2/3", "here,", "awaited"] in [line.split()[-3:] for line in out.splitlines()]

@@ -79,7 +79,7 @@ def detail(**more: object) -> RunDetail:
         "invites": [],
         "obstacle": "",
         "members": [member()],
-        "waiting_s": 0.5,
+        "waiting_s": 2.5,
         "waiting_since": 1.5,
         "rounds": [],
         "accusations": [],

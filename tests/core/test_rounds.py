@@ -501,3 +501,17 @@ def test_a_digest_brings_evidence_to_whoever_lacks_it() -> None:
     machine.now += 1.0
     have = machine.run.round.digest().have  # type: ignore[union-attr]
     assert machine.handle(fx.Received(asker.peer_id, Digest(group.run, 1, have))) == []
+
+
+def test_a_wrong_reveal_is_looked_for_once_for_each_member() -> None:
+    group = group_of()
+    machine = Machine(group, group.ranks[1])
+    revealer = group.ranks[0]
+    right = group.listing(revealer, []).record
+    for number in range(3):
+        wrong = msgspec.structs.replace(right, reveal=bytes([number]) * 32)
+        machine.hear(revealer, revealer.seal(wrong))
+    assert machine.accused == [revealer.peer_id]
+    machine.hear(revealer, revealer.seal(right))
+    assert machine.run.round is not None
+    assert revealer.peer_id not in machine.run.round.collection.lists

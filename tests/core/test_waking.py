@@ -104,6 +104,13 @@ def test_where_all_others_are_further_nothing_is_signed_that_nobody_remembers() 
     assert not any(isinstance(effect, fx.Journal | fx.Train) for effect in effects)
 
 
+def test_one_liar_of_three_silences_nobody() -> None:
+    _, machine, others = waking(3)
+    machine.handle(fx.RecordsHeard(others[0], (), 2**53))
+    assert machine.ready
+    assert machine.first_round == 0
+
+
 def test_one_liar_that_claims_to_be_further_silences_nobody() -> None:
     _, machine, others = waking(4)
     machine.handle(fx.RecordsHeard(others[0], (), 2**40))

@@ -12,9 +12,10 @@ import sys
 
 import msgspec
 
+from tests.core.mutants import MUTANTS
 from tests.sim import soak
 from tests.sim.invariants import Broken
-from tests.sim.scenario import Scenario, load
+from tests.sim.scenario import Scenario, load, names
 from tests.sim.trace import Printer
 from tests.sim.world import World
 
@@ -31,6 +32,12 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first seed of a soak")
     parser.add_argument("--batch", type=int, metavar="SEEDS", help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    if asked.soak is not None and asked.mutant:
+        parser.error("--mutant is for one world: --seed")
+    if asked.mutant and asked.mutant not in MUTANTS:
+        parser.error(f"no mutant {asked.mutant!r}; there are {', '.join(MUTANTS)}")
+    if not asked.scenario.endswith(".toml") and asked.scenario not in names():
+        parser.error(f"no scenario {asked.scenario!r}; there are {', '.join(names())}")
     if asked.batch is not None:
         return soak.batch(asked.scenario, asked.first, asked.batch, keys=asked.keys)
     if asked.soak is not None:
