@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 PATIENCE_S = 2.0
-"""A round that moves waits for somebody all the time: that is only worth a line when it has lasted."""
+"""A round that moves waits for somebody all the time: that is worth a line when it has lasted, or cost a view."""
 
 SHORT = 12
 """Digits of a hash that people compare."""
@@ -218,9 +218,10 @@ def _show_quorum(run: RunDetail) -> None:
     for risk in run.risks:
         fork, stall = _chance(risk.fork), _chance(risk.stall)
         _print(f"risk      with {risk.bad_share:.0%} bad, in {risk.rounds:,} rounds: a fork {fork}, a stall {stall}")
+    is_stuck = run.view > 0 or run.waiting_s >= PATIENCE_S
     if missing > 0:
         _print(f"waits for {_many(missing, 'more member')} ({_here(run)} are here)")
-    elif run.waiting_s >= PATIENCE_S and (awaited := [member.peer for member in run.members if member.awaited]):
+    elif is_stuck and (awaited := [member.peer for member in run.members if member.awaited]):
         _print(f"waits for {', '.join(awaited)}, since {datetime.fromtimestamp(run.waiting_since):%Y-%m-%d %H:%M:%S}")
 
 

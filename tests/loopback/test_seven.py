@@ -143,11 +143,8 @@ def test_without_a_quorum_a_run_names_whom_it_waits_for_and_a_home_from_a_backup
     for daemon in (*living, restored):  # all have voted in the round, which four of seven cannot end
         eventually(lambda daemon=daemon: step(daemon, run) in VOTES and awaited(daemon, run) == gone)
         assert began_at < daemon.call(RunShow(run=run.run)).waiting_since < time.time()
-    said = subprocess.run(
-        [sys.executable, "-m", "primep2p.cli.main", "run", "show", run.run, "--home", str(living[0].home)],
-        capture_output=True, text=True, timeout=60, check=True,
-    ).stdout  # fmt: skip
-    (line,) = [line for line in said.splitlines() if line.startswith("waits for ")]
+    eventually(lambda: "\nwaits for " in shown(living[0], run))  # once it has waited for some seconds
+    (line,) = [line for line in shown(living[0], run).splitlines() if line.startswith("waits for ")]
     assert gone <= set(line.replace(",", "").split())
     assert " since 2" in line
 
@@ -207,6 +204,12 @@ def takes_part(run: Watched, daemon: Daemon, teller: Daemon) -> tuple[int, int]:
     run.hear()
     under_way = run.newest(teller) + 1
     return under_way, run.first_part(daemon.peer, under_way - 1, teller)
+
+
+def shown(daemon: Daemon, run: Watched) -> str:
+    """What its owner reads."""
+    command = [sys.executable, "-m", "primep2p.cli.main", "run", "show", run.run, "--home", str(daemon.home)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
 def roster(run: Watched, teller: Daemon) -> set[str]:
