@@ -80,7 +80,7 @@ async def find_spec(run: RunId, at: Seekers) -> tuple[Opened[RunSpec], list[Peer
         holders = await _holders(run, at, before) or await _holders(run, at, await _providers(run, at))
         if holders or trio.current_time() >= until:
             break
-        with trio.move_on_at(until):
+        with trio.move_on_after(POLL_S):  # or the directory may have heard of it meanwhile
             await _somebody_new(at.host, before)
     if not holders:
         raise Unavailable(

@@ -4,10 +4,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import trio
 
 from primep2p.core import effects as fx
-from primep2p.model.errors import PeerError, Unavailable
+from primep2p.model.errors import PeerError, StoreError, Unavailable
 from primep2p.model.ids import Cid
 from primep2p.model.records import Pipeline, RoundPolicy
 from primep2p.services.work import Work
@@ -104,3 +105,30 @@ def test_certified_params_that_are_no_model_stop_the_run_and_not_the_daemon() ->
         assert events == []
 
     trio.run(main)
+
+
+class Damaged(Blobs):
+    """Finds its blobs damaged when they are wanted; `aside`: and sets them aside."""
+
+    def __init__(self, *held: Cid, aside: bool) -> None:
+        super().__init__(*held)
+        self._aside = aside
+
+    def path(self, cid: Cid) -> Path:
+        if self._aside:
+            self.held.discard(cid)
+        raise StoreError("the bytes are not what they should be")
+
+
+async def test_a_blob_that_is_found_damaged_costs_the_node_its_part_and_not_its_life() -> None:
+    events: list[fx.Event] = []
+    work = work_with(Damaged(PARAMS, DELTA, aside=True), events)
+    await work.aggregate(fx.Aggregate(1, bytes(32), PARAMS, (DELTA,), (1,)))
+    await work.obtain(obtain(DELTA))
+    assert events == [fx.Unobtained(bytes(32))]
+
+
+async def test_a_disk_that_fails_still_stops_the_daemon() -> None:
+    work = work_with(Damaged(PARAMS, DELTA, aside=False), [])
+    with pytest.raises(StoreError):
+        await work.aggregate(fx.Aggregate(1, bytes(32), PARAMS, (DELTA,), (1,)))
