@@ -1,6 +1,7 @@
 """Errors say who is at fault, and what to do next."""
 
 __all__ = [
+    "BlobLost",
     "CallError",
     "ConfigError",
     "PeerError",
@@ -54,6 +55,11 @@ class StoreError(PrimeError):
     """The disk failed: names the path; the daemon stops rather than risk what is certified."""
 
     code = "store"
+
+
+class BlobLost(StoreError):
+    """A blob is not held, or was found damaged and is set aside: the disk works, and what needed the blob has to do
+    without it until it is fetched again."""
 
 
 class CallError(PrimeError):

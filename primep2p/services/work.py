@@ -6,7 +6,7 @@ from math import prod
 import trio
 
 from primep2p.core import effects as fx
-from primep2p.model.errors import PeerError, PluginError, StoreError, Unavailable
+from primep2p.model.errors import BlobLost, PeerError, PluginError, Unavailable
 from primep2p.model.ids import Cid, RunId
 from primep2p.model.records import Metric, RunSpec
 from primep2p.model.views import Accused, Evaluated, LogLine
@@ -72,8 +72,8 @@ class Work:
             await seams.offload(self._check, effect.delta)
         except Unavailable:
             await self._send(fx.Unobtained(effect.update))
-        except StoreError as error:
-            self._bear_damage(error, effect.delta)
+        except BlobLost:
+            self._tell_of_loss()
             await self._send(fx.Unobtained(effect.update))
         except PeerError as error:
             await self._send(fx.Refused(effect.update, error.sentence))
@@ -121,8 +121,8 @@ class Work:
             params, reason = await seams.offload(work)
         except PeerError:
             return  # a quorum certified params that are no model: nothing can follow from them
-        except StoreError as error:
-            self._bear_damage(error, effect.base, *effect.deltas)
+        except BlobLost:
+            self._tell_of_loss()
             return
         await self._send(fx.Aggregated(effect.round, effect.key, params, reason))
 
@@ -149,8 +149,8 @@ class Work:
             except (PluginError, Unavailable):
                 self._is_started = False
                 await self._send(fx.TrainingFailed(round))
-            except StoreError as error:
-                self._bear_damage(error, params)
+            except BlobLost:
+                self._tell_of_loss()
                 await self._send(fx.TrainingFailed(round))
             else:
                 self._deltas.setdefault(round, set()).add(delta)
@@ -198,19 +198,16 @@ class Work:
             metrics = await self._training.evaluate(round, path)
         except (PluginError, Unavailable):
             return  # the owner has heard of it
-        except StoreError as error:
-            self._bear_damage(error, params)
+        except BlobLost:
+            self._tell_of_loss()
             return
         finally:
             self._evaluating = False
         if metrics:
             self._seams.tell(Evaluated(run=self._run.hex(), round=round, metrics=metrics))
 
-    def _bear_damage(self, error: StoreError, *blobs: Cid) -> None:
-        """A blob that was found damaged is set aside, and costs what needed it. Raises `error` where none of these is
-        missing: then the disk itself fails."""
-        if all(self._seams.blobs.has(blob) for blob in blobs):
-            raise error
+    def _tell_of_loss(self) -> None:
+        """It costs what needed the blob, and no more."""
         said = "a blob was damaged on this disk, and is set aside: this node does without what needed it"
         self._seams.tell(LogLine(run=self._run.hex(), level="warning", sentence=said))
 

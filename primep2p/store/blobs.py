@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from threading import Lock
 
-from primep2p.model.errors import PeerError, StoreError, Unavailable
+from primep2p.model.errors import BlobLost, PeerError, StoreError, Unavailable
 from primep2p.model.ids import Cid
 from primep2p.model.records import Manifest
 from primep2p.store.files import disk, make_directory, sync_directory, sync_file
@@ -85,7 +85,7 @@ class FileBlobs:
         """The file with the blob's bytes, to be mapped read-only."""
         path, rows = self._path(cid), self._database.read("SELECT size_bytes FROM blobs WHERE cid = ?", cid)
         if not rows:
-            raise StoreError(f"{path}: this blob is not held")
+            raise BlobLost(f"{path}: this blob is not held")
         with disk(path, "find"):
             size_bytes = path.stat().st_size if path.exists() else None
         if size_bytes != rows[0][0]:
@@ -231,7 +231,7 @@ class FileBlobs:
             return manifest
         raw = self.manifest(cid)
         if raw is None:
-            raise StoreError(f"{self._path(cid)}: this blob is not held")
+            raise BlobLost(f"{self._path(cid)}: this blob is not held")
         try:
             manifest = open_manifest(cid, raw)
         except PeerError as error:
@@ -243,7 +243,7 @@ class FileBlobs:
                 self._manifests[cid] = manifest
         return manifest
 
-    def _set_aside(self, cid: Cid, reason: str) -> StoreError:
+    def _set_aside(self, cid: Cid, reason: str) -> BlobLost:
         """The blob is not held any more; its bytes stay for a person to look at. Returns what to raise."""
         path, aside = self._path(cid), self._damaged / cid
         with self._changing, disk(path, "set aside"):
@@ -251,7 +251,7 @@ class FileBlobs:
             if path.exists():
                 path.replace(aside)
                 os.utime(aside)
-        return StoreError(f"{path} is damaged: {reason}", hint="it is set aside, and fetched again when needed")
+        return BlobLost(f"{path} is damaged: {reason}", hint="it is set aside, and fetched again when needed")
 
     def _forget(self, cid: Cid) -> None:
         self._manifests.pop(cid, None)

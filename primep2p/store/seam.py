@@ -41,7 +41,7 @@ class BlobStore(Protocol):
     def has(self, cid: Cid) -> bool: ...
 
     def path(self, cid: Cid) -> Path:
-        """The file with the blob's bytes, to be mapped read-only. Raises StoreError where it is missing or has
+        """The file with the blob's bytes, to be mapped read-only. Raises BlobLost where it is missing or has
         another size than its manifest."""
         ...
 
@@ -50,7 +50,7 @@ class BlobStore(Protocol):
         ...
 
     def chunk(self, cid: Cid, index: int) -> bytes:
-        """One chunk, verified. A damaged blob is set aside (no longer held) and raises StoreError."""
+        """One chunk, verified. A damaged blob is set aside (no longer held) and raises BlobLost."""
         ...
 
     def verify(self, cid: Cid) -> bool:

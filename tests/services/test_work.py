@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from primep2p.core import effects as fx
-from primep2p.model.errors import PeerError, StoreError, Unavailable
+from primep2p.model.errors import BlobLost, PeerError, StoreError, Unavailable
 from primep2p.model.ids import Cid
 from primep2p.model.records import Pipeline, RoundPolicy
 from primep2p.services.work import Work
@@ -117,7 +117,8 @@ class Damaged(Blobs):
     def path(self, cid: Cid) -> Path:
         if self._aside:
             self.held.discard(cid)
-        raise StoreError("the bytes are not what they should be")
+            raise BlobLost("the bytes are not what they should be")
+        raise StoreError("the disk does not answer")
 
 
 async def test_a_blob_that_is_found_damaged_costs_the_node_its_part_and_not_its_life() -> None:
