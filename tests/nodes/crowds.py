@@ -41,6 +41,8 @@ class Churn:
         """What the nodes have as the last round's checkpoint, in the end."""
         self._rounds = rounds
         self._share = share
+        self._leaving: set[int] = set()
+        """Nodes that are to stop or have, until they are back: each of them leaves once at a time."""
 
     async def __call__(self, world: World) -> None:
         first = founders_of(len(world.nodes))
@@ -54,7 +56,9 @@ class Churn:
         begun = max(node.round for node in world.nodes)
         async with trio.open_nursery() as nursery:
             for round in range(begun, begun + self._rounds):
-                for victim in world.chance.sample(world.up, int(self._share * len(world.nodes))):
+                staying = [node for node in world.up if node.index not in self._leaving]
+                for victim in world.chance.sample(staying, int(self._share * len(world.nodes))):
+                    self._leaving.add(victim.index)
                     nursery.start_soon(self._away, world, victim)
                 await world.until_any_round(round + 1)
         self.ended_s = trio.current_time()
@@ -70,6 +74,7 @@ class Churn:
         await node.stop()
         await trio.sleep(away_s)
         await node.start()
+        self._leaving.remove(node.index)
 
 
 async def until_the_roster_is_full(world: World) -> None:
