@@ -1,0 +1,47 @@
+"""What a backend must compute, to the byte: the four passes over the rows that every rule is made of.
+
+A backend is called for one range of columns at a time, from several threads at once, and does its own blocking. The
+numpy backend is the reference; the contract suite in tests/kernels holds the others to its bytes.
+"""
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from primep2p.kernels.arrays import Array, Block
+
+__all__ = ["Backend", "Doubles", "Integers"]
+
+Doubles = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+
+class Backend(Protocol):
+    """Rows are finite float32, (K, B) with K >= 1 and B >= 1; denormals count."""
+
+    @property
+    def name(self) -> str:
+        """As configuration calls it."""
+        ...
+
+    def weighted_sum(self, rows: Block, weights: Array, out: Array) -> None:
+        """out[d] = sum over k of weights[k] * rows[k][d], in float32: multiply, round, add, round, one row after
+        another, from round(weights[0] * rows[0][d]) on. Never fused, never in another order. `weights` is (K,).
+        Overflow gives inf, without a warning."""
+        ...
+
+    def ranks(self, rows: Block, wanted: range, out: Array) -> None:
+        """out[i, d] = the value of rank wanted[i] (0: the smallest) among rows[0..K-1][d]; `out` is
+        (len(wanted), B). Which of two zeros of different sign comes first is open: no rule depends on it."""
+        ...
+
+    def largest(self, rows: Block) -> Array:
+        """The largest absolute value of each row: (K,), exact."""
+        ...
+
+    def gram(self, rows: Block, scales: Doubles) -> Integers:
+        """The exact (K, K) inner products of rint(rows[k] * scales[k]), ties to even, as int64: scales (K,) are powers
+        of two that take every value to at most 2**20 in size. So sums over up to 2**13 columns are exact in float64 in
+        any order, and those over up to 2**22 columns, which is the most that a caller asks for, in int64."""
+        ...

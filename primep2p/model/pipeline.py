@@ -1,0 +1,309 @@
+"""How a round's deltas become the next params: the stages that a run can be made of, and what each asks of a round.
+
+A stage is an array that begins with its name; in files it is a table with a `name`. How each computes is in
+`kernels/`, to the byte.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from primep2p.model.record import Record
+
+__all__ = [
+    "Adagrad",
+    "Adam",
+    "Arc",
+    "Bfloat16",
+    "Bucketing",
+    "Bulyan",
+    "CenteredClip",
+    "Clip",
+    "FedAvg",
+    "Float32",
+    "GeometricMedian",
+    "Int8",
+    "Krum",
+    "Median",
+    "MultiKrum",
+    "NearestNeighbours",
+    "Outer",
+    "Pipeline",
+    "Pre",
+    "Rule",
+    "Sgd",
+    "TopK",
+    "TrimmedMean",
+    "Weighting",
+    "Wire",
+    "Yogi",
+    "trimmed",
+]
+
+Weighting = Literal["examples", "uniform"]
+"""The weight of an update: the examples that it claims, or the same for all."""
+
+Count = Annotated[int, Meta(ge=0, le=1024)]
+Liars = Annotated[int, Meta(ge=1, le=341)]
+Iterations = Annotated[int, Meta(ge=1, le=100)]
+Positive = Annotated[float, Meta(gt=0, le=1e30)]
+Rate = Annotated[float, Meta(gt=0, le=1e6)]
+Decay = Annotated[float, Meta(ge=0, lt=1)]
+Share = Annotated[str, Meta(pattern=r"^0\.[0-9]{1,6}\Z")]
+"""A decimal below 1, computed in exact fractions."""
+
+
+class Stage(Record, frozen=True, tag_field="name"):
+    """A part of the pipeline."""
+
+    @property
+    def least_updates(self) -> int:
+        """With fewer there is no result."""
+        return 1
+
+    @property
+    def bound(self) -> str:
+        """Where that number is from; empty where any number will do."""
+        return ""
+
+
+# ---- rules
+
+
+class FedAvg(Stage, frozen=True, tag="fedavg"):
+    """The weighted mean. McMahan et al., arXiv:1602.05629."""
+
+    weighting: Weighting = "examples"
+
+
+class Median(Stage, frozen=True, tag="median"):
+    """Of each coordinate. Yin et al., arXiv:1803.01498."""
+
+
+class TrimmedMean(Stage, frozen=True, tag="trimmed_mean"):
+    """Of each coordinate, without the largest and the smallest values. Yin et al., arXiv:1803.01498."""
+
+    trim_ratio: Share = "0.1"
+    """The part that is cut at each end: so many updates, rounded down, and one at least."""
+
+    @property
+    def least_updates(self) -> int:
+        return 3
+
+    @property
+    def bound(self) -> str:
+        return "one is cut at each end"
+
+
+class Krum(Stage, frozen=True, tag="krum"):
+    """The update that is closest to its neighbours. Blanchard et al., NeurIPS 2017."""
+
+    f: Liars = 1
+    """So many updates may be of liars."""
+
+    @property
+    def least_updates(self) -> int:
+        return 2 * self.f + 3
+
+    @property
+    def bound(self) -> str:
+        return "2f + 3"
+
+
+class MultiKrum(Stage, frozen=True, tag="multi_krum"):
+    """The mean of the m updates that are closest to their neighbours. Blanchard et al., NeurIPS 2017."""
+
+    f: Liars = 1
+    m: Count = 0
+    """0: all but f."""
+
+    @property
+    def least_updates(self) -> int:
+        return max(2 * self.f + 3, self.m + self.f)
+
+    @property
+    def bound(self) -> str:
+        return "2f + 3" if self.m <= self.f + 3 else "m + f"
+
+
+class Bulyan(Stage, frozen=True, tag="bulyan"):
+    """Krum's choices, then of each coordinate the mean of what is closest to the median. El Mhamdi et al., 1802.07927."""
+
+    f: Liars = 1
+
+    @property
+    def least_updates(self) -> int:
+        return 4 * self.f + 3
+
+    @property
+    def bound(self) -> str:
+        return "4f + 3"
+
+
+class GeometricMedian(Stage, frozen=True, tag="geometric_median"):
+    """The point of the least sum of distances (RFA). Pillutla et al., arXiv:1912.13445."""
+
+    nu: Positive = 1e-6
+    """Distances below it count as it: no update gets all the weight."""
+    iterations: Iterations = 8
+    """Of the smoothed Weiszfeld algorithm, from the weighted mean on."""
+    weighting: Weighting = "examples"
+
+
+class CenteredClip(Stage, frozen=True, tag="centered_clip"):
+    """The mean of steps of at most tau from a centre, which begins at no change. Karimireddy et al., 2012.10333."""
+
+    tau: Positive = 10.0
+    iterations: Iterations = 3
+
+
+Rule = FedAvg | Median | TrimmedMean | Krum | MultiKrum | Bulyan | GeometricMedian | CenteredClip
+
+
+def trimmed(rule: TrimmedMean, updates: int) -> int:
+    """How many of so many are cut at each end. Exact: the share is a decimal."""
+    digits = rule.trim_ratio.removeprefix("0.")
+    return min(max(1, updates * int(digits) // 10 ** len(digits)), (updates - 1) // 2)
+
+
+# ---- before the rule
+
+
+class Clip(Stage, frozen=True, tag="clip"):
+    """Scale updates down to a norm."""
+
+    norm: Positive = 1.0
+
+
+class Arc(Stage, frozen=True, tag="arc"):
+    """Scale the floor(2 f (n - f) / n) longest updates down to the longest of the others. Allouah et al., 2405.14432."""
+
+    f: Liars = 1
+
+    @property
+    def least_updates(self) -> int:
+        return 2 * self.f + 1
+
+    @property
+    def bound(self) -> str:
+        return "2f + 1"
+
+
+class NearestNeighbours(Stage, frozen=True, tag="nnm"):
+    """Replace each update by the mean of the n - f closest to it, itself among them. Allouah et al., 2302.01772."""
+
+    f: Liars = 1
+
+    @property
+    def least_updates(self) -> int:
+        return 2 * self.f + 1
+
+    @property
+    def bound(self) -> str:
+        return "2f + 1"
+
+
+class Bucketing(Stage, frozen=True, tag="bucketing"):
+    """Replace the updates by the means of random buckets. Karimireddy et al., arXiv:2006.09365."""
+
+    size: Annotated[int, Meta(ge=2, le=64)] = 2
+
+
+Pre = Clip | Arc | NearestNeighbours | Bucketing
+
+
+# ---- after the rule
+
+
+class Sgd(Record, frozen=True, tag_field="name", tag="sgd"):
+    """params += lr * v, where v = momentum * v + mean; with `nesterov` params += lr * (momentum * v + mean).
+
+    FedAvgM (Hsu et al., arXiv:1909.06335); DiLoCo (Douillard et al., arXiv:2311.08105) with nesterov, 0.7 and 0.9.
+    """
+
+    learning_rate: Rate = 1.0
+    momentum: Decay = 0.0
+    nesterov: bool = False
+
+
+class Adagrad(Record, frozen=True, tag_field="name", tag="adagrad"):
+    """FedAdagrad of Reddi et al., arXiv:2003.00295, algorithm 2."""
+
+    learning_rate: Rate = 0.1
+    beta1: Decay = 0.0
+    tau: Positive = 1e-3
+
+
+class Adam(Record, frozen=True, tag_field="name", tag="adam"):
+    """FedAdam of Reddi et al., arXiv:2003.00295, algorithm 2: without a correction of bias."""
+
+    learning_rate: Rate = 0.01
+    beta1: Decay = 0.9
+    beta2: Decay = 0.99
+    tau: Positive = 1e-3
+
+
+class Yogi(Record, frozen=True, tag_field="name", tag="yogi"):
+    """FedYogi of Reddi et al., arXiv:2003.00295, algorithm 2."""
+
+    learning_rate: Rate = 0.01
+    beta1: Decay = 0.9
+    beta2: Decay = 0.99
+    tau: Positive = 1e-3
+
+
+Outer = Sgd | Adagrad | Adam | Yogi
+
+
+# ---- on the wire
+
+
+class Float32(Record, frozen=True, tag_field="name", tag="float32"):
+    """As it is: 4 bytes a value."""
+
+
+class Bfloat16(Record, frozen=True, tag_field="name", tag="bf16"):
+    """The upper half, rounded to nearest even: 2 bytes a value."""
+
+
+class Int8(Record, frozen=True, tag_field="name", tag="int8"):
+    """-127 to 127 times a scale for each block: 1 byte a value."""
+
+
+class TopK(Record, frozen=True, tag_field="name", tag="topk"):
+    """The values of the largest size alone: 8 bytes for each. What is left out is sent later (error feedback, Stich et
+    al., arXiv:1809.07599)."""
+
+    ratio: Share = "0.01"
+
+
+Wire = Float32 | Bfloat16 | Int8 | TopK
+
+
+class Pipeline(Record, frozen=True):
+    """From the deltas of a round to the next params."""
+
+    rule: Rule = FedAvg()
+    pre: Annotated[tuple[Pre, ...], Meta(max_length=4)] = ()
+    """In this order, before the rule."""
+    outer: Outer | None = None
+    """What takes the rule's result to the params; None adds it."""
+    wire: Wire = Float32()
+    """How deltas travel."""
+    max_weight_ratio: Annotated[float, Meta(ge=1)] = 10.0
+    """An update that claims more than this many times the lower median of examples is left out."""
+
+    @property
+    def least_updates(self) -> int:
+        """A round with fewer has no result, and ends void."""
+        least = self.rule.least_updates
+        for stage in reversed(self.pre):
+            if isinstance(stage, Bucketing):
+                least = (least - 1) * stage.size + 1
+            least = max(least, stage.least_updates)
+        return least
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether examples count beyond the check of what updates claim."""
+        return isinstance(self.rule, FedAvg | GeometricMedian) and self.rule.weighting == "examples"
