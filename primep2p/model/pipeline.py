@@ -4,6 +4,7 @@ A stage is an array that begins with its name; in files it is a table with a `na
 `kernels/`, to the byte.
 """
 
+from fractions import Fraction
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -127,7 +128,7 @@ class MultiKrum(Stage, frozen=True, tag="multi_krum"):
 
 
 class Bulyan(Stage, frozen=True, tag="bulyan"):
-    """Krum's choices, then of each coordinate the mean of what is closest to the median. El Mhamdi et al., 1802.07927."""
+    """Krum's choices, then the mean of what is closest to the median, by coordinate. El Mhamdi et al., ICML 2018."""
 
     f: Liars = 1
 
@@ -162,8 +163,7 @@ Rule = FedAvg | Median | TrimmedMean | Krum | MultiKrum | Bulyan | GeometricMedi
 
 def trimmed(rule: TrimmedMean, updates: int) -> int:
     """How many of so many are cut at each end. Exact: the share is a decimal."""
-    digits = rule.trim_ratio.removeprefix("0.")
-    return min(max(1, updates * int(digits) // 10 ** len(digits)), (updates - 1) // 2)
+    return min(max(1, int(Fraction(rule.trim_ratio) * updates)), (updates - 1) // 2)
 
 
 # ---- before the rule
@@ -176,7 +176,7 @@ class Clip(Stage, frozen=True, tag="clip"):
 
 
 class Arc(Stage, frozen=True, tag="arc"):
-    """Scale the floor(2 f (n - f) / n) longest updates down to the longest of the others. Allouah et al., 2405.14432."""
+    """Scale the floor(2 f (n - f) / n) longest updates down to the longest other. Allouah et al., arXiv:2405.14432."""
 
     f: Liars = 1
 

@@ -3,14 +3,20 @@
 All members that aggregate the same deltas in the same order write the same bytes, or give the same reason.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from primep2p.kernels.average import Array, Each, all_finite, apply, one_after_another, weighted_mean, weights
+from primep2p.kernels.arrays import Array, Each, Separate, all_finite, one_after_another, ranges_of
+from primep2p.kernels.backends.plain import Plain
+from primep2p.kernels.outer import step
+from primep2p.kernels.pipeline import Combination, combine
 from primep2p.model.errors import PeerError
+from primep2p.model.pipeline import FedAvg, Pipeline
 from primep2p.model.records import TensorSpec
 from primep2p.store.tensors import map_tensors, writing
 
@@ -36,19 +42,17 @@ def aggregate(
     Raises PeerError where a file is not what `tensors` say, StoreError where the disk fails. Memory: 4 MiB and what
     the kernel keeps of the mapped files.
     """
-    base_tensors = map_tensors(base, tensors)
-    rows_by_tensor = list(zip(*(map_tensors(delta, tensors) for delta in deltas), strict=True))
-    shares = weights(counts, weighting)
-    result = np.empty(_PIECE, np.float32)
+    before = _Pieces(map_tensors(base, tensors))
+    rows = Separate([_Pieces(map_tensors(delta, tensors)) for delta in deltas])
+    backend = Plain()
+    combination = combine(Pipeline(FedAvg(weighting)), rows, counts, backend=backend, each=each)
+    result = np.empty(min(_PIECE, len(before)), np.float32)
     try:
         with writing(out, tensors) as writer:
-            for base_tensor, rows in zip(base_tensors, rows_by_tensor, strict=True):
-                flat_base, flat_rows = base_tensor.reshape(-1), [row.reshape(-1) for row in rows]
-                for start in range(0, flat_base.size, _PIECE):
-                    piece = slice(start, min(start + _PIECE, flat_base.size))
-                    block = result[: piece.stop - start]
-                    _next_params(flat_base[piece], [row[piece] for row in flat_rows], shares, block, each)
-                    writer.write(block)
+            for start in range(0, len(before), _PIECE):
+                block = result[: min(_PIECE, len(before) - start)]
+                _next_params(combination, rows, before, start, block, each)
+                writer.write(block)
     except _NotFinite as reason:
         return str(reason)
     return ""
@@ -65,8 +69,34 @@ class _NotFinite(Exception):
     """The result is of no use to anybody."""
 
 
-def _next_params(base: Array, rows: Sequence[Array], shares: Sequence[np.float32], out: Array, each: Each) -> None:
-    weighted_mean(rows, shares, out, each=each)
-    apply(base, out, out)
+class _Pieces:
+    """The tensors of a file, one after another, as a Row."""
+
+    def __init__(self, tensors: Sequence[Array]) -> None:
+        self._pieces = [tensor.reshape(-1) for tensor in tensors]
+        self._ends = list(accumulate(len(piece) for piece in self._pieces))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def read(self, start: int, end: int) -> Array:
+        found, piece = [], bisect_right(self._ends, start)
+        while start < end:
+            first = self._ends[piece] - len(self._pieces[piece])
+            part = self._pieces[piece][start - first : end - first]
+            found.append(part)
+            start += len(part)
+            piece += 1
+        return found[0] if len(found) == 1 else np.concatenate(found or [np.empty(0, np.float32)])
+
+
+def _next_params(combination: Combination, rows: Separate, before: _Pieces, start: int, out: Array, each: Each) -> None:
+    def compute(low: int, high: int) -> None:
+        piece = out[low - start : high - start]
+        combination.columns(rows, low, high, piece)
+        step(None, before.read(low, high), piece, (), piece, ())
+
+    for _ in each(ranges_of(start, start + len(out)), compute):
+        pass
     if not all_finite(out):  # nor are they where the mean is not
         raise _NotFinite("the params are not finite")

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from primep2p.kernels.average import weighted_mean, weights
+from primep2p.kernels.average import shares_of
+from primep2p.kernels.backends.plain import Plain
 from primep2p.model.errors import PeerError, StoreError
 from primep2p.model.records import TensorSpec
 from primep2p.services.aggregation import aggregate, check_delta
@@ -42,10 +43,10 @@ def test_the_next_params_are_base_plus_the_weighted_mean(tmp_path: Path) -> None
     deltas = [write(tmp_path / f"delta-{seed}", model(seed)) for seed in (1, 2, 3)]
     out = tmp_path / "out"
     assert aggregate(base, deltas, [10, 20, 70], "examples", TENSORS, out) == ""
-    shares = weights([10, 20, 70], "examples")
+    weights = shares_of([10, 20, 70], "examples").astype(np.float32)
     for index, found in enumerate(map_tensors(out, TENSORS)):
         mean = np.empty(found.size, np.float32)
-        weighted_mean([model(seed)[index].reshape(-1) for seed in (1, 2, 3)], shares, mean)
+        Plain().weighted_sum([model(seed)[index].reshape(-1) for seed in (1, 2, 3)], weights, mean)
         np.testing.assert_array_equal(found.reshape(-1), model(0)[index].reshape(-1) + mean)
 
 

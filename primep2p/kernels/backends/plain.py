@@ -16,6 +16,9 @@ WIRES = 32
 CACHED_BYTES = 2**20
 """What a block of all rows may take to stay in the second-level cache."""
 
+PRODUCT_BYTES = 4 * 2**20
+"""What a block of integers may take: a wide one, for the sake of the calls for each row."""
+
 NARROW = 2048
 """Columns below which a call for each row costs more than its work."""
 
@@ -53,7 +56,7 @@ class Plain:
 
     def gram(self, rows: Block, scales: Doubles) -> Integers:
         count, columns = len(rows), len(rows[0])
-        width = min(EXACT_COLUMNS, max(512, CACHED_BYTES // (8 * count)), columns)
+        width = min(EXACT_COLUMNS, max(512, PRODUCT_BYTES // (8 * count)), columns)
         scratch, total = np.empty((count, width)), np.zeros((count, count), np.int64)
         for low in range(0, columns, width):
             whole = scratch[:, : min(width, columns - low)]
@@ -113,15 +116,22 @@ def _compare(wires: list[Array], comparators: Sequence[tuple[int, int, bool, boo
         if small and large:
             smaller = free.pop()
             np.minimum(first, second, out=smaller)
-            larger = own[high] if own[high] is not None else own[low] if own[low] is not None else free.pop()
+            larger = _owned(own[high], own[low], free)
             np.maximum(first, second, out=larger)
             free += [row for row in (own[low], own[high]) if row is not None and row is not larger]
             wires[low] = own[low] = smaller
             wires[high] = own[high] = larger
             continue
-        target = own[low] if own[low] is not None else own[high] if own[high] is not None else free.pop()
+        target = _owned(own[low], own[high], free)
         (np.minimum if small else np.maximum)(first, second, out=target)
         free += [row for row in (own[low], own[high]) if row is not None and row is not target]
         kept, gone = (low, high) if small else (high, low)
         wires[kept] = own[kept] = target
         own[gone] = None
+
+
+def _owned(first: Array | None, second: Array | None, free: list[Array]) -> Array:
+    """A row of scratch to write over: of one of the wires, else a free one."""
+    if first is not None:
+        return first
+    return second if second is not None else free.pop()

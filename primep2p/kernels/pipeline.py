@@ -1,0 +1,185 @@
+"""A run's pipeline, from its stages to the columns of the result.
+
+First the rows are looked at as a whole, if the rule or a stage before it needs that (geometry.py), which decides a
+`Combination`; then each column of the result follows from that column alone. Nothing here is as large as the rows.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from primep2p.kernels.arrays import Array, Block, Each, Rows, one_after_another, ranges_of
+from primep2p.kernels.average import shares_of
+from primep2p.kernels.backends.plain import Plain
+from primep2p.kernels.backends.seam import Backend, Doubles
+from primep2p.kernels.geometry import gram, product
+from primep2p.kernels.mixing import Mixed, mix
+from primep2p.kernels.order import Finish, closest_mean, mean, middle
+from primep2p.kernels.robust import Choice, bulyan_choice, centered_clip, geometric_median, krum_order
+from primep2p.model.pipeline import (
+    Bulyan,
+    CenteredClip,
+    FedAvg,
+    GeometricMedian,
+    Krum,
+    Median,
+    MultiKrum,
+    Pipeline,
+    TrimmedMean,
+    Weighting,
+    trimmed,
+)
+
+__all__ = ["Combination", "aggregate", "combine"]
+
+SORTED_BYTES = 4 * 2**20
+"""What the columns that are sorted at a time may take, inputs and outputs each."""
+
+
+class Combination(Protocol):
+    """How the columns of the result follow from those of the rows."""
+
+    def columns(self, rows: Rows, start: int, end: int, out: Array) -> None:
+        """These columns of the result, (end - start,); from several threads at once, if they like. Overflow gives inf
+        or NaN, without a warning."""
+        ...
+
+
+def aggregate(
+    pipeline: Pipeline,
+    rows: Rows,
+    counts: Sequence[int],
+    seed: bytes = b"",
+    *,
+    out: Array,
+    backend: Backend | None = None,
+    each: Each = one_after_another,
+) -> None:
+    """out (D,) = what `pipeline` makes of the rows (K, D), without the outer optimiser. See `combine`."""
+    combination = combine(pipeline, rows, counts, seed, backend=backend, each=each)
+    done = each(ranges_of(0, len(out)), lambda start, end: combination.columns(rows, start, end, out[start:end]))
+    for _ in done:
+        pass
+
+
+def combine(
+    pipeline: Pipeline,
+    rows: Rows,
+    counts: Sequence[int],
+    seed: bytes = b"",
+    *,
+    backend: Backend | None = None,
+    each: Each = one_after_another,
+) -> Combination:
+    """Decide what becomes of finite `rows` (K, D), of which each claims so many examples; K >= 1 and D >= 1.
+
+    `seed` is what random stages draw from. Raises ValueError where the rows are fewer than the pipeline needs.
+    """
+    if rows.shape[0] != len(counts) or len(counts) < pipeline.least_updates:
+        raise ValueError(f"{len(counts)} counts for {rows.shape[0]} rows, of which {pipeline.least_updates} are needed")
+    backend = backend or Plain()
+    shares = shares_of(counts, _weighting(pipeline))
+    if not pipeline.pre and isinstance(pipeline.rule, FedAvg):
+        return Linear(shares, backend)
+    if not pipeline.pre and isinstance(pipeline.rule, Median | TrimmedMean):
+        return _ordered(pipeline.rule, np.eye(len(counts)), backend)
+    mixed = mix(gram(rows, backend, each), shares, pipeline.pre, seed)
+    if isinstance(pipeline.rule, Median | TrimmedMean):
+        return _ordered(pipeline.rule, mixed.matrix, backend)
+    if isinstance(pipeline.rule, Bulyan):
+        chosen = bulyan_choice(mixed.gram, pipeline.rule.f)
+        count = len(chosen) - 2 * pipeline.rule.f
+        return Ordered(mixed.matrix[chosen], range(len(chosen)), closest_mean(count), backend)
+    return Linear(product(np.ascontiguousarray(mixed.matrix.T), _coefficients(pipeline.rule, mixed)), backend)
+
+
+def _weighting(pipeline: Pipeline) -> Weighting:
+    return "examples" if pipeline.is_weighted else "uniform"
+
+
+def _coefficients(rule: FedAvg | Krum | MultiKrum | GeometricMedian | CenteredClip, mixed: Mixed) -> Doubles:
+    """What the rows that the rule sees are multiplied by before they are added."""
+    count = len(mixed.gram)
+    match rule:
+        case FedAvg():
+            return mixed.shares
+        case Krum(f):
+            return _mean_of(count, krum_order(mixed.gram, f)[:1])
+        case MultiKrum(f, m):
+            return _mean_of(count, krum_order(mixed.gram, f)[: m or count - f])
+        case GeometricMedian(nu, iterations):
+            return geometric_median(mixed.gram, mixed.shares, nu=nu, iterations=iterations)
+        case CenteredClip(tau, iterations):
+            return centered_clip(mixed.gram, tau=tau, iterations=iterations)
+
+
+def _mean_of(count: int, chosen: Choice) -> Doubles:
+    coefficients = np.zeros(count)
+    coefficients[chosen] = 1 / len(chosen)
+    return coefficients
+
+
+def _ordered(rule: Median | TrimmedMean, matrix: Doubles, backend: Backend) -> "Ordered":
+    count = len(matrix)
+    if isinstance(rule, Median):
+        return Ordered(matrix, range((count - 1) // 2, count // 2 + 1), middle, backend)
+    cut = trimmed(rule, count)
+    return Ordered(matrix, range(cut, count - cut), mean, backend)
+
+
+class Linear:
+    """A weighted sum of the rows. Coefficients (K,) are rounded to float32 once; rows of coefficient 0 never enter."""
+
+    def __init__(self, coefficients: Doubles, backend: Backend) -> None:
+        self._entering = [int(row) for row in np.flatnonzero(coefficients.astype(np.float32))]
+        self._all = len(self._entering) == len(coefficients)
+        self._weights = coefficients[self._entering].astype(np.float32)
+        self._backend = backend
+
+    def columns(self, rows: Rows, start: int, end: int, out: Array) -> None:
+        if not self._entering:
+            out[:] = 0
+            return
+        block = rows.block(start, end)
+        entering = block if self._all else [block[row] for row in self._entering]
+        self._backend.weighted_sum(entering, self._weights, out)
+
+
+class Ordered:
+    """Each coordinate's values of wanted ranks, in ascending order, and what is made of them.
+
+    The rows that are sorted are `matrix` (K', K) times those that are given: each a weighted sum in float32.
+    """
+
+    def __init__(self, matrix: Doubles, wanted: range, finish: Finish, backend: Backend) -> None:
+        self._mixing = [Linear(row, backend) for row in matrix] if not _chooses(matrix) else []
+        self._chosen = [int(np.argmax(row)) for row in matrix]
+        self._wanted = wanted
+        self._finish = finish
+        self._backend = backend
+
+    def columns(self, rows: Rows, start: int, end: int, out: Array) -> None:
+        count = len(self._chosen)
+        width = max(256, SORTED_BYTES // (4 * count))
+        ranked = np.empty((len(self._wanted), min(width, end - start)), np.float32)
+        with np.errstate(all="ignore"):
+            for low in range(start, end, width):
+                high = min(low + width, end)
+                values = ranked[:, : high - low]
+                self._backend.ranks(self._block(rows, low, high), self._wanted, values)
+                self._finish(values, out[low - start : high - start])
+
+    def _block(self, rows: Rows, start: int, end: int) -> Block:
+        if not self._mixing:
+            block = rows.block(start, end)
+            return block if len(block) == len(self._chosen) else [block[row] for row in self._chosen]
+        mixed = np.empty((len(self._mixing), end - start), np.float32)
+        for combination, row in zip(self._mixing, mixed, strict=True):
+            combination.columns(rows, start, end, row)
+        return mixed
+
+
+def _chooses(matrix: Doubles) -> bool:
+    """Whether each new row is one of the old, untouched."""
+    return bool(np.all((matrix == 0) | (matrix == 1)) and np.all(np.count_nonzero(matrix, axis=1) == 1))
