@@ -1,4 +1,4 @@
-"""Weighted means: the weights, and a mean that takes its rows one at a time.
+"""Weighted means: the weights, and a mean that takes its rows one at a time [A1].
 
 Row k enters as acc = round(acc + round(w[k] * x[k])), rows in the given order, starting from round(w[0] * x[0]): each
 column stands alone, so blocks and threads change nothing.

@@ -1,4 +1,4 @@
-"""Inner products of updates that are the same on every machine, whatever multiplies its matrices.
+"""Inner products of updates that are the same on every machine, whatever multiplies its matrices [A3].
 
 Each row is rounded to integers of at most 2**20 in size, at a scale of its own (a power of two, so scaling rounds
 nothing): products of those are exact in any order, with or without fused operations. A row's scale depends on that

@@ -1,4 +1,4 @@
-"""What comes before the rule: each stage replaces the updates by linear combinations of them.
+"""What comes before the rule: each stage replaces the updates by linear combinations of them [A4].
 
 So a stage is a matrix M (K', K): new row i is the sum over k of M[i, k] times row k, and its inner products are
 M gram M^T. Rules that are linear themselves never see the new rows: their coefficients a become a M. No stage touches

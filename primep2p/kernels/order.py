@@ -1,4 +1,4 @@
-"""Rules that look at each coordinate alone: what becomes of its values in ascending order.
+"""Rules that look at each coordinate alone: what becomes of its values in ascending order [A6].
 
 Sums begin at +0.0 and take the values from the smallest up, in float32; so equal values are equal results, whichever
 way they were sorted, and the sign of a zero never depends on it.

@@ -1,4 +1,4 @@
-"""Outer optimisers: from the rule's result to the next params, and the state that is carried from round to round.
+"""Outer optimisers: from the rule's result to the next params, and the state that is carried on [A7].
 
 The result of a round is to params what the negative of a gradient is: a direction to go. All is float32, each operation
 rounded by itself in the order that stands here; square roots and quotients are the standard's, which every machine
@@ -16,7 +16,7 @@ __all__ = ["first_state", "state_names", "step"]
 
 
 def state_names(outer: Outer | None) -> tuple[str, ...]:
-    """What the state of an optimiser has of each tensor; nothing where it needs none."""
+    """What the state of an optimiser has of each tensor; nothing where it needs none [A8]."""
     match outer:
         case None:
             return ()

@@ -14,8 +14,7 @@ PAGE = (ROOT / "docs" / "protocol.md").read_text()
 CITATION = re.compile(r"\[((?:[A-Z]\d+)(?:(?:, |-)[A-Z]\d+)*)\]")
 
 KEPT_WITHOUT_CITING = {
-    "A1": "primep2p/kernels/average.py opens with it; tests/kernels hold it to an oracle",
-    "A2": "primep2p/services/aggregation.py raises these two reasons",
+    "A2": "primep2p/services/aggregation.py raises this reason",
     "B2": "primep2p/store/tensors.py reads and writes the format; tests/store hold it to the library",
     "C2": "a node's own affair: core/rounds.py decides when to list",
     "D2": "core/runs.py holds, core/gossip.py keeps two a slot",
