@@ -1,4 +1,4 @@
-"""Rules that choose or weigh whole updates by their distances: from inner products to one coefficient for each row [A5].
+"""Rules that choose or weigh whole updates by their distances: from inner products to a coefficient for each row [A5].
 
 K is small beside D, so all of this is the cheap part; it is float64 in a fixed order (see geometry.py). Ties go to the
 row that comes first, which is the trainer of the lowest peer id. Shapes: gram and distances (K, K), shares and
