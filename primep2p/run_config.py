@@ -1,16 +1,16 @@
 """What starts a run: the file that `run create` takes, and what the call carries."""
 
 import math
-from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
 from primep2p.config import read_toml
 from primep2p.model.errors import ConfigError
-from primep2p.model.records import MAX_REFS, Admission, Pipeline, RoundPolicy, Scalar
+from primep2p.model.pipeline import Pipeline
+from primep2p.model.records import MAX_REFS, Admission, RoundPolicy, Scalar
 from primep2p.strict import Fault, build
 
 __all__ = ["RunConfig", "check", "load_run"]
@@ -32,10 +32,8 @@ class RunConfig(Struct, frozen=True, kw_only=True):
 
 def load_run(path: Path) -> RunConfig:
     """The run in a TOML file, checked. Raises ConfigError."""
-    table = read_toml(path)
-    _quote_decimals(table)
     try:
-        config = build(RunConfig, table)
+        config = build(RunConfig, read_toml(path))
         check(config)
     except Fault as fault:
         raise ConfigError(f"{path}: {fault}") from fault
@@ -79,14 +77,3 @@ def _check_setting(path: str, value: Scalar) -> None:
         raise Fault(path, "must be a finite number")
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise Fault(path, "must fit into 64 bits")
-
-
-def _quote_decimals(table: dict[str, Any]) -> None:
-    """A record holds shares as decimals in text; in a file 0.66 without quotes says the same."""
-    policy = table.get("policy")
-    if not isinstance(policy, dict):
-        return
-    for key in ("consensus_threshold", "sample_fraction"):
-        value = policy.get(key)
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            policy[key] = format(Decimal(str(value)), "f")  # never 1e-05

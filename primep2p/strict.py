@@ -1,12 +1,14 @@
 """Frozen Structs from what people write: strict, and each fault is one sentence that names its path.
 
 msgspec's own conversion knows the types; this walk adds exact paths (`p2p.listen[0]`), a guess for misspelt keys, and
-tables for records that are arrays between peers.
+tables for records that are arrays between peers. One of several kinds of record says which by a key of its own, and may
+be that word alone: `rule = "krum"` is `rule = { name = "krum" }`. Decimals, which records hold as text, may be numbers.
 """
 
 from collections.abc import Mapping
+from decimal import Decimal
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -28,7 +30,7 @@ def build(type_: type[T], raw: object, path: str = "") -> T:
     fields = {field.name: field for field in msgspec.structs.fields(type_)}
     for key in table:
         if key not in fields:
-            raise Fault(_join(path, key), f"is not known{_guess(key, list(fields))}")
+            raise Fault(_join(path, key), f"is not known{_guess(key, [*_tag_of(type_), *fields])}")
     for name, field in fields.items():
         if field.required and name not in table:
             raise Fault(_join(path, name), "is missing")
@@ -36,9 +38,10 @@ def build(type_: type[T], raw: object, path: str = "") -> T:
 
 
 def plain(value: object) -> object:
-    """What `build` takes: Structs as tables of all their fields."""
+    """What `build` takes: Structs as tables of all their fields, and which of several kinds they are."""
     if isinstance(value, msgspec.Struct):
-        return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
+        fields = {name: plain(getattr(value, name)) for name in value.__struct_fields__}
+        return {**_tag_of(type(value)), **fields}
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -51,9 +54,13 @@ def _value(type_: Any, value: object, path: str) -> Any:
     if isinstance(bare, UnionType) and NoneType in get_args(bare):
         if value is None:
             return None
-        bare = type_ = get_args(bare)[0]
-    if isinstance(bare, type) and issubclass(bare, msgspec.Struct):
-        return build(bare, value, path)
+        several = [each for each in get_args(bare) if each is not NoneType]
+        bare = type_ = several[0] if len(several) == 1 else Union[tuple(several)]  # noqa: UP007
+    kinds = get_args(bare) if _is_union(bare) else (bare,)
+    if all(isinstance(kind, type) and issubclass(kind, msgspec.Struct) for kind in kinds):
+        return build(kinds[0], value, path) if len(kinds) == 1 else _one_of(kinds, value, path)
+    if (words := _decimal_in_words(type_)) is not None:
+        return _decimal(type_, words, value, path)
     if get_origin(bare) in (tuple, list) and isinstance(value, (list, tuple)):
         item = get_args(bare)[0]
         value = [_value(item, each, f"{path}[{index}]") for index, each in enumerate(value)]
@@ -65,6 +72,51 @@ def _value(type_: Any, value: object, path: str) -> Any:
         return msgspec.convert(value, type_)
     except msgspec.ValidationError as error:
         raise Fault(path, _problem(str(error))) from error
+
+
+def _is_union(type_: Any) -> bool:
+    return isinstance(type_, UnionType) or get_origin(type_) is Union
+
+
+def _one_of(kinds: tuple[type[msgspec.Struct], ...], value: object, path: str) -> msgspec.Struct:
+    """The kind that a table names, or a word alone."""
+    key = str(kinds[0].__struct_config__.tag_field)
+    by_name = {str(kind.__struct_config__.tag): kind for kind in kinds}
+    if isinstance(value, str):
+        place, name, rest = path, value, {}
+    elif isinstance(value, dict):
+        if key not in value:
+            raise Fault(_join(path, key), f"is missing: one of {', '.join(by_name)}")
+        place, name = _join(path, key), value[key]
+        rest = {each: value[each] for each in value if each != key}
+    else:
+        raise Fault(path, f"must be one of {', '.join(by_name)}, or a table with such a {key}")
+    if not isinstance(name, str) or name not in by_name:
+        raise Fault(place, f"must be one of {', '.join(by_name)}")
+    return build(by_name[name], rest, path)
+
+
+def _tag_of(type_: type[msgspec.Struct]) -> dict[str, object]:
+    config = type_.__struct_config__
+    return {config.tag_field: config.tag} if config.tag_field is not None else {}
+
+
+def _decimal_in_words(type_: Any) -> str | None:
+    """What a type asks for that is a decimal in text; None where it is not."""
+    for each in get_args(type_)[1:] if get_origin(type_) is Annotated else ():
+        if isinstance(each, msgspec.Meta) and each.extra and "decimal" in each.extra:
+            return str(each.extra["decimal"])
+    return None
+
+
+def _decimal(type_: Any, words: str, value: object, path: str) -> Any:
+    """A number without quotes says the same."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = format(Decimal(str(value)), "f")  # never 1e-05
+    try:
+        return msgspec.convert(value, type_)
+    except msgspec.ValidationError as error:
+        raise Fault(path, f"must be {words}") from error
 
 
 def _table(raw: object, path: str) -> dict[str, object]:
@@ -101,8 +153,6 @@ _WORDS = {
 def _problem(message: str) -> str:
     """msgspec's "Expected `int`, got `str`" as a sentence's end."""
     message = message.split(" - at ")[0]
-    if "matching regex '^(0" in message:
-        return "must be a decimal up to 1, such as 0.66"  # the one pattern of digits that people write
     expected, _, got = message.removeprefix("Expected ").partition(", got ")
     for name, words in _WORDS.items():
         expected = expected.replace(f"`{name}`", words)

@@ -6,6 +6,7 @@ import pytest
 
 from primep2p.config import NodeConfig, load
 from primep2p.model.errors import ConfigError
+from primep2p.model.pipeline import Clip, Krum, Median, NearestNeighbours, Pipeline, Sgd, TopK, TrimmedMean
 from primep2p.model.records import RoundPolicy
 from primep2p.run_config import RunConfig, load_run
 from primep2p.strict import build, plain
@@ -183,7 +184,8 @@ def test_the_example_is_a_run_and_its_comments_show_the_defaults(tmp_path):
     assert full == load_run(TOP / "examples" / "run.toml")
     every_key = tomllib.loads((tmp_path / "run.toml").read_text())
     for section in ("pipeline", "policy", "admission"):
-        assert every_key[section].keys() == plain(getattr(full, section)).keys()
+        shown = {key for key, value in plain(getattr(full, section)).items() if value is not None}
+        assert every_key[section].keys() == shown
 
 
 def test_a_threshold_may_be_written_as_a_number(tmp_path):
@@ -194,6 +196,27 @@ def test_a_threshold_may_be_written_as_a_number(tmp_path):
 @pytest.mark.parametrize(("written", "held"), [("0.25", "0.25"), ("1", "1"), ('"0.5"', "0.5"), ("0.00001", "0.00001")])
 def test_a_sample_may_be_written_as_a_number(tmp_path, written, held):
     assert run_of(tmp_path, f"[policy]\nsample_fraction = {written}").policy == RoundPolicy(sample_fraction=held)
+
+
+@pytest.mark.parametrize(
+    ("written", "held"),
+    [
+        ('rule = "median"', Pipeline(Median())),
+        ('rule = { name = "krum", f = 2 }', Pipeline(Krum(2))),
+        ('[pipeline.rule]\nname = "trimmed_mean"\ntrim_ratio = 0.25', Pipeline(TrimmedMean("0.25"))),
+        (
+            'rule = "median"\npre = ["nnm", { name = "clip", norm = 2 }]',
+            Pipeline(Median(), (NearestNeighbours(), Clip(2.0))),
+        ),
+        ('outer = { name = "sgd", momentum = 0.9 }', Pipeline(outer=Sgd(momentum=0.9))),
+        ('wire = { name = "topk", ratio = 0.00001 }', Pipeline(wire=TopK("0.00001"))),
+    ],
+)
+def test_a_stage_is_a_table_with_a_name_or_that_alone(tmp_path, written, held):
+    text = written if written.startswith("[") else f"[pipeline]\n{written}"
+    run = run_of(tmp_path, f"{text}\n[policy]\nfirst_members = 9")
+    assert run.pipeline == held
+    assert build(RunConfig, plain(run)) == run
 
 
 @pytest.mark.parametrize(
@@ -213,7 +236,22 @@ def test_a_sample_may_be_written_as_a_number(tmp_path, written, held):
         ("[policy]\nvote_s = 31.0", "policy.vote_s must not be above policy.step_cap_s, which is 30"),
         ("[policy]\nrounds = -1", "policy.rounds must be an integer >= 0"),
         ("[policy]\nround = 1", "policy.round is not known: did you mean rounds?"),
-        ('[pipeline]\nrule = "best"', "pipeline.rule must be one of fedavg"),
+        ('[pipeline]\nrule = "best"', "pipeline.rule must be one of fedavg, median, trimmed_mean, krum"),
+        ('[pipeline]\nrule = { name = "best" }', "pipeline.rule.name must be one of fedavg, median"),
+        ("[pipeline]\nrule = { name = 1 }", "pipeline.rule.name must be one of fedavg, median"),
+        ("[pipeline]\nrule = { f = 1 }", "pipeline.rule.name is missing: one of fedavg, median"),
+        ("[pipeline]\nrule = 1", "pipeline.rule must be one of fedavg"),
+        ('[pipeline]\nrule = { name = "krum", nu = 1 }', "pipeline.rule.nu is not known: the keys here are name, f"),
+        ('[pipeline]\nrule = { name = "krum", f = 0 }', "pipeline.rule.f must be an integer >= 1"),
+        ('[pipeline]\nweighting = "uniform"', "pipeline.weighting is not known"),
+        ('[pipeline]\npre = "nnm"', "pipeline.pre must be an array, not a string"),
+        ('[pipeline]\npre = ["nnm", "krum"]', "pipeline.pre[1] must be one of clip, arc, nnm, bucketing"),
+        ('[pipeline]\npre = ["nnm", { name = "clip", norm = nan }]', "pipeline.pre[1].norm must be a number > 0"),
+        (
+            '[pipeline]\nwire = { name = "topk", ratio = 1 }',
+            "pipeline.wire.ratio must be a decimal below 1, such as 0.1",
+        ),
+        ('[pipeline]\nwire = { name = "topk", ratio = true }', "pipeline.wire.ratio must be a decimal below 1"),
         ('[admission]\nmode = "allowlist"', "admission.peers must name a peer"),
         (f'[admission]\npeers = ["{PEER}"]', "admission.peers has no effect unless"),
         (f'[admission]\nmode = "invite"\npeers = ["{PEER}"]', "admission.peers has no effect unless"),

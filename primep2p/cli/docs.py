@@ -137,8 +137,8 @@ def _call(call: type[Call[Any]], types: dict[str, type[msgspec.Struct]]) -> str:
 
 
 def _struct(type_: type[msgspec.Struct], types: dict[str, type[msgspec.Struct]]) -> str:
-    tag = type_.__struct_config__.tag
-    tagged = [f'- `event`: "{tag}"\n'] if tag else []
+    config = type_.__struct_config__
+    tagged = [f'- `{config.tag_field}`: "{config.tag}"\n'] if config.tag else []
     fields = [
         f"- `{field.name}`: {_type(field.type, types)}{_or_default(field)}\n" for field in msgspec.structs.fields(type_)
     ]

@@ -184,8 +184,7 @@ def derive(bundle: OpenedBundle, head: Head) -> Derivation:
     spec, round = head.spec, head.round + 1
     kept, blamed = _within_weight(bundle.updates, spec.pipeline.max_weight_ratio)
     inclusions = tuple(
-        Inclusion(u.signer, u.hash, u.record.delta, u.record.examples if spec.pipeline.weighting == "examples" else 1)
-        for u in kept
+        Inclusion(u.signer, u.hash, u.record.delta, u.record.examples if spec.pipeline.is_weighted else 1) for u in kept
     )
     turnout = Turnout(
         due=head.due,

@@ -50,8 +50,8 @@ Iterations = Annotated[int, Meta(ge=1, le=100)]
 Positive = Annotated[float, Meta(gt=0, le=1e30)]
 Rate = Annotated[float, Meta(gt=0, le=1e6)]
 Decay = Annotated[float, Meta(ge=0, lt=1)]
-Share = Annotated[str, Meta(pattern=r"^0\.[0-9]{1,6}\Z")]
-"""A decimal below 1, computed in exact fractions."""
+Share = Annotated[str, Meta(pattern=r"^0\.[0-9]{1,6}\Z", extra={"decimal": "a decimal below 1, such as 0.1"})]
+"""Computed in exact fractions."""
 
 
 class Stage(Record, frozen=True, tag_field="name"):

@@ -6,9 +6,11 @@ signature check covers them. The numbers in brackets are rules of docs/protocol.
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from primep2p.model.ids import Cid, Hash, PeerId, RunId, Signature
+from primep2p.model.pipeline import Pipeline
+from primep2p.model.record import Record
 
 __all__ = [
     "FULL_COMMITTEE",
@@ -40,7 +42,6 @@ __all__ = [
     "Member",
     "Metric",
     "Newcomer",
-    "Pipeline",
     "Proposal",
     "RoundPolicy",
     "RoundRecord",
@@ -54,8 +55,8 @@ __all__ = [
     "Vote",
 ]
 
-PROTOCOL_VERSION = 2
-KERNELS_VERSION = 1
+PROTOCOL_VERSION = 3
+KERNELS_VERSION = 2
 
 FULL_COMMITTEE = 16
 """The whole roster votes up to here; of a larger one a committee is drawn [S3]. A round costs n(n-1) messages of each
@@ -88,10 +89,11 @@ Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Examples = Annotated[int, Meta(ge=1, le=2**40)]
 Seconds = Annotated[float, Meta(gt=0, le=604_800)]
 Scalar = bool | int | float | str
-
-
-class Record(Struct, frozen=True, array_like=True):
-    """A frozen array; equality is by value."""
+Decimal = Annotated[
+    str,
+    Meta(pattern=r"^(0\.[0-9]{1,6}|1(\.0{1,6})?)\Z", extra={"decimal": "a decimal up to 1, such as 0.66"}),
+]
+"""Computed in exact fractions."""
 
 
 class Envelope(Record, frozen=True):
@@ -122,15 +124,6 @@ class TensorSpec(Record, frozen=True):
     shape: Annotated[tuple[Annotated[int, Meta(ge=0, le=2**40)], ...], Meta(max_length=8)]
 
 
-class Pipeline(Record, frozen=True):
-    """How deltas become the next params: checks, then the rule."""
-
-    rule: Literal["fedavg"] = "fedavg"
-    weighting: Literal["examples", "uniform"] = "examples"
-    max_weight_ratio: Annotated[float, Meta(ge=1)] = 10.0
-    """An update that claims more than this many times the lower median of examples is left out."""
-
-
 class RoundPolicy(Record, frozen=True):
     """When steps end. All times are in seconds; a vote step's time-out grows linearly with the view, to its cap."""
 
@@ -142,8 +135,8 @@ class RoundPolicy(Record, frozen=True):
     """Dropping for silence never goes below this; 0: 4 if the first roster has 4 or more, else its size."""
     min_updates: Annotated[int, Meta(ge=1, le=MAX_COHORT)] = 2
     drop_after: Annotated[int, Meta(ge=1, le=1000)] = 3
-    consensus_threshold: Annotated[str, Meta(pattern=r"^(0\.[0-9]{1,6}|1(\.0{1,6})?)\Z")] = "0.66"
-    """A decimal within [0.5, 1], computed in exact fractions."""
+    consensus_threshold: Decimal = "0.66"
+    """Within [0.5, 1]."""
     collect_s: Seconds = 600.0
     """From the round's start until collecting ends, whoever has delivered."""
     grace_s: Seconds = 0.2
@@ -153,8 +146,8 @@ class RoundPolicy(Record, frozen=True):
     step_cap_s: Seconds = 30.0
     committee_size: Annotated[int, Meta(ge=FULL_COMMITTEE, le=MAX_COMMITTEE)] = 31
     """Members drawn to vote from a roster of more than FULL_COMMITTEE."""
-    sample_fraction: Annotated[str, Meta(pattern=r"^(0\.[0-9]{1,6}|1(\.0{1,6})?)\Z")] = "1"
-    """The part of the roster that trains in a round, drawn anew each time; a decimal above 0."""
+    sample_fraction: Decimal = "1"
+    """The part of the roster that trains in a round, drawn anew each time; above 0."""
     max_cohort: Annotated[int, Meta(ge=1, le=MAX_COHORT)] = 64
     """No more train in a round, however large the roster: what a member of the committee fetches is bounded."""
 

@@ -8,6 +8,7 @@ import trio
 from primep2p.core import effects as fx
 from primep2p.model.errors import BlobLost, PeerError, PluginError, Unavailable
 from primep2p.model.ids import Cid, RunId
+from primep2p.model.pipeline import Weighting
 from primep2p.model.records import Metric, RunSpec
 from primep2p.model.views import Accused, Evaluated, LogLine
 from primep2p.services.aggregation import aggregate, check_delta
@@ -112,7 +113,8 @@ class Work:
 
         def work() -> tuple[Cid | None, str]:
             base, deltas = seams.blobs.path(effect.base), [seams.blobs.path(delta) for delta in effect.deltas]
-            reason = aggregate(base, deltas, effect.weights, pipeline.weighting, self._spec.tensors, out)
+            weighting: Weighting = "examples" if pipeline.is_weighted else "uniform"
+            reason = aggregate(base, deltas, effect.weights, weighting, self._spec.tensors, out)
             if reason:
                 return None, reason
             return seams.blobs.add(out, durable=True), ""

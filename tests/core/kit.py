@@ -18,6 +18,7 @@ from primep2p.core.runs import Run
 from primep2p.keys import Identity
 from primep2p.model.ids import Cid, Hash, PeerId
 from primep2p.model.messages import OverlayMessage, Proposed, Records
+from primep2p.model.pipeline import Pipeline
 from primep2p.model.records import (
     Acceptance,
     Admission,
@@ -32,7 +33,6 @@ from primep2p.model.records import (
     Join,
     Metric,
     Newcomer,
-    Pipeline,
     Proposal,
     RoundPolicy,
     RunSpec,

@@ -13,6 +13,7 @@ from primep2p.core.checks import max_listed_notices
 from primep2p.core.roster import peers_of
 from primep2p.model.errors import PeerError
 from primep2p.model.ids import PeerId
+from primep2p.model.pipeline import FedAvg, Pipeline
 from primep2p.model.records import (
     Admission,
     Ban,
@@ -21,7 +22,6 @@ from primep2p.model.records import (
     Departure,
     Evidence,
     Metric,
-    Pipeline,
     RoundPolicy,
     Update,
     UpdateRef,
@@ -116,7 +116,7 @@ def test_a_header_of_a_void_round_keeps_the_params_and_says_why() -> None:
 
 
 def weighed(examples: list[int], *, ratio: float = 10.0, weighting: str = "examples"):  # type: ignore[no-untyped-def]
-    group = Group(len(examples), policy=POLICY, pipeline=Pipeline(weighting=weighting, max_weight_ratio=ratio))  # type: ignore[arg-type]
+    group = Group(len(examples), policy=POLICY, pipeline=Pipeline(FedAvg(weighting), max_weight_ratio=ratio))  # type: ignore[arg-type]
     updates = [group.update(who, examples=count) for who, count in zip(group.members, examples, strict=True)]
     lists = [group.listing(who, updates) for who in group.members]
     result = derived(group, group.bundle(lists, updates))

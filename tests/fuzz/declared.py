@@ -19,7 +19,8 @@ MOST_ITEMS = 3
 _PATTERNS = {
     "12D3KooW": lambda chance: identity(chance.randrange(4)).peer_id,
     "bafkrei": lambda chance: cid_of(bytes([chance.randrange(4)])),
-    "0\\.": lambda chance: chance.choice(("0.5", "0.66", "1", "1.0")),
+    "^(0\\.": lambda chance: chance.choice(("0.5", "0.66", "1", "1.0")),
+    "^0\\.": lambda chance: chance.choice(("0.1", "0.000001")),
 }
 """Texts that a pattern of the declarations allows, by what is in the pattern."""
 
@@ -32,6 +33,8 @@ def samples(type_: type[msgspec.Struct]) -> list[Any]:
 
 def _value(info: Any, chance: Random, small: bool) -> Any:
     match info:
+        case declared.Metadata(type=inner):
+            return _value(inner, chance, small)
         case declared.StructType(cls=cls, fields=fields):
             return cls(*(_value(field.type, chance, small) for field in fields))
         case declared.UnionType(types=types):

@@ -10,7 +10,8 @@ import trio
 from primep2p.core import effects as fx
 from primep2p.model.errors import BlobLost, PeerError, StoreError, Unavailable
 from primep2p.model.ids import Cid
-from primep2p.model.records import Pipeline, RoundPolicy
+from primep2p.model.pipeline import Pipeline
+from primep2p.model.records import RoundPolicy
 from primep2p.services.work import Work
 from primep2p.wire.cid import cid_of
 

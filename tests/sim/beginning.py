@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from primep2p.core import admission
 from primep2p.core.chain import Head, header_hash
 from primep2p.core.roster import first_state
+from primep2p.model.pipeline import Pipeline
 from primep2p.model.records import (
     MAX_FIRST_MEMBERS,
     Admission,
     Checkpoint,
     Join,
-    Pipeline,
     RoundPolicy,
     RunSpec,
     TensorSpec,

@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from primep2p.core.beacons import HashChain, first_beacon, next_beacon
-from primep2p.model import records
+from primep2p.model import pipeline, records
 from primep2p.wire.cid import cid_of
 from primep2p.wire.codec import digest, encode
 from primep2p.wire.envelope import Envelopes
@@ -23,6 +23,12 @@ SEED_BYTE = 7
 PEERS = tuple(sorted(identity(number).peer_id for number in (1, 2, 3)))
 RUN, HEADER, OTHER = bytes(range(32)), bytes(range(32, 64)), bytes(range(64, 96))
 CID = cid_of(b"golden")
+PIPELINE = pipeline.Pipeline(
+    rule=pipeline.MultiKrum(f=1, m=2),
+    pre=(pipeline.Clip(norm=0.5), pipeline.Bucketing(size=3)),
+    outer=pipeline.Sgd(learning_rate=0.7, momentum=0.9, nesterov=True),
+    wire=pipeline.TopK(ratio="0.05"),
+)
 
 
 def signed() -> dict[str, Struct]:
@@ -36,7 +42,7 @@ def signed() -> dict[str, Struct]:
             trainer="mlp",
             trainer_config={"epochs": 2, "rate": 0.1, "shuffle": True, "layers": [64, 32], "name": "é"},
             params=CID,
-            pipeline=records.Pipeline(),
+            pipeline=PIPELINE,
             policy=records.RoundPolicy(rounds=20),
             admission=records.Admission("invite", (), PEERS),
             origin=OTHER,

@@ -6,11 +6,14 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from primep2p.keys import Identity
-from primep2p.model import messages, records, transfer
+from primep2p.model import messages, pipeline, records, transfer
 from primep2p.wire.envelope import Envelopes
 
 RECORDS: tuple[type[Struct], ...] = tuple(
-    value for name in records.__all__ if isinstance(value := getattr(records, name), type) and issubclass(value, Struct)
+    value
+    for module in (records, pipeline)
+    for name in module.__all__
+    if isinstance(value := getattr(module, name), type) and issubclass(value, Struct)
 )
 MESSAGES: tuple[type[Struct], ...] = (
     *get_args(messages.OverlayMessage),
@@ -59,16 +62,53 @@ def _tuples(values: st.SearchStrategy, most: int = 3) -> st.SearchStrategy:
     return st.lists(values, max_size=most).map(tuple)
 
 
+def _any_of(union: object) -> st.SearchStrategy:
+    return st.one_of(*(STAGES[kind] for kind in get_args(union)))
+
+
 TENSORS = st.builds(
     records.TensorSpec,
     name=st.text(min_size=1, max_size=256),
     dtype=st.just("float32"),
     shape=st.lists(st.integers(0, 2**40), max_size=8).map(tuple),
 )
+WEIGHTINGS = st.sampled_from(["examples", "uniform"])
+SHARES = st.sampled_from(["0.1", "0.000001", "0.5"])
+POSITIVE = st.floats(min_value=0, max_value=1e30, exclude_min=True)
+RATES = st.floats(min_value=0, max_value=1e6, exclude_min=True)
+DECAYS = st.floats(min_value=0, max_value=1, exclude_max=True)
+LIARS, TIMES = st.integers(1, 341), st.integers(1, 100)
+MOMENTS = {"learning_rate": RATES, "beta1": DECAYS, "beta2": DECAYS, "tau": POSITIVE}
+STAGES: dict[type[Struct], st.SearchStrategy] = {
+    pipeline.FedAvg: st.builds(pipeline.FedAvg, weighting=WEIGHTINGS),
+    pipeline.Median: st.builds(pipeline.Median),
+    pipeline.TrimmedMean: st.builds(pipeline.TrimmedMean, trim_ratio=SHARES),
+    pipeline.Krum: st.builds(pipeline.Krum, f=LIARS),
+    pipeline.MultiKrum: st.builds(pipeline.MultiKrum, f=LIARS, m=st.integers(0, 1024)),
+    pipeline.Bulyan: st.builds(pipeline.Bulyan, f=LIARS),
+    pipeline.GeometricMedian: st.builds(pipeline.GeometricMedian, nu=POSITIVE, iterations=TIMES, weighting=WEIGHTINGS),
+    pipeline.CenteredClip: st.builds(pipeline.CenteredClip, tau=POSITIVE, iterations=TIMES),
+    pipeline.Clip: st.builds(pipeline.Clip, norm=POSITIVE),
+    pipeline.Arc: st.builds(pipeline.Arc, f=LIARS),
+    pipeline.NearestNeighbours: st.builds(pipeline.NearestNeighbours, f=LIARS),
+    pipeline.Bucketing: st.builds(pipeline.Bucketing, size=st.integers(2, 64)),
+    pipeline.Sgd: st.builds(pipeline.Sgd, learning_rate=RATES, momentum=DECAYS, nesterov=st.booleans()),
+    pipeline.Adagrad: st.builds(pipeline.Adagrad, learning_rate=RATES, beta1=DECAYS, tau=POSITIVE),
+    pipeline.Adam: st.builds(pipeline.Adam, **MOMENTS),
+    pipeline.Yogi: st.builds(pipeline.Yogi, **MOMENTS),
+    pipeline.Float32: st.builds(pipeline.Float32),
+    pipeline.Bfloat16: st.builds(pipeline.Bfloat16),
+    pipeline.Int8: st.builds(pipeline.Int8),
+    pipeline.TopK: st.builds(pipeline.TopK, ratio=SHARES),
+}
+"""What a pipeline is made of."""
+
 PIPELINES = st.builds(
-    records.Pipeline,
-    rule=st.just("fedavg"),
-    weighting=st.sampled_from(["examples", "uniform"]),
+    pipeline.Pipeline,
+    rule=_any_of(pipeline.Rule),
+    pre=_tuples(_any_of(pipeline.Pre), 4),
+    outer=st.none() | _any_of(pipeline.Outer),
+    wire=_any_of(pipeline.Wire),
     max_weight_ratio=st.floats(min_value=1, allow_nan=False),
 )
 POLICIES = st.builds(
@@ -141,7 +181,8 @@ VALUES: dict[type[Struct], st.SearchStrategy] = {
         chunks=_tuples(HASHES),
     ),
     records.TensorSpec: TENSORS,
-    records.Pipeline: PIPELINES,
+    **STAGES,
+    pipeline.Pipeline: PIPELINES,
     records.RoundPolicy: POLICIES,
     records.Admission: ADMISSIONS,
     records.RunSpec: st.builds(

@@ -9,6 +9,7 @@ from msgspec import Struct
 from primep2p.model import records
 from primep2p.model.errors import PeerError
 from primep2p.model.messages import AskSpec, OverlayMessage
+from primep2p.model.pipeline import Pipeline
 from primep2p.wire.codec import MAX_RECORD_BYTES, decode, digest, encode
 from tests.wire.samples import EVERY_TYPE, MESSAGES, RECORDS, UNIONS, VALUES, identity
 
@@ -107,7 +108,7 @@ def test_nothing_may_follow_a_record(type_: type[Struct], data: st.DataObject) -
 
 
 def test_a_field_that_has_a_default_may_be_missing_at_the_end() -> None:
-    assert decode(records.Pipeline, b"\x90") == records.Pipeline()
+    assert decode(Pipeline, b"\x90") == Pipeline()
     with pytest.raises(PeerError):
         decode(records.Metric, b"\x91\xa1a")
 
@@ -129,7 +130,7 @@ def test_a_time_that_no_round_could_wait_for_is_refused(wrong: float) -> None:
 
 def test_a_weight_ratio_that_is_no_number_is_refused() -> None:
     with pytest.raises(PeerError):
-        decode(records.Pipeline, encode(records.Pipeline(max_weight_ratio=float("nan"))))
+        decode(Pipeline, encode(Pipeline(max_weight_ratio=float("nan"))))
 
 
 def test_bytes_are_no_text_and_a_float_is_no_integer() -> None:

@@ -65,7 +65,7 @@ def declared() -> dict[str, list[str]]:
 
 def layouts() -> dict[str, list[str]]:
     """What the page says of each record and message, field by field."""
-    found = re.findall(r"^(\w+) += \[(.*?)\]$", PAGE, re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^(?:[a-z]* {3,})?(\w+) += \[(.*?)\]$", PAGE, re.MULTILINE | re.DOTALL)
     return {type_: body.split(";") for type_, body in found}
 
 
