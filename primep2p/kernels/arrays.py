@@ -3,7 +3,9 @@
 K updates of D values are a matrix (K, D). No kernel holds it: each sees a few columns of all rows at a time.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -15,6 +17,7 @@ __all__ = [
     "Block",
     "Each",
     "Matrix",
+    "Pieces",
     "Range",
     "Row",
     "Rows",
@@ -110,6 +113,26 @@ class Span:
 
     def read(self, start: int, end: int) -> Array:
         return self._values[start:end]
+
+
+class Pieces:
+    """A Row of arrays one after another, as a file's tensors are where it has them in another order."""
+
+    def __init__(self, arrays: Sequence[Array]) -> None:
+        self._pieces = [array.reshape(-1) for array in arrays]
+        self._ends = list(accumulate(len(piece) for piece in self._pieces))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def read(self, start: int, end: int) -> Array:
+        found = []
+        piece = bisect_right(self._ends, start)
+        while start < end:
+            before = self._ends[piece] - len(self._pieces[piece])
+            found.append(self._pieces[piece][start - before : end - before])
+            start, piece = self._ends[piece], piece + 1
+        return found[0] if len(found) == 1 else np.concatenate(found or [np.empty(0, np.float32)])
 
 
 class Separate:

@@ -3,15 +3,13 @@
 All members that aggregate the same deltas in the same order write the same bytes, or give the same reason.
 """
 
-from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from primep2p.kernels.arrays import Array, Each, Separate, all_finite, one_after_another, ranges_of
+from primep2p.kernels.arrays import Array, Each, Pieces, Separate, all_finite, one_after_another, ranges_of
 from primep2p.kernels.backends.plain import Plain
 from primep2p.kernels.outer import step
 from primep2p.kernels.pipeline import Combination, combine
@@ -42,8 +40,8 @@ def aggregate(
     Raises PeerError where a file is not what `tensors` say, StoreError where the disk fails. Memory: 4 MiB and what
     the kernel keeps of the mapped files.
     """
-    before = _Pieces(map_tensors(base, tensors))
-    rows = Separate([_Pieces(map_tensors(delta, tensors)) for delta in deltas])
+    before = Pieces(map_tensors(base, tensors))
+    rows = Separate([Pieces(map_tensors(delta, tensors)) for delta in deltas])
     backend = Plain()
     combination = combine(Pipeline(FedAvg(weighting)), rows, counts, backend=backend, each=each)
     result = np.empty(min(_PIECE, len(before)), np.float32)
@@ -69,28 +67,7 @@ class _NotFinite(Exception):
     """The result is of no use to anybody."""
 
 
-class _Pieces:
-    """The tensors of a file, one after another, as a Row."""
-
-    def __init__(self, tensors: Sequence[Array]) -> None:
-        self._pieces = [tensor.reshape(-1) for tensor in tensors]
-        self._ends = list(accumulate(len(piece) for piece in self._pieces))
-
-    def __len__(self) -> int:
-        return self._ends[-1]
-
-    def read(self, start: int, end: int) -> Array:
-        found, piece = [], bisect_right(self._ends, start)
-        while start < end:
-            first = self._ends[piece] - len(self._pieces[piece])
-            part = self._pieces[piece][start - first : end - first]
-            found.append(part)
-            start += len(part)
-            piece += 1
-        return found[0] if len(found) == 1 else np.concatenate(found or [np.empty(0, np.float32)])
-
-
-def _next_params(combination: Combination, rows: Separate, before: _Pieces, start: int, out: Array, each: Each) -> None:
+def _next_params(combination: Combination, rows: Separate, before: Pieces, start: int, out: Array, each: Each) -> None:
     def compute(low: int, high: int) -> None:
         piece = out[low - start : high - start]
         combination.columns(rows, low, high, piece)

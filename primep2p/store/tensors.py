@@ -72,19 +72,26 @@ def map_tensors(path: Path, tensors: Sequence[TensorSpec]) -> list[Array]:
 
 
 class TensorWriter:
-    """Takes the elements of all tensors, one tensor after another, in pieces of any size."""
+    """Takes the elements of all tensors, one tensor after another, in pieces of any size and order."""
 
-    def __init__(self, file: BinaryIO, tensors: Sequence[TensorSpec]) -> None:
+    def __init__(self, file: BinaryIO, tensors: Sequence[TensorSpec], begin_bytes: int) -> None:
         self._file = file
+        self._begin_bytes = begin_bytes
         self.remaining = sum(prod(tensor.shape) for tensor in tensors)
         """Elements still to come."""
 
     def write(self, piece: Array) -> None:
-        """The next elements: a contiguous float32 array, in C order. Raises ValueError where they are too many."""
+        """The elements after those written last: a contiguous float32 array, in C order. Raises ValueError where they
+        are too many."""
         if piece.dtype != np.float32 or piece.size > self.remaining:
             raise ValueError(f"{piece.size} elements of {piece.dtype} where {self.remaining} float32 remain")
         self.remaining -= piece.size
         self._file.write(piece.astype(_FLOAT32, copy=False).reshape(-1).view(np.uint8).data)
+
+    def write_at(self, place: int, piece: Array) -> None:
+        """The elements from number `place` on. Each place is written once."""
+        self._file.seek(self._begin_bytes + _FLOAT32.itemsize * place)
+        self.write(piece)
 
 
 @contextmanager
@@ -96,7 +103,7 @@ def writing(path: Path, tensors: Sequence[TensorSpec]) -> Iterator[TensorWriter]
     header = canonical_header(tensors)
     try:
         with disk(path, "write"), open(path, "wb", opener=_private) as file:
-            writer = TensorWriter(file, tensors)
+            writer = TensorWriter(file, tensors, len(header))
             file.write(header)
             yield writer
             if writer.remaining:
