@@ -25,6 +25,8 @@ NARROW = 2048
 EXACT_COLUMNS = 2**12
 """Columns of a product: its sums of up to 2**40 each stay below 2**53, exact in any order."""
 
+NOTHING = np.float32(-0.0)
+
 
 class Plain:
     """See `Backend`."""
@@ -69,7 +71,7 @@ class Plain:
 
 def _narrow_sum(rows: Array, weights: Array, out: Array) -> None:
     """Many short rows: reducing along the first axis adds one row after another where columns are not the shorter
-    run, which the self-check watches."""
+    run, which the self-check watches. It begins with -0.0, which alone changes no value that is added to it."""
     count, columns = rows.shape
     step = max(1, CACHED_BYTES // (8 * columns))
     scratch = np.empty((min(step, count) + 1, columns), np.float32)
@@ -77,10 +79,10 @@ def _narrow_sum(rows: Array, weights: Array, out: Array) -> None:
         products = scratch[1 : 1 + min(step, count - low)]
         np.multiply(rows[low : low + step], weights[low : low + step, None], out=products)
         if low == 0:
-            np.add.reduce(products, axis=0, out=out)
+            np.add.reduce(products, axis=0, out=out, initial=NOTHING)
         else:
             scratch[0] = out
-            np.add.reduce(scratch[: 1 + len(products)], axis=0, out=out)
+            np.add.reduce(scratch[: 1 + len(products)], axis=0, out=out, initial=NOTHING)
 
 
 def _by_sorting(rows: Block, wanted: range, out: Array) -> None:
