@@ -1,4 +1,4 @@
-"""Trainers that ship: dense networks in numpy, trained by minibatch SGD with momentum.
+"""Trainers that ship: dense networks in numpy, trained on minibatches.
 
 `ctx.data` is a .npz with `x` (n, features) float32 and `y` (n,) ints; `evaluate` takes `x_test` and `y_test` where they
 are there. The same (seed, data, params) give the same delta.
@@ -8,18 +8,40 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from primep2p.plugin.api import Context, Metrics, Params, Update
-from primep2p.trainers.settings import Settings, settings
+from primep2p.trainers import optimisers
+from primep2p.trainers.settings import Adam, Settings, Sgd, settings
 
-__all__ = ["MultilayerPerceptron", "Network", "SoftmaxRegression"]
+__all__ = ["Learner", "MultilayerPerceptron", "Network", "SoftmaxRegression"]
 
 EVALUATE_ROWS = 4096
 """Rows of one forward pass: activations stay in cache for layers of a few hundred units."""
+
+
+class Learner(Protocol):
+    """A model of one framework, from a round's params to what training makes of them."""
+
+    @property
+    def widths(self) -> list[int]:
+        """Features, the units of each hidden layer, classes."""
+        ...
+
+    def step(self, x: npt.NDArray[np.float32], y: npt.NDArray[np.intp]) -> float:
+        """One step of the optimiser on x (rows, features), y (rows,); the mean cross-entropy before it."""
+        ...
+
+    def logits(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(rows, classes) for x (rows, features)."""
+        ...
+
+    def params(self) -> Params:
+        """As they are now, under the names and in the shapes that it was made with."""
+        ...
 
 
 class MultilayerPerceptron:
@@ -43,7 +65,7 @@ class MultilayerPerceptron:
         return params
 
     def train(self, params: Params, ctx: Context) -> Update:
-        """`epochs` over the data, or `steps` minibatches where set. Momentum begins at zero each round."""
+        """`epochs` over the data, or `steps` minibatches where set. The optimiser begins anew each round."""
         config = self._settings(ctx)
         data = self._examples(ctx)
         rows = len(data.x)
@@ -51,39 +73,38 @@ class MultilayerPerceptron:
         steps = config.steps or config.epochs * epoch_steps
         if steps == 0:
             return Update(examples=rows, delta={name: np.zeros_like(array) for name, array in params.items()})
-        network = Network(params)
-        data.check(network.widths)
-        velocity = np.zeros_like(network.flat)
+        learner = self._learner(params, config)
+        data.check(learner.widths)
         losses = np.zeros(steps)
         batches = minibatches(rows, config.batch_size, np.random.default_rng(ctx.seed))
         for step in range(steps):
             batch = next(batches)
-            losses[step] = network.gradient(data.x[batch], data.y[batch])
-            velocity *= config.momentum
-            velocity += network.flat_gradient
-            network.flat -= np.float32(config.learning_rate) * velocity
+            losses[step] = learner.step(data.x[batch], data.y[batch])
             ctx.report(step=step + 1, steps=steps, loss=float(losses[step]))
         metrics = {"loss": float(losses[-epoch_steps:].mean())}
-        return Update(examples=rows, params=network.params(), metrics=metrics)
+        return Update(examples=rows, params=learner.params(), metrics=metrics)
 
     def evaluate(self, params: Params, ctx: Context) -> Metrics:
         """Mean loss and accuracy on the test examples, or on the training ones where there are no others."""
-        self._settings(ctx)
+        config = self._settings(ctx)
         if ctx.data is None:
             return {}
         data = self._examples(ctx).test
-        network = Network(params)
-        data.check(network.widths)
+        learner = self._learner(params, config)
+        data.check(learner.widths)
         loss, right = 0.0, 0
         for begin in range(0, len(data.x), EVALUATE_ROWS):
             x, y = data.x[begin : begin + EVALUATE_ROWS], data.y[begin : begin + EVALUATE_ROWS]
-            logits = network.activations(x)[-1]
+            logits = learner.logits(x)
             right += int((logits.argmax(axis=1) == y).sum())
             loss += cross_entropy(logits, y) * len(y)
         return {"loss": loss / len(data.x), "accuracy": right / len(data.x)}
 
     def _settings(self, ctx: Context) -> Settings:
         return settings(ctx.config)
+
+    def _learner(self, params: Params, config: Settings) -> Learner:
+        return NumpyLearner(params, config.optimiser)
 
     def _examples(self, ctx: Context) -> "Data":
         if ctx.data is None:
@@ -146,7 +167,7 @@ class Data:
 
 class Network:
     """Params as views into one flat vector, and their gradient as views into another, so that a step of the optimiser
-    is three passes however many layers there are. `dtype` float64 is for checking gradients."""
+    takes as few calls for many layers as for one. `dtype` float64 is for checking gradients."""
 
     def __init__(self, params: Params, dtype: npt.DTypeLike = np.float32) -> None:
         self._shapes = {name: array.shape for name, array in params.items()}
@@ -197,6 +218,26 @@ class Network:
             end = begin + int(np.prod(shape))
             yield name, flat[begin:end].reshape(shape)
             begin = end
+
+
+class NumpyLearner:
+    """A `Learner`: the network beside the optimiser of its flat vectors."""
+
+    def __init__(self, params: Params, optimiser: Sgd | Adam) -> None:
+        self._network = Network(params)
+        self._optimiser = optimisers.begin(optimiser, self._network.flat)
+        self.widths = self._network.widths
+
+    def step(self, x: npt.NDArray[np.float32], y: npt.NDArray[np.intp]) -> float:
+        loss = self._network.gradient(x, y)
+        self._optimiser.step(self._network.flat, self._network.flat_gradient)
+        return loss
+
+    def logits(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return self._network.activations(x)[-1]
+
+    def params(self) -> Params:
+        return self._network.params()
 
 
 def minibatches(rows: int, batch_size: int, random: np.random.Generator) -> Iterator[npt.NDArray[np.intp]]:

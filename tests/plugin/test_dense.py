@@ -11,6 +11,7 @@ from primep2p.cli.digits import LEAST_EXAMPLES, load_shares, save
 from primep2p.model.errors import ConfigError
 from primep2p.plugin.api import Context, Params, Setting
 from primep2p.trainers.dense import Data, MultilayerPerceptron, Network, SoftmaxRegression, cross_entropy, minibatches
+from primep2p.trainers.settings import OPTIMISERS
 from primep2p.trainers.synthetic import Noop
 
 DIGITS: dict[str, Setting] = {"features": 64, "classes": 10}
@@ -83,9 +84,10 @@ def test_every_example_is_in_each_pass_once() -> None:
     assert passes[0].tolist() != passes[1].tolist()
 
 
-def test_a_network_learns_the_digits(digits: Path) -> None:
+@pytest.mark.parametrize("optimiser", sorted(OPTIMISERS))
+def test_a_network_learns_the_digits(digits: Path, optimiser: str) -> None:
     trainer = MultilayerPerceptron()
-    ctx = context(digits, epochs=20, **DIGITS)
+    ctx = context(digits, epochs=20, optimiser=optimiser, **DIGITS)
     update = trainer.train(trainer.init(ctx), ctx)
     assert update.params is not None
     assert trainer.evaluate(update.params, ctx)["accuracy"] >= 0.95

@@ -1,14 +1,15 @@
 """What docs/plugins.md shows works, and what it says of settings is what the code says."""
 
+import json
 import re
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
 import trio
 
 from primep2p.plugin.process import DEADLINE_S, SILENT_S, Worker
-from primep2p.trainers.settings import Settings
+from primep2p.trainers.settings import OPTIMISERS, Settings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
 
@@ -41,7 +42,18 @@ def test_every_setting_of_the_trainers_is_in_the_docs_with_its_default() -> None
     for field in fields(Settings):
         (row,) = re.findall(rf"^\|[^|]*`{field.name}`.*$", PAGE, re.MULTILINE)
         default = list(field.default) if isinstance(field.default, tuple) else field.default
-        assert str(default) in row
+        assert str("sgd" if field.name == "optimiser" else default) in row
+
+
+def test_every_setting_of_an_optimiser_is_in_the_docs_with_its_default_and_no_other() -> None:
+    head, *rows = re.findall(r"^\|(.*)\|$", PAGE[PAGE.index("| of an optimiser") :].split("\n\n")[0], re.MULTILINE)
+    names = [cell.strip(" `") for cell in head.split("|")[1:-1]]
+    told: dict[str, dict[str, object]] = {name: {} for name in names}
+    for key, *defaults in ([cell.strip(" `") for cell in row.split("|")[:-1]] for row in rows[1:]):
+        for name, default in zip(names, defaults, strict=True):
+            if default != "–":
+                told[name][key] = json.loads(default)
+    assert told == {name: asdict(kind()) for name, kind in OPTIMISERS.items()}
 
 
 def test_the_deadlines_of_the_docs_are_those_of_the_code() -> None:
