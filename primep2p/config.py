@@ -225,12 +225,18 @@ def _plain_paths(config: NodeConfig, table: dict[str, Any], base: Path) -> dict[
         ("node", "home"): str(_absolute(config.node.home, base)),
         ("control", "socket"): config.control.socket and str(_absolute(config.control.socket, base)),
         ("trainer", "data"): config.trainer.data and str(_absolute(config.trainer.data, base)),
-        ("trainer", "plugins"): {name: str(_absolute(path, base)) for name, path in config.trainer.plugins.items()},
+        ("trainer", "plugins"): {name: _located(target, base) for name, target in config.trainer.plugins.items()},
     }
     return {
         section: {key: paths.get((section, key), value) for key, value in keys.items()}
         for section, keys in table.items()
     }
+
+
+def _located(target: str, base: Path) -> str:
+    """A trainer's class: one in a file from there, and one of a module wherever that is installed."""
+    location, _, attribute = target.rpartition(":")
+    return f"{_absolute(location, base)}:{attribute}" if location.endswith(".py") else target
 
 
 def _overrides(env: Mapping[str, str]) -> dict[str, dict[str, Any]]:

@@ -45,6 +45,11 @@ def test_relative_paths_start_at_the_file(tmp_path, monkeypatch):
     assert config.trainer.plugins == {"a": f"{tmp_path}/p.py:C"}
 
 
+def test_a_trainer_of_a_module_is_no_path(tmp_path):
+    path = written(tmp_path, '[trainer.plugins]\na = "package.module:C"\nb = "sub/p.py:C"')
+    assert load(path, {}).trainer.plugins == {"a": "package.module:C", "b": f"{tmp_path}/sub/p.py:C"}
+
+
 def test_the_file_is_c_then_the_variable_then_the_one_in_the_home(tmp_path):
     for name in ("c", "variable", "home"):
         (tmp_path / name).mkdir()
