@@ -21,16 +21,17 @@ def machine(tmp_path):
         (commands / name).write_text(f"#!/bin/sh\n{text}\n")
         (commands / name).chmod(0o755)
 
-    for name in ("mktemp", "rm", "uname", "dirname", "grep", "sed", "cat"):
+    for name in ("mktemp", "rm", "uname", "dirname", "grep", "sed", "cat", "tail", "touch"):
         (commands / name).symlink_to(shutil.which(name) or "/bin/false")
     add("apt-get", "exit 0")
 
-    def check() -> subprocess.CompletedProcess[str]:
+    def check(extra: str = "--check") -> subprocess.CompletedProcess[str]:
         script = str(tmp_path / "checkout" / ".ci" / "venv")
         env = {"PATH": str(commands), "PIP_NO_INDEX": "1", "HOME": os.environ.get("HOME", "/")}
-        return subprocess.run(["/bin/sh", script, "--check"], env=env, capture_output=True, text=True, timeout=60)
+        return subprocess.run(["/bin/sh", script, extra], env=env, capture_output=True, text=True, timeout=60)
 
     check.add = add
+    check.checkout = tmp_path / "checkout"
     return check
 
 
@@ -65,3 +66,25 @@ def test_a_machine_with_everything_passes_without_a_word(machine):
     machine.add("cc", "cat >/dev/null; exit 0")
     checked = machine()
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("extra", "wheels", "installed"),
+    [("dev", True, ".[dev,mlx]"), ("dev", False, ".[dev]"), ("demo", True, ".[demo]")],
+)
+def test_mlx_is_installed_for_the_tests_where_it_has_wheels_and_else_one_line_says_so(
+    machine, extra, wheels, installed
+):
+    machine.add("python3", f'exec {sys.executable} "$@"')
+    machine.add("cc", "cat >/dev/null; exit 0")
+    python = machine.checkout / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    log, code = machine.checkout / "asked", 0 if wheels else 1
+    python.write_text(
+        f'#!/bin/sh\ncase "$*" in *--dry-run*) echo "ERROR: no wheel"; exit {code};; esac\necho "$@" >> {log}\n'
+    )
+    python.chmod(0o755)
+    made = machine(extra)
+    assert made.returncode == 0
+    assert log.read_text().endswith(f"--editable {installed}\n")
+    assert ("no MLX, which has wheels for Linux with glibc 2.35" in made.stdout) == (extra == "dev" and not wheels)

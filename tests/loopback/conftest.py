@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,9 @@ TRAINERS = Path(__file__).parent / "trainers.py"
 FAILING = 3
 """The node whose trainers fail."""
 
+IN_MLX = 1
+"""The node whose "mlp" is the one in MLX, where that is installed."""
+
 
 def plugins(number: int) -> dict[str, str]:
     """Trainers by the names that runs know: what "raises" is, differs from node to node."""
@@ -24,7 +28,10 @@ def plugins(number: int) -> dict[str, str]:
         "steady": "Steady",
         "uninitialised": "Uninitialised",
     }
-    return {name: f"{TRAINERS}:{kind}" for name, kind in classes.items()}
+    own = {name: f"{TRAINERS}:{kind}" for name, kind in classes.items()}
+    if number == IN_MLX and find_spec("mlx"):
+        own["mlp"] = "primep2p.trainers.mlx_dense:MlxMultilayerPerceptron"
+    return own
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""A trainer that fails costs its node the round, and nobody else anything."""
+"""Trainers in real daemons: one that fails costs its node the round, and nobody else anything."""
 
 import pytest
 from conftest import FAILING
@@ -46,3 +46,13 @@ def test_a_trainer_that_hangs_is_stopped_and_started_anew(four):
     assert failing.peer not in told[FAILING_ROUND].participants
     assert run.first_part(failing.peer, FAILING_ROUND, others[0]) <= 8
     assert not any(event.void for event in told.values())
+
+
+def test_members_train_one_model_with_adam_each_in_the_framework_of_its_own(four):
+    settings = {"optimiser": "adam", "features": 64, "classes": 10, "epochs": 5, "init_seed": 1}
+    run = found(*four, rounds=3, trainer="mlp", settings=settings, min_updates=4)
+    run.end(*four)
+    told = run.certified[four[0]]
+    assert [len(told[round].participants) for round in (1, 2, 3)] == [4, 4, 4]
+    assert not any(event.void for event in told.values())
+    assert told[3].metrics["loss"] < told[1].metrics["loss"] < 2.5

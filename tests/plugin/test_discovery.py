@@ -10,7 +10,7 @@ from primep2p.plugin.discovery import TrainerRef, find, known
 
 def test_trainers_that_ship_are_found_by_their_entry_points() -> None:
     assert find("mlp", {}) == TrainerRef("mlp", "primep2p.trainers.dense", "MultilayerPerceptron")
-    assert {"mlp", "softmax", "noop"} <= set(known({}))
+    assert {"mlp", "mlp-mlx", "softmax", "noop"} <= set(known({}))
 
 
 def test_the_owners_own_trainer_comes_first(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_the_owners_own_trainer_comes_first(tmp_path: Path) -> None:
 
 def test_an_unknown_name_is_answered_with_the_names_there_are() -> None:
     with pytest.raises(
-        PluginError, match="no trainer 'magic' on this node; there are: mine, mlp, noop, softmax"
+        PluginError, match="no trainer 'magic' on this node; there are: mine, mlp, mlp-mlx, noop, softmax"
     ) as caught:
         find("magic", {"mine": "mine:Mine"})
     assert "[trainer.plugins]" in caught.value.hint
