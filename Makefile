@@ -3,6 +3,7 @@
 # make crowd: a hundred whole nodes, a tenth of which stops in each of 20 rounds.  ARGS="SEED NODES ROUNDS" changes that.
 # make fuzz SECONDS=600: every reader of strangers' bytes under a fuzzer that follows coverage, in so much time in all
 #           (each takes some seconds more to start).
+# make bench-kernels: aggregation beside Flower and ByzFL, which it installs in .venv-bench.  ARGS="--k 10 --json"
 # make test: every test.  make check: format, lint, types, the dependency rule and all but the slow tests.
 
 BIN := .venv/bin
@@ -11,7 +12,7 @@ SEEDS ?= 1000
 SCENARIO ?= seven
 SECONDS ?= 60
 
-.PHONY: demo test check soak crowd fuzz docs venv
+.PHONY: demo test check soak crowd fuzz docs venv bench-kernels
 
 demo: .venv/.installed-demo
 	@$(BIN)/primep2p demo $(ARGS)
@@ -35,6 +36,9 @@ crowd: .venv/.installed-dev
 fuzz: .venv/.installed-fuzz
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
+bench-kernels: .venv-bench/.installed
+	@.venv-bench/bin/python benches/kernels.py --against flwr,byzfl $(ARGS)
+
 docs: .venv/.installed-dev
 	$(BIN)/python -m primep2p.cli.docs
 
@@ -42,3 +46,6 @@ venv: .venv/.installed-dev
 
 .venv/.installed-%: pyproject.toml
 	@.ci/venv $*
+
+.venv-bench/.installed: pyproject.toml .venv/.installed-dev
+	@.ci/venv-bench

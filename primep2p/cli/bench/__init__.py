@@ -1,0 +1,1 @@
+"""`primep2p bench`: how fast this machine aggregates, beside what its memory can do."""
