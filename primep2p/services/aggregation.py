@@ -13,12 +13,11 @@ from primep2p.kernels.arrays import Array, Each, Pieces, Separate, all_finite, o
 from primep2p.kernels.backends.plain import Plain
 from primep2p.kernels.outer import step
 from primep2p.kernels.pipeline import Combination, combine
-from primep2p.model.errors import PeerError
 from primep2p.model.pipeline import FedAvg, Pipeline
 from primep2p.model.records import TensorSpec
 from primep2p.store.tensors import map_tensors, writing
 
-__all__ = ["aggregate", "check_delta"]
+__all__ = ["aggregate"]
 
 _PIECE = 2**20
 """Columns computed and written at a time: 4 MiB, a piece for each of a few threads, and a write that the disk likes."""
@@ -54,13 +53,6 @@ def aggregate(
     except _NotFinite as reason:
         return str(reason)
     return ""
-
-
-def check_delta(path: Path, tensors: Sequence[TensorSpec]) -> None:
-    """Raises PeerError unless the file has exactly `tensors`, every element a finite number."""
-    for tensor, array in zip(tensors, map_tensors(path, tensors), strict=True):
-        if not all_finite(array.reshape(-1)):
-            raise PeerError(f"tensor {tensor.name!r} has a value that is not finite")
 
 
 class _NotFinite(Exception):

@@ -8,11 +8,12 @@ import trio
 from primep2p.core import effects as fx
 from primep2p.model.errors import BlobLost, PeerError, PluginError, Unavailable
 from primep2p.model.ids import Cid, RunId
-from primep2p.model.pipeline import Weighting
+from primep2p.model.pipeline import Float32, Weighting
 from primep2p.model.records import Metric, RunSpec
 from primep2p.model.views import Accused, Evaluated, LogLine
-from primep2p.services.aggregation import aggregate, check_delta
+from primep2p.services.aggregation import aggregate
 from primep2p.services.seams import Seams, TrainingVerbs
+from primep2p.store.deltas import check_delta
 
 __all__ = ["Work"]
 
@@ -82,7 +83,7 @@ class Work:
             await self._send(fx.Obtained(effect.update))
 
     def _check(self, blob: Cid) -> None:
-        check_delta(self._seams.blobs.path(blob), self._spec.tensors)
+        check_delta(self._seams.blobs.path(blob), Float32(), self._spec.tensors)
 
     async def hold_params(self, effect: fx.HoldParams, is_wanted: Callable[[], bool]) -> None:
         """The head's params, however long it takes: nothing can go on without them."""

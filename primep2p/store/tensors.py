@@ -21,7 +21,7 @@ from primep2p.model.records import TensorSpec
 from primep2p.store.files import disk
 from primep2p.wire.safetensors import ALIGNMENT, LENGTH_BYTES, RESERVED_NAME, header_bytes
 
-__all__ = ["MAX_HEADER_BYTES", "TensorWriter", "canonical_header", "map_tensors", "write_tensors", "writing"]
+__all__ = ["MAX_HEADER_BYTES", "TensorWriter", "canonical_header", "map_tensors", "private", "write_tensors", "writing"]
 
 MAX_HEADER_BYTES = 16 * 2**20
 """Four times the largest RunSpec: the names and shapes in a header come from there."""
@@ -102,7 +102,7 @@ def writing(path: Path, tensors: Sequence[TensorSpec]) -> Iterator[TensorWriter]
     """
     header = canonical_header(tensors)
     try:
-        with disk(path, "write"), open(path, "wb", opener=_private) as file:
+        with disk(path, "write"), open(path, "wb", opener=private) as file:
             writer = TensorWriter(file, tensors, len(header))
             file.write(header)
             yield writer
@@ -172,5 +172,6 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _private(path: str, flags: int) -> int:
+def private(path: str, flags: int) -> int:
+    """The opener of a file that only its owner reads."""
     return os.open(path, flags, 0o600)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from primep2p.kernels.average import shares_of
 from primep2p.kernels.backends.plain import Plain
-from primep2p.model.errors import PeerError, StoreError
+from primep2p.model.errors import StoreError
 from primep2p.model.records import TensorSpec
-from primep2p.services.aggregation import aggregate, check_delta
+from primep2p.services.aggregation import aggregate
 from primep2p.store.tensors import map_tensors, write_tensors
 
 Array = npt.NDArray[np.float32]
@@ -86,23 +86,6 @@ def test_a_result_that_is_not_finite_has_a_reason_and_no_file(tmp_path: Path) ->
     assert aggregate(huge, [huge], [1], "uniform", tensors, out) == "the params are not finite"
     assert not out.exists()
     assert aggregate(huge, [small], [1], "uniform", tensors, out) == ""
-
-
-def test_a_delta_is_checked_for_its_tensors_and_its_values(tmp_path: Path) -> None:
-    path = write(tmp_path / "delta", model(1))
-    check_delta(path, TENSORS)
-    with pytest.raises(PeerError):
-        check_delta(path, TENSORS[1:])
-    with pytest.raises(PeerError):
-        check_delta(path, (TensorSpec("hidden", "float32", (7, 300)), *TENSORS[1:]))
-    for value in (np.nan, np.inf, -np.inf):
-        arrays = model(1)
-        arrays[3][-1, -1] = value
-        with pytest.raises(PeerError, match="wide"):
-            check_delta(write(tmp_path / "delta", arrays), TENSORS)
-    (tmp_path / "delta").write_bytes(b"no tensors at all")
-    with pytest.raises(PeerError):
-        check_delta(tmp_path / "delta", TENSORS)
 
 
 def test_a_missing_file_is_the_disks_fault(tmp_path: Path) -> None:
