@@ -83,10 +83,10 @@ def combine(
     if not pipeline.pre and isinstance(pipeline.rule, FedAvg):
         return Linear(shares, backend)
     if not pipeline.pre and isinstance(pipeline.rule, Median | TrimmedMean):
-        return _ordered(pipeline.rule, np.eye(len(counts)), backend)
+        return _ordered(pipeline.rule, len(counts), None, backend)
     mixed = mix(gram(rows, backend, each), shares, pipeline.pre, seed)
     if isinstance(pipeline.rule, Median | TrimmedMean):
-        return _ordered(pipeline.rule, mixed.matrix, backend)
+        return _ordered(pipeline.rule, len(mixed.matrix), mixed.matrix, backend)
     if isinstance(pipeline.rule, Bulyan):
         chosen = bulyan_choice(mixed.gram, pipeline.rule.f)
         count = len(chosen) - 2 * pipeline.rule.f
@@ -120,8 +120,7 @@ def _mean_of(count: int, chosen: Choice) -> Doubles:
     return coefficients
 
 
-def _ordered(rule: Median | TrimmedMean, matrix: Doubles, backend: Backend) -> "Ordered":
-    count = len(matrix)
+def _ordered(rule: Median | TrimmedMean, count: int, matrix: Doubles | None, backend: Backend) -> "Ordered":
     if isinstance(rule, Median):
         return Ordered(matrix, range((count - 1) // 2, count // 2 + 1), middle, backend)
     cut = trimmed(rule, count)
@@ -149,18 +148,19 @@ class Linear:
 class Ordered:
     """Each coordinate's values of wanted ranks, in ascending order, and what is made of them.
 
-    The rows that are sorted are `matrix` (K', K) times those that are given: each a weighted sum in float32.
+    The rows that are sorted are `matrix` (K', K) times those that are given, each a weighted sum in float32; without a
+    matrix they are those that are given, however many.
     """
 
-    def __init__(self, matrix: Doubles, wanted: range, finish: Finish, backend: Backend) -> None:
-        self._mixing = [Linear(row, backend) for row in matrix] if not _chooses(matrix) else []
-        self._chosen = [int(np.argmax(row)) for row in matrix]
+    def __init__(self, matrix: Doubles | None, wanted: range, finish: Finish, backend: Backend) -> None:
+        self._mixing = [] if matrix is None or _chooses(matrix) else [Linear(row, backend) for row in matrix]
+        self._chosen = None if matrix is None else [int(np.argmax(row)) for row in matrix]
         self._wanted = wanted
         self._finish = finish
         self._backend = backend
 
     def columns(self, rows: Rows, start: int, end: int, out: Array) -> None:
-        count = len(self._chosen)
+        count = rows.shape[0] if self._chosen is None else len(self._chosen)
         width = max(256, SORTED_BYTES // (4 * count))
         ranked = np.empty((len(self._wanted), min(width, end - start)), np.float32)
         with np.errstate(all="ignore"):
@@ -173,7 +173,7 @@ class Ordered:
     def _block(self, rows: Rows, start: int, end: int) -> Block:
         if not self._mixing:
             block = rows.block(start, end)
-            return block if len(block) == len(self._chosen) else [block[row] for row in self._chosen]
+            return block if self._chosen is None else [block[row] for row in self._chosen]
         mixed = np.empty((len(self._mixing), end - start), np.float32)
         for combination, row in zip(self._mixing, mixed, strict=True):
             combination.columns(rows, start, end, row)
