@@ -5,14 +5,38 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from primep2p.control.async_client import Client
+    from primep2p.sdk.tensor_buffer import (
+        TensorBuffer,
+        concatenate_tensors,
+        create_tensor_buffer,
+        split_tensor,
+        tensor_from_buffer,
+    )
 
-__all__ = ["Client", "__version__"]
+__all__ = [
+    "Client",
+    "TensorBuffer",
+    "__version__",
+    "concatenate_tensors",
+    "create_tensor_buffer",
+    "split_tensor",
+    "tensor_from_buffer",
+]
 
 __version__ = "0.1.0"
 
+_HOMES = {
+    "Client": "primep2p.control.async_client",
+    "TensorBuffer": "primep2p.sdk.tensor_buffer",
+    "concatenate_tensors": "primep2p.sdk.tensor_buffer",
+    "create_tensor_buffer": "primep2p.sdk.tensor_buffer",
+    "split_tensor": "primep2p.sdk.tensor_buffer",
+    "tensor_from_buffer": "primep2p.sdk.tensor_buffer",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """`Client`, by name: it brings trio, for which no command shall wait."""
-    if name != "Client":
+    """A public name, when it is asked for: they bring trio and numpy, for which no command shall wait."""
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return import_module("primep2p.control.async_client").Client
+    return getattr(import_module(_HOMES[name]), name)
