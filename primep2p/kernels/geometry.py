@@ -2,7 +2,7 @@
 
 Each row is rounded to integers of at most 2**20 in size, at a scale of its own (a power of two, so scaling rounds
 nothing): products of those are exact in any order, with or without fused operations. A row's scale depends on that
-row alone, so that a liar's huge values cost others no precision; the rounding moves a row by at most 2**-21 of its
+row alone, so that a liar's huge values cost others no precision; the rounding moves a row by at most 2**-20 of its
 largest value in each coordinate. What follows on the (K, K) part is float64, one operation after another in an order
 that is written down here: no BLAS, no pairwise sums.
 """

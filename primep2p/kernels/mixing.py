@@ -29,10 +29,11 @@ class Mixed:
         """Sum to 1."""
 
     def then(self, stage: Doubles) -> "Mixed":
-        """After one stage more. A row's share goes to the new rows that it is a part of, by its part in each."""
-        parts = stage / np.maximum(product(np.ones((1, len(stage))), stage), np.finfo(np.float64).tiny)
+        """After one stage more. A row's share stays with it, whatever it is mixed with: else a liar that is near to
+        nobody but counts others among its neighbours would weigh more than its own. A bucket has its rows' shares."""
+        shares = self.shares if len(stage) == len(self.shares) else product((stage > 0).astype(np.float64), self.shares)
         gram = product(product(stage, self.gram), np.ascontiguousarray(stage.T))
-        return Mixed(product(stage, self.matrix), gram, product(parts, self.shares))
+        return Mixed(product(stage, self.matrix), gram, shares)
 
 
 def mix(gram: Doubles, shares: Doubles, stages: Sequence[Pre], seed: bytes) -> Mixed:

@@ -51,12 +51,9 @@ def geometric_median(gram: Doubles, shares: Doubles, *, nu: float, iterations: i
 
     Pillutla, Kakade, Harchaoui, "Robust Aggregation for Federated Learning" (arXiv:1912.13445), algorithm 2.
     """
-    squares, coefficients = distances(gram), shares
+    coefficients = shares
     for _ in range(iterations):
-        # For coefficients a that sum to 1: |x_k - sum a_j x_j|^2 = sum_j a_j d_kj - 1/2 sum_ij a_i a_j d_ij.
-        to_rows = product(squares, coefficients)
-        spread = float(in_order(coefficients * to_rows)) / 2
-        weights = shares / np.maximum(np.sqrt(np.maximum(to_rows - spread, 0)), nu)
+        weights = shares / np.maximum(_lengths(gram, coefficients), nu)
         coefficients = weights / float(in_order(weights))
     return coefficients
 
@@ -66,14 +63,22 @@ def centered_clip(gram: Doubles, *, tau: float, iterations: int) -> Doubles:
 
     Karimireddy, He, Jaggi, "Learning from History for Byzantine Robust Optimization" (arXiv:2012.10333), algorithm 2.
     """
-    count = len(gram)
-    norms, coefficients = np.diag(gram), np.zeros(count)
+    count, coefficients = len(gram), np.zeros(len(gram))
     for _ in range(iterations):
-        along = product(gram, coefficients)
-        far = np.sqrt(np.maximum(norms - 2 * along + float(in_order(coefficients * along)), 0))
-        clipped = clip_factors(far, tau) / count
+        clipped = clip_factors(_lengths(gram, coefficients), tau) / count
         coefficients = coefficients * (1 - float(in_order(clipped))) + clipped
     return coefficients
+
+
+def _lengths(gram: Doubles, coefficients: Doubles) -> Doubles:
+    """(K,) distances from each row to the point that the coefficients a make: |x_k|^2 - 2 sum_j a_j g_kj + a g a.
+
+    Not from distances between rows: a liar's is so long that what is left of it for others is their difference.
+    """
+    along = product(gram, coefficients)
+    squares = np.diag(gram) - 2 * along + float(in_order(coefficients * along))
+    lengths: Doubles = np.sqrt(np.maximum(squares, 0))
+    return lengths
 
 
 def clip_factors(lengths: Doubles, most: float) -> Doubles:
