@@ -9,13 +9,13 @@ from typing import Protocol
 
 import numpy as np
 
-from primep2p.kernels.arrays import Array, Block, Each, Rows, one_after_another, ranges_of
+from primep2p.kernels.arrays import Array, Block, Each, Range, Rows, one_after_another, ranges_of
 from primep2p.kernels.average import shares_of
 from primep2p.kernels.backends.plain import Plain
 from primep2p.kernels.backends.seam import Backend, Doubles
 from primep2p.kernels.geometry import gram, product
 from primep2p.kernels.mixing import Mixed, mix
-from primep2p.kernels.order import Finish, closest_mean, mean, middle
+from primep2p.kernels.order import closest_mean
 from primep2p.kernels.robust import Choice, bulyan_choice, centered_clip, geometric_median, krum_order
 from primep2p.model.pipeline import (
     Bulyan,
@@ -90,7 +90,7 @@ def combine(
     if isinstance(pipeline.rule, Bulyan):
         chosen = bulyan_choice(mixed.gram, pipeline.rule.f)
         count = len(chosen) - 2 * pipeline.rule.f
-        return Ordered(mixed.matrix[chosen], range(len(chosen)), closest_mean(count), backend)
+        return ClosestMean(mixed.matrix[chosen], count, backend)
     return Linear(product(np.ascontiguousarray(mixed.matrix.T), _coefficients(pipeline.rule, mixed)), backend)
 
 
@@ -120,11 +120,11 @@ def _mean_of(count: int, chosen: Choice) -> Doubles:
     return coefficients
 
 
-def _ordered(rule: Median | TrimmedMean, count: int, matrix: Doubles | None, backend: Backend) -> "Ordered":
+def _ordered(rule: Median | TrimmedMean, count: int, matrix: Doubles | None, backend: Backend) -> "RankedMean":
     if isinstance(rule, Median):
-        return Ordered(matrix, range((count - 1) // 2, count // 2 + 1), middle, backend)
+        return RankedMean(count, matrix, range((count - 1) // 2, count // 2 + 1), backend, plus_zero=True)
     cut = trimmed(rule, count)
-    return Ordered(matrix, range(cut, count - cut), mean, backend)
+    return RankedMean(count, matrix, range(cut, count - cut), backend, plus_zero=False)
 
 
 class Linear:
@@ -145,32 +145,55 @@ class Linear:
         self._backend.weighted_sum(entering, self._weights, out)
 
 
-class Ordered:
-    """Each coordinate's values of wanted ranks, in ascending order, and what is made of them.
+class RankedMean:
+    """Of each coordinate's values the mean of those of wanted ranks."""
 
-    The rows that are sorted are `matrix` (K', K) times those that are given, each a weighted sum in float32; without a
-    matrix they are those that are given, however many.
-    """
-
-    def __init__(self, matrix: Doubles | None, wanted: range, finish: Finish, backend: Backend) -> None:
-        self._mixing = [] if matrix is None or _chooses(matrix) else [Linear(row, backend) for row in matrix]
-        self._chosen = None if matrix is None else [int(np.argmax(row)) for row in matrix]
+    def __init__(self, count: int, matrix: Doubles | None, wanted: range, backend: Backend, *, plus_zero: bool) -> None:
+        self._sorted = Sorted(count, matrix, backend)
         self._wanted = wanted
-        self._finish = finish
+        self._backend = backend
+        self._plus_zero = plus_zero
+
+    def columns(self, rows: Rows, start: int, end: int, out: Array) -> None:
+        for low, high in self._sorted.ranges(start, end):
+            block = self._sorted.block(rows, low, high)
+            self._backend.ranked_mean(block, self._wanted, out[low - start : high - start])
+        if self._plus_zero:
+            np.add(out, np.float32(0), out=out)
+
+
+class ClosestMean:
+    """Each coordinate's values in ascending order, and the mean of the `count` closest to their median."""
+
+    def __init__(self, matrix: Doubles, count: int, backend: Backend) -> None:
+        self._sorted = Sorted(len(matrix), matrix, backend)
+        self._all = range(len(matrix))
+        self._finish = closest_mean(count)
         self._backend = backend
 
     def columns(self, rows: Rows, start: int, end: int, out: Array) -> None:
-        count = rows.shape[0] if self._chosen is None else len(self._chosen)
-        width = max(256, SORTED_BYTES // (4 * count))
-        ranked = np.empty((len(self._wanted), min(width, end - start)), np.float32)
+        ranked = np.empty((len(self._all), min(self._sorted.width, end - start)), np.float32)
         with np.errstate(all="ignore"):
-            for low in range(start, end, width):
-                high = min(low + width, end)
+            for low, high in ranges_of(start, end, self._sorted.width):
                 values = ranked[:, : high - low]
-                self._backend.ranks(self._block(rows, low, high), self._wanted, values)
+                self._backend.ranks(self._sorted.block(rows, low, high), self._all, values)
                 self._finish(values, out[low - start : high - start])
 
-    def _block(self, rows: Rows, start: int, end: int) -> Block:
+
+class Sorted:
+    """The rows that are sorted: `matrix` (K', K) times those that are given, each a weighted sum in float32; without a
+    matrix they are those that are given. There are `count` of them."""
+
+    def __init__(self, count: int, matrix: Doubles | None, backend: Backend) -> None:
+        self._mixing = [] if matrix is None or _chooses(matrix) else [Linear(row, backend) for row in matrix]
+        self._chosen = None if matrix is None else [int(np.argmax(row)) for row in matrix]
+        self.width = max(256, SORTED_BYTES // (4 * count))
+
+    def ranges(self, start: int, end: int) -> list[Range]:
+        """What to ask `block` for: all at once, unless that makes new rows."""
+        return ranges_of(start, end, self.width) if self._mixing else [(start, end)]
+
+    def block(self, rows: Rows, start: int, end: int) -> Block:
         if not self._mixing:
             block = rows.block(start, end)
             return block if self._chosen is None else [block[row] for row in self._chosen]

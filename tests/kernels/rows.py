@@ -1,11 +1,13 @@
 """Rows and pipelines to hold backends to: any finite float32, denormals and both zeros among them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
 from primep2p.kernels.arrays import Array, Block
+from primep2p.kernels.backends.seam import Backend
 from primep2p.kernels.selfcheck import fixed_vector
 from primep2p.model.pipeline import (
     Arc,
@@ -23,7 +25,7 @@ from primep2p.model.pipeline import (
     TrimmedMean,
 )
 
-__all__ = ["SPECIAL", "blocks", "matrices", "pipelines"]
+__all__ = ["SPECIAL", "blocks", "matrices", "mlx_on", "pipelines"]
 
 SPECIAL = np.array(
     [0.0, -0.0, 1e-45, -1e-45, 1.1754942e-38, -1.1754942e-38, 1.1754944e-38, 1.0, -1.0, 3.4028235e38, -3.4028235e38],
@@ -94,3 +96,15 @@ def _scattered(matrix: Array) -> Block:
 def pipelines(draw: st.DrawFn) -> Pipeline:
     """Any rule behind at most two stages."""
     return Pipeline(draw(RULES), pre=tuple(draw(st.lists(STAGES, max_size=2))))
+
+
+def mlx_on(run: Callable[[Callable[[], Any]], Any]) -> Backend:
+    """The backend, on the thread that `run` runs functions on."""
+
+    def load() -> Backend:
+        from primep2p.kernels.backends.mlx import Mlx
+
+        return Mlx(run)
+
+    backend: Backend = run(load)
+    return backend

@@ -6,7 +6,7 @@ compiled by `mx.compile`, which may fuse a product into the sum behind it: each 
 rounds by itself. Numbers are copied on their way in, and seen where they lie on their way out.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TypeVar
 
 import mlx.core as mx
@@ -14,6 +14,7 @@ import numpy as np
 
 from primep2p.kernels.arrays import BLOCK, Array, Block
 from primep2p.kernels.backends.seam import Doubles, Integers
+from primep2p.kernels.order import mean
 
 __all__ = ["Mlx", "OneThread", "devices"]
 
@@ -59,6 +60,9 @@ class Mlx:
     def ranks(self, rows: Block, wanted: range, out: Array) -> None:
         self._on(self._device, lambda: _ranks(rows, wanted, out))
 
+    def ranked_mean(self, rows: Block, wanted: range, out: Array) -> None:
+        self._on(self._device, lambda: _ranked_mean(rows, wanted, out))
+
     def largest(self, rows: Block) -> Array:
         return self._on(self._device, lambda: np.array([_largest(row) for row in rows], np.float32))
 
@@ -85,11 +89,23 @@ def _weighted_sum(rows: Block, weights: Array, out: Array) -> None:
 
 
 def _ranks(rows: Block, wanted: range, out: Array) -> None:
-    columns, width = out.shape[1], max(64, SORTED_BYTES // (4 * len(rows)))
+    for low, values in _in_order(rows, wanted):
+        out[:, low : low + values.shape[1]] = values
+
+
+def _ranked_mean(rows: Block, wanted: range, out: Array) -> None:
+    with np.errstate(all="ignore"):
+        for low, values in _in_order(rows, wanted):
+            mean(values, out[low : low + values.shape[1]])
+
+
+def _in_order(rows: Block, wanted: range) -> Iterator[tuple[int, Array]]:
+    """Some columns after the others: the first, and the values of the wanted ranks."""
+    columns, width = len(rows[0]), max(64, SORTED_BYTES // (4 * len(rows)))
     for low in range(0, columns, width):
         # (B, K): values side by side sort faster.
         block = mx.stack([mx.array(row[low : low + width]) for row in rows], axis=1)
-        out[:, low : low + width] = _seen(mx.sort(block, axis=1)).T[wanted.start : wanted.stop]
+        yield low, _seen(mx.sort(block, axis=1)).T[wanted.start : wanted.stop]
 
 
 def _largest(row: Array) -> float:

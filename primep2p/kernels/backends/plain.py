@@ -7,6 +7,7 @@ import numpy as np
 from primep2p.kernels.arrays import BLOCK, Array, Block
 from primep2p.kernels.backends.network import network
 from primep2p.kernels.backends.seam import Doubles, Integers
+from primep2p.kernels.order import mean
 
 __all__ = ["Plain"]
 
@@ -21,6 +22,9 @@ PRODUCT_BYTES = 4 * 2**20
 
 NARROW = 2048
 """Columns below which a call for each row costs more than its work."""
+
+MEAN_COLUMNS = 256
+"""Columns at least, of which the wanted ranks are added while they are in the cache."""
 
 EXACT_COLUMNS = 2**12
 """Columns of a product: its sums of up to 2**40 each stay below 2**53, exact in any order."""
@@ -52,6 +56,16 @@ class Plain:
             _by_network(rows, wanted, out)
         else:
             _by_sorting(rows, wanted, out)
+
+    def ranked_mean(self, rows: Block, wanted: range, out: Array) -> None:
+        width = min(max(MEAN_COLUMNS, CACHED_BYTES // (4 * len(rows))), len(out))
+        scratch = np.empty((len(wanted), width), np.float32)
+        with np.errstate(all="ignore"):
+            for low in range(0, len(out), width):
+                result = out[low : low + width]
+                values = scratch[:, : len(result)]
+                self.ranks([row[low : low + width] for row in rows], wanted, values)
+                mean(values, result)
 
     def largest(self, rows: Block) -> Array:
         return np.array([max(row.max(), -row.min()) for row in rows], np.float32) + np.float32(0)

@@ -1,4 +1,4 @@
-"""What a backend must compute, to the byte: the four passes over the rows that every rule is made of.
+"""What a backend must compute, to the byte: the passes over the rows that every rule is made of.
 
 A backend is called for one range of columns at a time, from several threads at once, and does its own blocking. The
 numpy backend is the reference; the contract suite in tests/kernels holds the others to its bytes.
@@ -34,6 +34,12 @@ class Backend(Protocol):
     def ranks(self, rows: Block, wanted: range, out: Array) -> None:
         """out[i, d] = the value of rank wanted[i] (0: the smallest) among rows[0..K-1][d]; `out` is
         (len(wanted), B). Which of two zeros of different sign comes first is open: no rule depends on it."""
+        ...
+
+    def ranked_mean(self, rows: Block, wanted: range, out: Array) -> None:
+        """out[d] = the values of the ranks `wanted`, added to +0.0 from the smallest up, times float32(1 / their
+        number), each operation rounded to float32. So the sign of a zero never depends on which came first. The mean
+        of the one or two middle ranks is the median. `out` is (B,). Overflow gives inf, without a warning."""
         ...
 
     def largest(self, rows: Block) -> Array:
