@@ -29,7 +29,7 @@ def to_float32(bits: Bits) -> npt.NDArray[np.float32]:
 
 
 def from_float32(values: npt.NDArray[np.float32]) -> Bits:
-    """The nearest bf16 of each value; of the same shape."""
+    """The nearest bf16 of each value; of the same shape, in C order."""
     flat = np.ascontiguousarray(values).reshape(-1)
     narrow, scratch = np.empty(flat.size, np.uint16), np.empty(min(_BLOCK, flat.size), np.uint32)
     for low in range(0, flat.size, _BLOCK):

@@ -48,7 +48,7 @@ def converted(numbers: npt.NDArray[Any], dtype: DType) -> npt.NDArray[Any]:
     """A copy of `numbers` in C order, as the type that `dtype` is stored as."""
     with np.errstate(all="ignore"):  # overflow and NaN are values like others here
         if dtype == "bf16":
-            return _to_bf16(np.asarray(numbers, order="C"))
+            return _to_bf16(numbers)
         if STORED[dtype].kind != "f":
             _check_whole(numbers, dtype)
         return numbers.astype(STORED[dtype], order="C")

@@ -193,6 +193,8 @@ def test_an_array_in_any_order_is_copied_in_c_order(dtype: DType) -> None:
             assert tensor.to_f64().tolist() == [[0, 1], [2, 3], [4, 5]]
             assert tensor_from_buffer(tensor.buffer, (6,), dtype).to_f64().tolist() == [0, 1, 2, 3, 4, 5]
             assert not np.shares_memory(memory_of(tensor), source)
+            kept = create_tensor_buffer(laid, dtype=dtype)  # in the shape that it has
+            assert kept.buffer == tensor.buffer
 
 
 def is_kept(value: Any, dtype: DType) -> bool:
