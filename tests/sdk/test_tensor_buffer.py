@@ -195,6 +195,7 @@ def test_an_array_in_any_order_is_copied_in_c_order(dtype: DType) -> None:
             assert not np.shares_memory(memory_of(tensor), source)
             kept = create_tensor_buffer(laid, dtype=dtype)  # in the shape that it has
             assert kept.buffer == tensor.buffer
+            assert shares(kept, kept)  # its buffer is its memory, not one that was put in order for this look
 
 
 def is_kept(value: Any, dtype: DType) -> bool:
