@@ -4,14 +4,19 @@ The vectors take every exponent in turn: denormals (lost where a library has tol
 zeros, values that round, and one column that overflows. Every stage of every pipeline computes on them.
 """
 
+from collections.abc import Iterator
 from hashlib import sha256
 
 import numpy as np
 
 from primep2p.kernels.arrays import BLOCK, Array, Matrix, Separate, Span
-from primep2p.kernels.backends.seam import Backend
+from primep2p.kernels.average import shares_of
+from primep2p.kernels.backends.seam import Backend, Doubles
+from primep2p.kernels.geometry import distances, gram
+from primep2p.kernels.mixing import mix
 from primep2p.kernels.outer import first_state, state_names, step
 from primep2p.kernels.pipeline import aggregate
+from primep2p.kernels.robust import centered_clip, geometric_median
 from primep2p.model.pipeline import (
     Adagrad,
     Adam,
@@ -62,8 +67,10 @@ OPTIMISERS: tuple[Outer | None, ...] = (None, Sgd(0.7, 0.9, True), Adagrad(), Ad
 
 
 def digest(backend: Backend) -> bytes:
-    """The sha-256 of all results."""
+    """The sha-256 of all results, and of what they follow from."""
     found = sha256()
+    for part in _parts(backend):
+        found.update(part.astype(part.dtype.newbyteorder("<")).tobytes())
     for pipeline, count, columns in CHECKED:
         result = np.empty(columns, np.float32)
         wide = not (pipeline.pre or isinstance(pipeline.rule, DISTANCES))
@@ -81,6 +88,19 @@ def digest(backend: Backend) -> bytes:
         for name, values in zip(state_names(outer), state, strict=True):
             found.update(name.encode() + _bytes(values))
     return found.digest()
+
+
+def _parts(backend: Backend) -> Iterator[Array | Doubles]:
+    """What is decided before any column is added up: its last bits reach the results of few rounds."""
+    rows = np.stack([fixed_vector(row, 701, wide=row < 2) for row in range(12)])
+    rows[2] *= np.float32(2.0**-125)  # nothing but denormals
+    rows[3, 0] = 1  # a power of two: the next value below it has another scale
+    largest, products = backend.largest(rows), gram(Matrix(rows), backend)
+    shares = shares_of([1 + 37 * row % 11 for row in range(12)], "examples")
+    mixed = mix(products, shares, (Clip(30.0), Arc(2), NearestNeighbours(2), Bucketing(2)), b"seed")
+    yield from (largest, products, distances(products), mixed.gram, mixed.matrix, mixed.shares)
+    yield geometric_median(products[4:, 4:], shares_of(range(1, 9), "examples"), nu=1e-6, iterations=8)
+    yield centered_clip(products[4:, 4:], tau=0.5, iterations=3)
 
 
 def _bytes(values: Array) -> bytes:

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from primep2p.kernels.arrays import Array, Each, Matrix, Range, Rows, Separate, Span, one_after_another
-from primep2p.kernels.backends.plain import Plain
 from primep2p.kernels.backends.seam import Backend
 from primep2p.kernels.pipeline import aggregate
 from primep2p.model.pipeline import (
@@ -110,11 +109,6 @@ def pipelines(draw: st.DrawFn, count: int) -> Pipeline:
         pre.append(stage)
         count = -(-count // stage.size) if isinstance(stage, Bucketing) else count
     return Pipeline(draw(rules(count)), tuple(pre))
-
-
-def every_backend() -> list[Backend]:
-    """All that can run here."""
-    return [Plain()]
 
 
 def forms(rows: Array) -> list[Rows]:
