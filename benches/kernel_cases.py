@@ -4,29 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import psutil
 
-from primep2p.model.pipeline import (
-    Arc,
-    Bucketing,
-    Bulyan,
-    CenteredClip,
-    Clip,
-    FedAvg,
-    GeometricMedian,
-    Krum,
-    Median,
-    MultiKrum,
-    NearestNeighbours,
-    Pipeline,
-    TrimmedMean,
-)
+from primep2p.cli.bench.pipelines import UNIFORM, pipelines
+from primep2p.model.pipeline import NearestNeighbours, Pipeline
 
-__all__ = ["Bar", "Case", "bars_of", "cases", "rows_of"]
-
-UNIFORM = FedAvg("uniform")
+__all__ = ["Bar", "Case", "bars_of", "cases"]
 
 NARROW = (10_000, 100)
 """Many short updates, as Prime ML's NAPI published them."""
@@ -37,7 +20,7 @@ BULYAN_VALUES = 10_000
 
 @dataclass(frozen=True)
 class Case:
-    """A pipeline on `updates` rows of `values` each, and those whose time is taken beside ours."""
+    """A pipeline on `updates` rows of `values` each, and those that may know it too."""
 
     name: str
     pipeline: Pipeline
@@ -57,36 +40,12 @@ class Case:
 def cases(updates: Sequence[int], values: int, peers: Sequence[str]) -> Iterator[Case]:
     """Each rule and each stage before one, at these sizes; and the mean of many short updates."""
     for count in updates:
-        for name, pipeline, known_to in _pipelines(count):
-            width = min(values, BULYAN_VALUES) if name == "bulyan" and count > 20 else values
-            if name.startswith("nnm") and "byzfl" in peers:
-                width = min(values, _widest_neighbours(count, _liars(count)))
-            yield Case(name, pipeline, count, width, tuple(peer for peer in known_to if peer in peers))
-    yield Case("fedavg", Pipeline(), *NARROW, tuple(peer for peer in ("flwr", "byzfl") if peer in peers))
-
-
-def _pipelines(count: int) -> list[tuple[str, Pipeline, tuple[str, ...]]]:
-    f = _liars(count)
-    both, flower, byzfl = ("flwr", "byzfl"), ("flwr", "flwr-messages"), ("byzfl",)
-    return [
-        ("fedavg", Pipeline(), ("flwr", "flwr-messages", "byzfl")),
-        ("median", Pipeline(Median()), both),
-        ("trimmed_mean", Pipeline(TrimmedMean("0.1")), both),
-        ("krum", Pipeline(Krum(f)), (*flower, "byzfl")),
-        ("multi_krum", Pipeline(MultiKrum(f, count - f - 1)), (*flower, "byzfl")),
-        ("bulyan", Pipeline(Bulyan(max(1, count // 10))), ("flwr",)),
-        ("geometric_median", Pipeline(GeometricMedian(nu=0.1, weighting="uniform")), byzfl),
-        ("centered_clip", Pipeline(CenteredClip()), byzfl),
-        ("clip+fedavg", Pipeline(UNIFORM, pre=(Clip(2.0),)), byzfl),
-        ("arc+fedavg", Pipeline(UNIFORM, pre=(Arc(f),)), byzfl),
-        ("bucketing+median", Pipeline(Median(), pre=(Bucketing(2),)), byzfl),
-        ("nnm+fedavg", Pipeline(UNIFORM, pre=(NearestNeighbours(f),)), byzfl),
-        ("nnm+trimmed_mean", Pipeline(TrimmedMean("0.1"), pre=(NearestNeighbours(f),)), byzfl),
-    ]
-
-
-def _liars(count: int) -> int:
-    return max(1, count // 5)
+        for name, pipeline in pipelines(count).items():
+            width = min(values, BULYAN_VALUES) if name == "bulyan" and count > 20 and "flwr" in peers else values
+            if "byzfl" in peers and pipeline.pre and isinstance(pipeline.pre[0], NearestNeighbours):
+                width = min(values, _widest_neighbours(count, pipeline.pre[0].f))
+            yield Case(name, pipeline, count, width, tuple(peers))
+    yield Case("fedavg", Pipeline(UNIFORM), *NARROW, tuple(peer for peer in peers if peer == "flwr"))
 
 
 def _widest_neighbours(count: int, f: int) -> int:
@@ -94,15 +53,6 @@ def _widest_neighbours(count: int, f: int) -> int:
     a 1, 2 or 5 with zeros."""
     most = psutil.virtual_memory().available // 2 // (4 * count * (count - f))
     return max(step * 10**zeros for zeros in range(10) for step in (1, 2, 5) if step * 10**zeros <= max(most, 1))
-
-
-def rows_of(updates: int, values: int) -> npt.NDArray[np.float32]:
-    """Updates as rounds have them: of one mean, normally distributed about it, some of them long. (K, D)."""
-    draws = np.random.default_rng(1)
-    rows = draws.standard_normal((updates, values), np.float32)
-    rows *= draws.uniform(0.5, 2, (updates, 1)).astype(np.float32)
-    rows += draws.standard_normal(values, np.float32)
-    return rows
 
 
 @dataclass(frozen=True)

@@ -100,13 +100,13 @@ def _child() -> None:
 
     import numpy as np
 
-    from primep2p.cli.bench.backends import backends
+    from primep2p.cli.bench.backends import present
     from primep2p.cli.bench.measuring import Threads
     from primep2p.kernels.arrays import Separate, Span
     from primep2p.kernels.pipeline import aggregate
 
     mapped = [np.asarray(np.memmap(file, np.float32, "r")) for file in job.files]
-    counts, backend = [1 + update % 7 for update in range(len(mapped))], backends()[job.backend]
+    counts, backend = [1 + update % 7 for update in range(len(mapped))], present()[job.backend]
     with Threads(job.threads) as each:
         few = [row[:WARMED_COLUMNS] for row in mapped]
         for rows in (few, mapped):

@@ -21,14 +21,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from kernel_cases import NARROW, Bar, Case, bars_of, cases, rows_of
+from kernel_cases import NARROW, Bar, Case, bars_of, cases
 from kernel_memory import extra_bytes, is_measurable, update_files
 from kernel_peers import PEERS, missing, prepare
 from rich.console import Console
 from rich.table import Table
 
-from primep2p.cli.bench.backends import backends
+from primep2p.cli.bench.backends import present
 from primep2p.cli.bench.measuring import Memory, Threads, Timing, interleaved
+from primep2p.cli.bench.pipelines import rows_of
 from primep2p.kernels.arrays import Matrix, Rows, Separate, Span
 from primep2p.kernels.pipeline import aggregate
 
@@ -110,7 +111,7 @@ class Bench:
         rows = rows_of(case.updates, case.values)
         counts = [1 + update % 7 for update in range(case.updates)]
         peers = [peer for peer in case.peers if prepare(peer, case.pipeline, rows[:, :1].copy(), counts)]
-        names = list(backends())
+        names = list(present())
         makers = [self._ours(case, rows, counts, name) for name in names]
         makers += [self._theirs(case, rows, counts, peer) for peer in peers]
         *timings, read = interleaved([*makers, lambda: self.memory.once], budget_s=self._budget_s)
@@ -134,7 +135,7 @@ class Bench:
     def _ours(self, case: Case, rows: Array, counts: Sequence[int], name: str) -> Callable[[], Callable[[], object]]:
         # Each update is a file of its own in a round; very short ones nobody keeps that way.
         given: Rows = Matrix(rows) if rows.shape == NARROW else Separate([Span(row) for row in rows])
-        out, backend = np.empty(case.values, np.float32), backends()[name]
+        out, backend = np.empty(case.values, np.float32), present()[name]
 
         def make() -> Callable[[], object]:
             self.blas.take(1)
@@ -226,7 +227,7 @@ def memory(given: argparse.Namespace, console: Console) -> dict[str, object]:
         for case in cases([MEMORY_SIZE[0]], MEMORY_SIZE[1], ()):
             if case.updates == NARROW[0] or (given.only and not any(word in case.name for word in given.only)):
                 continue
-            for backend in backends():
+            for backend in present():
                 extra = extra_bytes(case.pipeline, backend, files, given.threads)
                 met = "met" if extra <= SCRATCH_BYTES else "MISSED"
                 row = (case.name, f"{MEMORY_SIZE[0]} x {MEMORY_SIZE[1]:,}", backend, f"{extra / 1e6:.1f}")

@@ -55,6 +55,17 @@ def demo(
     return code
 
 
+@app.command
+def bench(
+    *,
+    quick: Annotated[bool, flag("--quick", help="A tenth of the values: seconds, and rougher figures.")] = False,
+    json: Json = False,
+) -> None:
+    """Measure how fast this machine aggregates, encodes and reads memory; no daemon is asked."""
+    # By name: numpy is heavy, and no other command shall wait for it.
+    import_module("primep2p.cli.bench").bench(json=json, quick=quick)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command and exits with its code: errors are a sentence on stderr, and no traceback unless it is a bug."""
     try:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from statistics import median
 from typing import TypeVar
@@ -14,7 +15,7 @@ import numpy as np
 
 from primep2p.kernels.arrays import Array, Range
 
-__all__ = ["Memory", "Threads", "Timing", "interleaved", "timed"]
+__all__ = ["REPEATS", "Memory", "Threads", "Timing", "interleaved", "timed", "together"]
 
 READ_BYTES = 256 * 2**20
 """Of one array that is read: eight times what the largest cache here holds, and of no use to it."""
@@ -62,7 +63,14 @@ class Timing:
 
 def timed(call: Callable[[], object], *, repeats: int = REPEATS, budget_s: float = math.inf) -> Timing:
     """See `interleaved`."""
-    return interleaved([lambda: call], repeats=repeats, budget_s=budget_s)[0]
+    return together([call], repeats=repeats, budget_s=budget_s)[0]
+
+
+def together(
+    calls: Sequence[Callable[[], object]], *, repeats: int = REPEATS, budget_s: float = math.inf
+) -> list[Timing]:
+    """See `interleaved`: calls that are ready at any time."""
+    return interleaved([partial(_same, call) for call in calls], repeats=repeats, budget_s=budget_s)
 
 
 def interleaved(
@@ -80,6 +88,10 @@ def interleaved(
             if one + sum(spent) + max([one, *spent]) <= budget_s:
                 spent.append(_once(make()))
     return [Timing(median(each or [one]), max(1, len(each))) for one, each in zip(first, seconds, strict=True)]
+
+
+def _same(call: Callable[[], object]) -> Callable[[], object]:
+    return call
 
 
 def _once(call: Callable[[], object]) -> float:
