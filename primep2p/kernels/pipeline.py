@@ -131,13 +131,14 @@ class Linear:
     """A weighted sum of the rows. Coefficients (K,) are rounded to float32 once; rows of coefficient 0 never enter."""
 
     def __init__(self, coefficients: Doubles, backend: Backend) -> None:
-        self._entering = [int(row) for row in np.flatnonzero(coefficients.astype(np.float32))]
-        self._all = len(self._entering) == len(coefficients)
-        self._weights = coefficients[self._entering].astype(np.float32)
+        rounded = coefficients.astype(np.float32)
+        self._weights = rounded[rounded != 0]
+        self._all = len(self._weights) == len(rounded)
+        self._entering = [] if self._all else [int(row) for row in np.flatnonzero(rounded)]
         self._backend = backend
 
     def columns(self, rows: Rows, start: int, end: int, out: Array) -> None:
-        if not self._entering:
+        if not len(self._weights):
             out[:] = 0
             return
         block = rows.block(start, end)
