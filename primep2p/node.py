@@ -94,6 +94,7 @@ class Node:
             tell=self._tell,
             offload=offload,
             scratch=config.home / "scratch",
+            residuals=config.home / "residuals",
             keep_updates=config.store.keep_updates,
             addresses=self._addresses,
         )

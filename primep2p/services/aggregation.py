@@ -13,11 +13,14 @@ from primep2p.kernels.arrays import Array, Each, Pieces, Separate, all_finite, o
 from primep2p.kernels.backends.plain import Plain
 from primep2p.kernels.outer import step
 from primep2p.kernels.pipeline import Combination, combine
-from primep2p.model.pipeline import FedAvg, Pipeline
+from primep2p.model.pipeline import FedAvg, Float32, Pipeline, Wire
 from primep2p.model.records import TensorSpec
+from primep2p.store.deltas import map_delta
 from primep2p.store.tensors import map_tensors, writing
 
 __all__ = ["aggregate"]
+
+_PLAIN = Float32()
 
 _PIECE = 2**20
 """Columns computed and written at a time: 4 MiB, a piece for each of a few threads, and a write that the disk likes."""
@@ -31,6 +34,7 @@ def aggregate(
     tensors: Sequence[TensorSpec],
     out: Path,
     *,
+    wire: Wire = _PLAIN,
     each: Each = one_after_another,
 ) -> str:
     """Write base + weighted mean of `deltas` (at least one, in this order) to a new canonical file `out`.
@@ -40,7 +44,7 @@ def aggregate(
     the kernel keeps of the mapped files.
     """
     before = Pieces(map_tensors(base, tensors))
-    rows = Separate([Pieces(map_tensors(delta, tensors)) for delta in deltas])
+    rows = Separate([map_delta(delta, wire, tensors) for delta in deltas])
     backend = Plain()
     combination = combine(Pipeline(FedAvg(weighting)), rows, counts, backend=backend, each=each)
     result = np.empty(min(_PIECE, len(before)), np.float32)

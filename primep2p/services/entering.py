@@ -24,6 +24,7 @@ from primep2p.services.origins import Start, certified, find
 from primep2p.services.rounds import RunService
 from primep2p.services.seams import Seams
 from primep2p.services.training import Training, TrainingEvent
+from primep2p.store.deltas import delta_bytes
 from primep2p.store.seam import RunRow, StoredCheckpoint
 from primep2p.tasks import TaskStatus
 from primep2p.wire.envelope import Opened
@@ -130,6 +131,10 @@ class Runs:
         self, config: RunConfig, nonce: bytes, params: Cid, tensors: tuple[TensorSpec, ...], origin: bytes = b""
     ) -> RunService:
         envelopes = self._seams.envelopes
+        try:
+            delta_bytes(config.pipeline.wire, tensors)
+        except PeerError as error:
+            raise CallError(f"no delta could be sent: {error.sentence}", hint="choose another pipeline.wire") from error
         spec = envelopes.seal(
             RunSpec(
                 creator=envelopes.peer_id,

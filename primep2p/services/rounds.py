@@ -367,6 +367,7 @@ class RunService:
         for reason in (departure.reason for departure in head.header.left if departure.peer == me):
             said = f"round {head.round}: this node is no member any more: it was {reason}"
             self._seams.tell(LogLine(run=self.run_id.hex(), level="warning", sentence=said))
+            self._spawn(self._work.part)
 
     def _certified(self, effect: fx.Commit, seconds: float) -> RoundCertified:
         header, peek = effect.head.header, self._seams.envelopes.peek

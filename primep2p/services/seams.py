@@ -53,6 +53,8 @@ class Seams:
     offload: Offload
     """For what blocks."""
     scratch: Path
+    residuals: Path
+    """Where each run keeps what its deltas left out."""
     keep_updates: int
     addresses: Callable[[], tuple[str, ...]]
     """Where this node can be dialled."""

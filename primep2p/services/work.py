@@ -8,12 +8,13 @@ import trio
 from primep2p.core import effects as fx
 from primep2p.model.errors import BlobLost, PeerError, PluginError, Unavailable
 from primep2p.model.ids import Cid, RunId
-from primep2p.model.pipeline import Float32, Weighting
+from primep2p.model.pipeline import Float32, Weighting, Wire
 from primep2p.model.records import Metric, RunSpec
 from primep2p.model.views import Accused, Evaluated, LogLine
 from primep2p.services.aggregation import aggregate
 from primep2p.services.seams import Seams, TrainingVerbs
-from primep2p.store.deltas import check_delta
+from primep2p.services.sending import Sender
+from primep2p.store.deltas import check_delta, delta_bytes
 
 __all__ = ["Work"]
 
@@ -62,6 +63,7 @@ class Work:
         self._deltas: dict[int, set[Cid]] = {}
         self._params: set[Cid] = set()
         """Of certified checkpoints: never removed, not even where a delta has the same bytes."""
+        self._sender = Sender(run, spec, seams)
         self._tensor_bytes = sum(4 * prod(tensor.shape) for tensor in spec.tensors) + OVERHEAD_BYTES
 
     async def obtain(self, effect: fx.Obtain) -> None:
@@ -70,8 +72,10 @@ class Work:
         if not seams.blobs.has(effect.delta):  # else it is not this round's to remove
             self._deltas.setdefault(effect.round, set()).add(effect.delta)
         try:
-            await seams.transfer.fetch(effect.delta, effect.providers, max_bytes=self._tensor_bytes)
-            await seams.offload(self._check, effect.delta)
+            wire = self._spec.pipeline.wire
+            size_bytes = delta_bytes(wire, self._spec.tensors)
+            await seams.transfer.fetch(effect.delta, effect.providers, max_bytes=size_bytes)
+            await seams.offload(self._check, effect.delta, wire)
         except Unavailable:
             await self._send(fx.Unobtained(effect.update))
         except BlobLost:
@@ -82,8 +86,8 @@ class Work:
         else:
             await self._send(fx.Obtained(effect.update))
 
-    def _check(self, blob: Cid) -> None:
-        check_delta(self._seams.blobs.path(blob), Float32(), self._spec.tensors)
+    def _check(self, blob: Cid, wire: Wire) -> None:
+        check_delta(self._seams.blobs.path(blob), wire, self._spec.tensors)
 
     async def hold_params(self, effect: fx.HoldParams, is_wanted: Callable[[], bool]) -> None:
         """The head's params, however long it takes: nothing can go on without them."""
@@ -97,7 +101,7 @@ class Work:
                 if not seams.blobs.has(effect.cid):
                     await seams.transfer.fetch(effect.cid, effect.providers, max_bytes=self._tensor_bytes, durable=True)
                 if effect.cid == self._spec.params:
-                    await seams.offload(self._check, effect.cid)
+                    await seams.offload(self._check, effect.cid, Float32())
             except Unavailable:
                 await trio.sleep(RETRY_S)
                 continue
@@ -115,7 +119,8 @@ class Work:
         def work() -> tuple[Cid | None, str]:
             base, deltas = seams.blobs.path(effect.base), [seams.blobs.path(delta) for delta in effect.deltas]
             weighting: Weighting = "examples" if pipeline.is_weighted else "uniform"
-            reason = aggregate(base, deltas, effect.weights, weighting, self._spec.tensors, out)
+            wire, tensors = pipeline.wire, self._spec.tensors
+            reason = aggregate(base, deltas, effect.weights, weighting, tensors, out, wire=wire)
             if reason:
                 return None, reason
             return seams.blobs.add(out, durable=True), ""
@@ -148,7 +153,7 @@ class Work:
                 path = await seams.offload(seams.blobs.path, params)
                 trained = await self._training.train(round, path)
                 self._note_start(trio.current_time() - mine.turn_at - trained.seconds)
-                delta = await seams.offload(lambda: seams.blobs.add(trained.delta, durable=True))
+                delta = await self._sender.pack(round, trained.delta)
             except (PluginError, Unavailable):
                 self._is_started = False
                 await self._send(fx.TrainingFailed(round))
@@ -193,7 +198,12 @@ class Work:
     async def evaluate_last(self, round: int, params: Cid) -> None:
         """At the run's end; returns when it is done."""
         self._end_trainings()
+        await self._sender.forget()
         await self._evaluation(round, params)
+
+    async def part(self) -> None:
+        """This node is no member any more."""
+        await self._sender.forget()
 
     async def _evaluation(self, round: int, params: Cid) -> None:
         try:

@@ -2,8 +2,11 @@
 
 from primep2p.cli.swarm import Daemon
 from primep2p.cli.watched import Watched, create_and_join
+from primep2p.model.pipeline import Pipeline
 from primep2p.model.records import RoundPolicy, Scalar
 from primep2p.run_config import RunConfig
+
+PLAIN = Pipeline()
 
 
 def found(
@@ -13,12 +16,14 @@ def found(
     trainer: str = "steady",
     settings: dict[str, Scalar | list[Scalar]] | None = None,
     seconds: float = 0.0,
+    pipeline: Pipeline = PLAIN,
     **policy: object,
 ) -> Watched:
     """A run that `creator` creates and the others join; all are followed."""
     config = RunConfig(
         name="loopback",
         trainer=trainer,
+        pipeline=pipeline,
         trainer_config=settings if settings is not None else {"seconds": seconds},
         policy=RoundPolicy(**{"rounds": rounds, "first_members": 1 + len(others), "min_updates": 2, **policy}),
     )

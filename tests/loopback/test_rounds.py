@@ -2,10 +2,12 @@ import signal
 import subprocess
 import sys
 
+import pytest
 from runs import found
 
 from primep2p.cli.swarm import Settings, Swarm
 from primep2p.control.calls import RunJoin, RunList, RunShow
+from primep2p.model.pipeline import Bfloat16, Int8, Pipeline, TopK
 
 
 def test_four_daemons_train_the_digits_to_the_end_with_equal_heads(four):
@@ -17,6 +19,16 @@ def test_four_daemons_train_the_digits_to_the_end_with_equal_heads(four):
     assert set(told[0].signers) == {daemon.peer for daemon in four}
     assert all(not event.void and len(event.participants) >= 3 for round, event in told.items() if round)
     assert told[4].metrics["loss"] < told[1].metrics["loss"]
+
+
+@pytest.mark.parametrize("wire", [Bfloat16(), Int8(), TopK("0.05")], ids=lambda wire: type(wire).__name__)
+def test_the_digits_are_learnt_in_whatever_form_deltas_travel(four, wire):
+    settings = {"hidden": [32], "features": 64, "classes": 10, "epochs": 3}
+    run = found(*four, rounds=6, trainer="mlp", settings=settings, min_updates=3, pipeline=Pipeline(wire=wire))
+    run.end(*four)
+    told = run.certified[four[0]]
+    assert not any(event.void for event in told.values())
+    assert told[6].metrics["loss"] < 0.7 * told[1].metrics["loss"]
 
 
 def test_the_run_goes_on_without_its_creator(four):

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 import trio
 
+from primep2p.model.pipeline import Bfloat16, Float32, Int8, Pipeline, TopK, Wire
 from primep2p.model.records import RoundPolicy
 from tests.nodes.world import Scenario, SimNode, World, simulate
 
 SEEDS = range(3)
+
+PLAIN = Float32()
 
 Simulated = Callable[..., World]
 
@@ -26,9 +29,10 @@ def simulated(tmp_path: Path) -> Simulated:
         first_members: int = 0,
         place: str = "world",
         gossip_loss: float = 0.0,
+        wire: Wire = PLAIN,
     ) -> World:
         policy = RoundPolicy(first_members=first_members or nodes, min_updates=1, collect_s=10.0)
-        scenario = Scenario(seed, nodes, policy, gossip_loss=gossip_loss)
+        scenario = Scenario(seed, nodes, policy, Pipeline(wire=wire), gossip_loss=gossip_loss)
         return simulate(scenario, tmp_path / place, story)
 
     return run
@@ -63,6 +67,13 @@ async def until_all_are_members(world: World) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_nodes_that_stop_and_come_back_and_newcomers_end_in_one_roster(simulated: Simulated, seed: int) -> None:
     world = simulated(live_through_churn, nodes=5, seed=seed, gossip_loss=0.1)
+    assert max(round for _, round in world.certified) >= 12
+
+
+@pytest.mark.parametrize("wire", [Bfloat16(), Int8(), TopK("0.5")], ids=lambda wire: type(wire).__name__)
+def test_nodes_agree_in_whatever_form_deltas_travel(simulated: Simulated, wire: Wire) -> None:
+    """Those that stop have residuals of rounds that went on without them."""
+    world = simulated(live_through_churn, nodes=4, wire=wire)
     assert max(round for _, round in world.certified) >= 12
 
 

@@ -25,6 +25,7 @@ from primep2p.core.chain import header_hash
 from primep2p.core.roster import peers_of
 from primep2p.model.errors import Unavailable
 from primep2p.model.ids import Hash, PeerId, RunId
+from primep2p.model.pipeline import Pipeline
 from primep2p.model.records import Header, RoundPolicy, RunState
 from primep2p.model.views import RunSummary
 from primep2p.net.memory_host import MemoryNetwork
@@ -38,6 +39,8 @@ from tests.nodes.trainers import SimTrainers
 from tests.sim.keys import FakeRing, Shelf, SimEnvelopes
 
 NETWORK = "sim"
+
+PLAIN = Pipeline()
 OWNER_AGAIN_S = 1.0
 
 GARBAGE = (100_000, 50, 1000)
@@ -61,6 +64,7 @@ class Scenario:
     seed: int
     nodes: int
     policy: RoundPolicy
+    pipeline: Pipeline = PLAIN
     latency_s: float = 0.02
     tick_s: float = 0.0
     """See `MemoryNetwork`."""
@@ -144,7 +148,9 @@ class World:
         """Start these nodes, and a run of them."""
         await creator.start()
         self.run = (
-            await creator.alive.create_run(RunConfig(name="sim", trainer="sim", policy=self.scenario.policy))
+            await creator.alive.create_run(
+                RunConfig(name="sim", trainer="sim", policy=self.scenario.policy, pipeline=self.scenario.pipeline)
+            )
         ).run
         async with trio.open_nursery() as nursery:
             for other in others:

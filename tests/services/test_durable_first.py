@@ -162,6 +162,7 @@ class World:
             tell=lambda event: None,
             offload=offload,
             scratch=self.home,
+            residuals=self.home / "residuals",
             keep_updates=10,
             addresses=lambda: (),
         )

@@ -1,5 +1,6 @@
 """What the owner is shown of a run: who does what, what a draw risks, who was expelled, what liars signed."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -24,7 +25,7 @@ class Shown:
 
     def _service(self) -> RunService:
         group, me = self.group, member(self.index)
-        seams = SimpleNamespace(envelopes=me, runs=self.store.runs)
+        seams = SimpleNamespace(envelopes=me, runs=self.store.runs, residuals=Path())
         row = RunRow(group.run, group.spec.raw, join_of(self.index, group.spec).raw, None, 0)
         service = RunService(row, group.spec, seams, lambda report: None)
         service.machine = Run(group.head, me)

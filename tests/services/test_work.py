@@ -37,7 +37,7 @@ class Blobs:
         self.held.discard(cid)
 
 
-def work_with(blobs: Blobs, events: list[fx.Event]) -> Work:
+def work_with(blobs: Blobs, events: list[fx.Event], residuals: Path = Path("/nowhere")) -> Work:
     async def fetch(cid: Cid, providers: object, **_: object) -> None:
         if cid == THEIRS:
             raise Unavailable("nobody has it")
@@ -51,6 +51,8 @@ def work_with(blobs: Blobs, events: list[fx.Event]) -> Work:
         transfer=SimpleNamespace(fetch=fetch),
         tell=lambda event: None,
         scratch=Path("/nowhere"),
+        residuals=residuals,
+        envelopes=SimpleNamespace(peer_id="me"),
         offload=trio.to_thread.run_sync,
     )
     spec: Any = SimpleNamespace(tensors=(), params=cid_of(b"initial"), pipeline=Pipeline(), policy=RoundPolicy())
@@ -82,6 +84,23 @@ def test_a_blob_that_was_here_before_somebody_called_it_a_delta_stays() -> None:
             await work.obtain(obtain(cid))
         await work.clean(1)
         assert blobs.held == {PARAMS, THEIRS}
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("over", ["finished", "parted"])
+def test_a_run_that_is_over_for_this_node_leaves_no_residuals(tmp_path: Path, over: str) -> None:
+    async def main() -> None:
+        work = work_with(Blobs(), [], tmp_path)
+        kept = tmp_path / bytes(32).hex() / "current"
+        kept.parent.mkdir()
+        kept.touch()
+        if over == "finished":
+            with pytest.raises(PeerError):  # there is nothing to evaluate
+                await work.evaluate_last(1, PARAMS)
+        else:
+            await work.part()
+        assert not kept.parent.exists()
 
     trio.run(main)
 

@@ -105,6 +105,7 @@ async def _asked(data: bytes) -> tuple[bytes, list[str]]:
         tell=lambda event: None,
         offload=inline,
         scratch=home(),
+        residuals=home(),
         keep_updates=1,
         addresses=lambda: (),
     )
