@@ -3,7 +3,7 @@
 import os
 import sys
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -44,6 +44,7 @@ def demo(
     n: Annotated[int, Parameter(name=["--nodes", "-n"], help="How many nodes.")] = 4,
     rounds: Annotated[int, Parameter(help="How many rounds, before a node is killed and two more follow.")] = 10,
     model_size: Annotated[int, Parameter(help="How many units the model's hidden layer has.")] = 256,
+    wire: Annotated[Literal["float32", "bf16", "int8", "topk"], Parameter(help="How deltas travel.")] = "float32",
     verbose: Verbose = False,
     keep: Annotated[bool, flag("--keep", help="Leave the nodes' homes where they are.")] = False,
     json: Json = False,
@@ -51,7 +52,7 @@ def demo(
     """Train one model with several daemons on this machine, kill one on the way, and compare with training alone."""
     # By name: what the demo imports is heavy, and no other command shall wait for it.
     run = import_module("primep2p.cli.demo").demo
-    code: int | None = run(n=n, rounds=rounds, model_size=model_size, verbose=verbose, keep=keep, json=json)
+    code: int | None = run(n=n, rounds=rounds, model_size=model_size, wire=wire, verbose=verbose, keep=keep, json=json)
     return code
 
 

@@ -13,7 +13,9 @@ from primep2p.cli.demo.screen import Screen
 from primep2p.cli.digits import load_shares
 from primep2p.cli.render import print_json
 from primep2p.model.errors import ConfigError
+from primep2p.model.pipeline import Pipeline
 from primep2p.model.records import MAX_MEMBERS
+from primep2p.strict import build
 
 __all__ = ["demo"]
 
@@ -23,7 +25,7 @@ MAX_HIDDEN = 100_000
 """30 MB of params: the digits fill no larger model."""
 
 
-def demo(*, n: int, rounds: int, model_size: int, verbose: bool, keep: bool, json: bool) -> int:
+def demo(*, n: int, rounds: int, model_size: int, wire: str, verbose: bool, keep: bool, json: bool) -> int:
     """The whole demo; returns its exit code: 0 where all nodes that live have the same certified model.
 
     No process of it is left afterwards, also when it is interrupted. Raises PrimeError.
@@ -34,13 +36,14 @@ def demo(*, n: int, rounds: int, model_size: int, verbose: bool, keep: bool, jso
     # A terminal that is closed, or a polite kill, ends the demo as Ctrl-C does.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
+    pipeline = build(Pipeline, {"wire": wire})
     screen = Screen(n, rounds + AFTER_KILL * survives_a_loss(n), verbose=verbose, quiet=json)
     try:
         with screen:
             screen.doing("loading the digits")
             shares, held_out = load_shares(n)
             with _base(screen, keep=keep) as base:
-                outcome, fault = Play(base, shares, held_out, rounds, model_size, screen).run()
+                outcome, fault = Play(base, shares, held_out, rounds, model_size, pipeline, screen).run()
     except KeyboardInterrupt:
         print("primep2p: interrupted; every process of the demo is gone", file=sys.stderr)
         return INTERRUPTED

@@ -15,6 +15,7 @@ from primep2p.cli.logtail import follow, readable
 from primep2p.cli.swarm import Daemon, Settings, Swarm
 from primep2p.control.calls import ModelPathOf, RunCreate, RunJoin, RunShow
 from primep2p.model.errors import Unavailable
+from primep2p.model.pipeline import Pipeline
 from primep2p.model.records import RoundPolicy
 from primep2p.model.views import (
     Accused,
@@ -27,7 +28,7 @@ from primep2p.model.views import (
 )
 from primep2p.run_config import RunConfig
 
-__all__ = ["AFTER_KILL", "Outcome", "Play", "survives_a_loss"]
+__all__ = ["AFTER_KILL", "Outcome", "Play", "config_of", "survives_a_loss"]
 
 AFTER_KILL = 2
 """Rounds without the node that was killed."""
@@ -63,7 +64,14 @@ class Play:
     """One demo, whose homes lie in `base`."""
 
     def __init__(
-        self, base: Path, shares: Sequence[Examples], held_out: Examples, rounds: int, hidden: int, screen: Screen
+        self,
+        base: Path,
+        shares: Sequence[Examples],
+        held_out: Examples,
+        rounds: int,
+        hidden: int,
+        pipeline: Pipeline,
+        screen: Screen,
     ) -> None:
         self._base = base
         self._shares = shares
@@ -71,7 +79,7 @@ class Play:
         self._rounds = rounds
         self._loses_one = survives_a_loss(len(shares))
         self._last_round = rounds + AFTER_KILL * self._loses_one
-        self._config = _config(len(shares), self._last_round, hidden)
+        self._config = config_of(len(shares), self._last_round, hidden, pipeline)
         self._hidden = hidden
         self._screen = screen
         self._judge = Judge(self._config, base / "held-out.npz", base)
@@ -242,12 +250,13 @@ class Play:
         return []
 
 
-def _config(nodes: int, rounds: int, hidden: int) -> RunConfig:
+def config_of(nodes: int, rounds: int, hidden: int, pipeline: Pipeline) -> RunConfig:
     """A run in which every update counts: with fewer than all but one a round waits for those who train longer."""
     most = max(1, nodes - 1)
     return RunConfig(
         name="digits",
         trainer="mlp",
+        pipeline=pipeline,
         trainer_config={
             "hidden": [hidden],
             "learning_rate": min(0.2, max(0.03, hidden / 320)),  # large steps drive a narrow layer out of its range
