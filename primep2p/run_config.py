@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from primep2p.config import read_toml
 from primep2p.model.errors import ConfigError
-from primep2p.model.pipeline import Pipeline
+from primep2p.model.pipeline import Bucketing, NearestNeighbours, Pipeline, TopK, TrimmedMean
 from primep2p.model.records import MAX_REFS, Admission, RoundPolicy, Scalar
 from primep2p.strict import Fault, build
 
@@ -57,10 +57,34 @@ def check(config: RunConfig) -> None:
     for key in ("propose_s", "vote_s"):
         if getattr(policy, key) > policy.step_cap_s:
             raise Fault(f"policy.{key}", f"must not be above policy.step_cap_s, which is {policy.step_cap_s:g}")
+    _check_pipeline(config.pipeline)
+    _check_need(config.pipeline, policy)
     _check_admission(config.admission)
     for key, value in config.trainer_config.items():
         for each in value if isinstance(value, list) else [value]:
             _check_setting(f"trainer_config.{key}", each)
+
+
+def _check_pipeline(pipeline: Pipeline) -> None:
+    rule, wire = pipeline.rule, pipeline.wire
+    if isinstance(rule, TrimmedMean) and Fraction(rule.trim_ratio) >= Fraction(1, 2):
+        raise Fault("pipeline.rule.trim_ratio", "must be below 0.5: so much is cut at each end")
+    if isinstance(wire, TopK) and Fraction(wire.ratio) <= 0:
+        raise Fault("pipeline.wire.ratio", "must be above 0")
+    for place, stage in enumerate(pipeline.pre):
+        if isinstance(stage, Bucketing | NearestNeighbours) and pipeline.is_weighted:
+            problem = f'{stage.words} mixes updates: pipeline.rule.weighting must be "uniform"'
+            raise Fault(f"pipeline.pre[{place}]:", problem)
+
+
+def _check_need(pipeline: Pipeline, policy: RoundPolicy) -> None:
+    """A run must not begin with rounds of which none could give a model. The cohort has as many as the pipeline needs,
+    whatever the sample, if there are so many."""
+    need = pipeline.need
+    for key in ("first_members", "max_cohort"):
+        if need.updates > (most := getattr(policy, key)):
+            wants = f"{need.stage.words} needs {need.updates} updates a round ({need.because})"
+            raise Fault(f"pipeline.{need.place}:", f"{wants}, and policy.{key} is {most}")
 
 
 def _check_admission(admission: Admission) -> None:

@@ -257,6 +257,36 @@ def test_a_stage_is_a_table_with_a_name_or_that_alone(tmp_path, written, held):
             "pipeline.wire.ratio must be a decimal below 1, such as 0.1",
         ),
         ('[pipeline]\nwire = { name = "topk", ratio = true }', "pipeline.wire.ratio must be a decimal below 1"),
+        (
+            '[pipeline]\nrule = { name = "krum", f = 2 }',
+            "pipeline.rule: krum with f = 2 needs 7 updates a round (2f + 3), and policy.first_members is 4",
+        ),
+        (
+            '[pipeline]\nrule = "krum"\n[policy]\nfirst_members = 9\nmax_cohort = 4',
+            "pipeline.rule: krum with f = 1 needs 5 updates a round (2f + 3), and policy.max_cohort is 4",
+        ),
+        (
+            '[pipeline]\nrule = { name = "multi_krum", f = 1, m = 9 }',
+            "pipeline.rule: multi_krum with f = 1 and m = 9 needs 10 updates a round (m + f), and",
+        ),
+        (
+            '[pipeline]\nrule = "trimmed_mean"\npre = ["bucketing", "clip", { name = "bucketing", size = 3 }]',
+            "pipeline.rule: trimmed_mean needs 13 updates a round (one is cut at each end, in buckets of 6), and",
+        ),
+        (
+            '[pipeline]\nrule = "krum"\npre = ["clip", { name = "nnm", f = 3 }]',
+            "pipeline.pre[1]: nnm with f = 3 needs 7 updates a round (2f + 1), and policy.first_members is 4",
+        ),
+        ('[pipeline]\npre = ["clip", "nnm"]', "pipeline.pre[1]: nnm with f = 1 mixes updates: pipeline.rule.weighting"),
+        (
+            '[pipeline]\nrule = "geometric_median"\npre = ["bucketing"]',
+            'pipeline.pre[0]: bucketing mixes updates: pipeline.rule.weighting must be "uniform"',
+        ),
+        (
+            '[pipeline]\nrule = { name = "trimmed_mean", trim_ratio = 0.5 }\n[policy]\nfirst_members = 9',
+            "pipeline.rule.trim_ratio must be below 0.5",
+        ),
+        ('[pipeline]\nwire = { name = "topk", ratio = 0.0 }', "pipeline.wire.ratio must be above 0"),
         ('[admission]\nmode = "allowlist"', "admission.peers must name a peer"),
         (f'[admission]\npeers = ["{PEER}"]', "admission.peers has no effect unless"),
         (f'[admission]\nmode = "invite"\npeers = ["{PEER}"]', "admission.peers has no effect unless"),

@@ -64,7 +64,7 @@ class Head:
     @cached_property
     def cohort(self) -> frozenset[PeerId]:
         """Who trains in the round under way."""
-        return cohort_of(self.state, self.header.beacon, self.spec.policy)
+        return cohort_of(self.state, self.header.beacon, self.spec.policy, self.spec.least_updates)
 
     @cached_property
     def due(self) -> frozenset[PeerId]:

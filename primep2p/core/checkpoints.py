@@ -34,6 +34,7 @@ from primep2p.model.records import (
     Join,
     Metric,
     Newcomer,
+    RunSpec,
     RunState,
     Update,
     Vote,
@@ -196,19 +197,29 @@ def derive(bundle: OpenedBundle, head: Head) -> Derivation:
         expelled=_expelled(bundle, head),
     )
     state, joined, left = advance(head.state, turnout, spec.policy)
-    enough = len(inclusions) >= spec.policy.min_updates
+    shortage = _shortage(spec, len(inclusions))
     return Derivation(
         bundle.hash,
-        inclusions if enough else (),
+        () if shortage else inclusions,
         blamed,
         turnout.seen,
         joined,
         left,
         turnout.reveal,
         state,
-        _means(kept, inclusions) if enough else (),
-        "" if enough else f"too few updates: {len(inclusions)} of {spec.policy.min_updates}",
+        () if shortage else _means(kept, inclusions),
+        shortage,
     )
+
+
+def _shortage(spec: RunSpec, updates: int) -> str:
+    """Why so many updates give no model; empty where they do [P5, R2]."""
+    need, minimum = spec.pipeline.need, spec.policy.min_updates
+    if updates >= spec.least_updates:
+        return ""
+    if need.updates <= minimum:
+        return f"too few updates: {updates} of {minimum}"
+    return f"too few updates: {updates} of the {need.updates} that {need.stage.words} needs{need.in_buckets}"
 
 
 def _seen(bundle: OpenedBundle) -> frozenset[PeerId]:

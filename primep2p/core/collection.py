@@ -94,7 +94,7 @@ class Collection:
     @property
     def is_enough(self) -> bool:
         """A checkpoint could be made of what is here."""
-        return len(self.held) >= self._head.spec.policy.min_updates
+        return len(self.held) >= self._head.spec.least_updates
 
     # ---- what follows
 

@@ -39,10 +39,11 @@ def committee_of(state: RunState, beacon: Hash, policy: RoundPolicy) -> Committe
     return Committee.of(order, policy.consensus_threshold)
 
 
-def cohort_of(state: RunState, beacon: Hash, policy: RoundPolicy) -> frozenset[PeerId]:
-    """Who trains in the round after `state`: the part of the roster that the run's policy says, drawn."""
+def cohort_of(state: RunState, beacon: Hash, policy: RoundPolicy, least: int) -> frozenset[PeerId]:
+    """Who trains in the round after `state`: the part of the roster that the run's policy says, drawn; `least`, without
+    whose updates there would be no model, if there are so many."""
     roster = tuple(member.peer for member in state.members)
-    wanted = max(ceil(Fraction(policy.sample_fraction) * len(roster)), policy.min_updates)
+    wanted = max(ceil(Fraction(policy.sample_fraction) * len(roster)), least)
     size = min(wanted, policy.max_cohort, len(roster))
     return frozenset(roster if size == len(roster) else ranked(beacon, "cohort", roster)[:size])
 

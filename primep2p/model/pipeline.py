@@ -4,6 +4,7 @@ A stage is an array that begins with its name; in files it is a table with a `na
 `kernels/`, to the byte.
 """
 
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Literal
 
@@ -28,6 +29,7 @@ __all__ = [
     "Median",
     "MultiKrum",
     "NearestNeighbours",
+    "Need",
     "Outer",
     "Pipeline",
     "Pre",
@@ -66,6 +68,12 @@ class Stage(Record, frozen=True, tag_field="name"):
     def bound(self) -> str:
         """Where that number is from; empty where any number will do."""
         return ""
+
+    @property
+    def words(self) -> str:
+        """Its name, and the settings that the bound is made of."""
+        settings = [f"{name} = {getattr(self, name)}" for name in ("f", "m") if getattr(self, name, 0)]
+        return f"{self.__struct_config__.tag}{' with ' if settings else ''}{' and '.join(settings)}"
 
 
 # ---- rules
@@ -280,6 +288,28 @@ class TopK(Record, frozen=True, tag_field="name", tag="topk"):
 Wire = Float32 | Bfloat16 | Int8 | TopK
 
 
+@dataclass(frozen=True)
+class Need:
+    """So many updates must enter a round, since a stage has no result with fewer [R2]."""
+
+    updates: int
+    stage: Stage
+    place: str
+    """Of the stage: `rule`, or `pre[0]` and so on."""
+    bucket: int = 1
+    """So many updates make one of those that the stage sees."""
+
+    @property
+    def because(self) -> str:
+        """Where the number is from."""
+        return f"{self.stage.bound}{self.in_buckets}"
+
+    @property
+    def in_buckets(self) -> str:
+        """What stands behind a number of updates that go into buckets first; else nothing."""
+        return f", in buckets of {self.bucket}" if self.bucket > 1 else ""
+
+
 class Pipeline(Record, frozen=True):
     """From the deltas of a round to the next params."""
 
@@ -294,14 +324,20 @@ class Pipeline(Record, frozen=True):
     """An update that claims more than this many times the lower median of examples is left out."""
 
     @property
+    def need(self) -> Need:
+        """What asks most of a round [R2]."""
+        need = Need(self.rule.least_updates, self.rule, "rule")
+        for place, stage in reversed(list(enumerate(self.pre))):
+            if isinstance(stage, Bucketing):
+                need = Need((need.updates - 1) * stage.size + 1, need.stage, need.place, need.bucket * stage.size)
+            elif stage.least_updates > need.updates:
+                need = Need(stage.least_updates, stage, f"pre[{place}]")
+        return need
+
+    @property
     def least_updates(self) -> int:
         """A round with fewer has no result, and ends void."""
-        least = self.rule.least_updates
-        for stage in reversed(self.pre):
-            if isinstance(stage, Bucketing):
-                least = (least - 1) * stage.size + 1
-            least = max(least, stage.least_updates)
-        return least
+        return self.need.updates
 
     @property
     def is_weighted(self) -> bool:

@@ -134,6 +134,7 @@ class RoundPolicy(Record, frozen=True):
     min_members: Annotated[int, Meta(ge=0, le=MAX_MEMBERS)] = 0
     """Dropping for silence never goes below this; 0: 4 if the first roster has 4 or more, else its size."""
     min_updates: Annotated[int, Meta(ge=1, le=MAX_COHORT)] = 2
+    """A round with fewer ends without a model; so it does with fewer than the pipeline needs."""
     drop_after: Annotated[int, Meta(ge=1, le=1000)] = 3
     consensus_threshold: Decimal = "0.66"
     """Within [0.5, 1]."""
@@ -180,6 +181,11 @@ class RunSpec(Record, frozen=True):
     kernels: int = KERNELS_VERSION
     origin: Annotated[bytes, Meta(max_length=32)] = b""
     """The hash of the header, of another run, whose params these are; empty where the creator's trainer made them."""
+
+    @property
+    def least_updates(self) -> int:
+        """With fewer a round ends without a model [R2]."""
+        return max(self.policy.min_updates, self.pipeline.least_updates)
 
 
 class Join(Record, frozen=True):

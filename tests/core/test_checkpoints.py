@@ -13,7 +13,7 @@ from primep2p.core.checks import max_listed_notices
 from primep2p.core.roster import peers_of
 from primep2p.model.errors import PeerError
 from primep2p.model.ids import PeerId
-from primep2p.model.pipeline import FedAvg, Pipeline
+from primep2p.model.pipeline import Arc, Bucketing, FedAvg, Krum, MultiKrum, Pipeline, TrimmedMean
 from primep2p.model.records import (
     Admission,
     Ban,
@@ -96,6 +96,44 @@ def test_inclusions_are_those_of_a_naive_count(holds: list[set[int]], listers: t
     else:
         assert [i.trainer for i in result.inclusions] == [FOUR.members[t].peer_id for t in named]
         assert result.void == ""
+
+
+IN_BUCKETS = "too few updates: 7 of the 9 that arc with f = 2 needs, in buckets of 2"
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "delivered", "void"),
+    [
+        (Pipeline(), 1, "too few updates: 1 of 2"),
+        (Pipeline(), 2, ""),
+        (Pipeline(Krum(1)), 4, "too few updates: 4 of the 5 that krum with f = 1 needs"),
+        (Pipeline(Krum(1)), 5, ""),
+        (Pipeline(MultiKrum(1, 5)), 5, "too few updates: 5 of the 6 that multi_krum with f = 1 and m = 5 needs"),
+        (
+            Pipeline(TrimmedMean(), (Bucketing(3),)),
+            6,
+            "too few updates: 6 of the 7 that trimmed_mean needs, in buckets of 3",
+        ),
+        (Pipeline(TrimmedMean(), (Bucketing(3),)), 7, ""),
+        (Pipeline(TrimmedMean(), (Arc(3), Bucketing(2))), 6, "too few updates: 6 of the 7 that arc with f = 3 needs"),
+        (Pipeline(TrimmedMean(), (Bucketing(2), Arc(2))), 7, IN_BUCKETS),
+    ],
+)
+def test_a_round_with_fewer_updates_than_a_stage_needs_is_void_and_says_which(
+    pipeline: Pipeline, delivered: int, void: str
+) -> None:
+    group = Group(7, policy=POLICY, pipeline=pipeline)
+    updates = [group.update(who) for who in group.members[:delivered]]
+    result = derived(group, group.bundle([group.listing(who, updates) for who in group.members], updates))
+    assert result.void == void
+    assert len(result.inclusions) == (0 if void else delivered)
+
+
+def test_a_shortage_is_that_of_the_policy_where_it_asks_for_as_many_as_the_rule() -> None:
+    policy = msgspec.structs.replace(POLICY, min_updates=5)
+    group = Group(7, policy=policy, pipeline=Pipeline(Krum(1)))
+    lists = [group.listing(who, ()) for who in group.members]
+    assert derived(group, group.bundle(lists, ())).void == "too few updates: 0 of 5"
 
 
 def test_two_proposers_with_the_same_lists_make_the_same_header_byte_for_byte() -> None:

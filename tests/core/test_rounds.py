@@ -12,6 +12,7 @@ from primep2p.core.runs import Run
 from primep2p.core.votes import slot_of
 from primep2p.model.journal import JournalEntry, Signed
 from primep2p.model.messages import Digest, Proposed, Proven, Records
+from primep2p.model.pipeline import Krum, Pipeline
 from primep2p.model.records import Collected, Departure, Header, Proposal, RoundPolicy, Update, Vote
 from primep2p.wire.codec import decode, encode
 from primep2p.wire.envelope import Envelopes, Opened
@@ -117,6 +118,16 @@ def test_an_aggregation_that_is_of_no_use_makes_a_void_round() -> None:
         (),
         group.head.header.params,
     )
+
+
+def test_there_is_enough_when_the_rule_has_what_it_needs() -> None:
+    group = Group(7, policy=POLICY, pipeline=Pipeline(Krum(1)))
+    machine = Machine(group, not_proposing(group))
+    graces = []
+    for who in group.ranks[:5]:
+        machine.hear(who, group.update(who))
+        graces.append(any(isinstance(e, fx.StartTimer) and e.timer == fx.Moment(1, "grace") for e in machine.done))
+    assert graces == [False] * 4 + [True]
 
 
 def test_collecting_ends_after_a_grace_once_there_is_enough() -> None:

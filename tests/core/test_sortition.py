@@ -103,12 +103,12 @@ def test_one_that_has_just_joined_is_not_drawn_and_those_who_began_the_run_are()
 def test_committees_and_cohorts_differ_by_round() -> None:
     state, policy = state_of(60), RoundPolicy(committee_size=16, max_cohort=16)
     assert len({frozenset(committee_of(state, beacon, policy).members) for beacon in BEACONS}) == len(BEACONS)
-    assert len({cohort_of(state, beacon, policy) for beacon in BEACONS}) == len(BEACONS)
+    assert len({cohort_of(state, beacon, policy, 1) for beacon in BEACONS}) == len(BEACONS)
 
 
 def test_who_trains_does_not_follow_from_who_votes() -> None:
     state, policy = state_of(60), RoundPolicy(committee_size=16, max_cohort=16)
-    pairs = [(set(committee_of(state, b, policy).members), cohort_of(state, b, policy)) for b in BEACONS]
+    pairs = [(set(committee_of(state, b, policy).members), cohort_of(state, b, policy, 1)) for b in BEACONS]
     assert sum(len(voters & trainers) for voters, trainers in pairs) < 8 * len(BEACONS)  # half; chance gives a quarter
 
 
@@ -119,7 +119,7 @@ def test_a_draw_depends_on_nothing_of_the_state_but_who_is_a_member_and_was_seen
     other = msgspec.structs.replace(other, members=members, min_members=9, expelled=PEERS[70:])
     policy = RoundPolicy(sample_fraction="0.5")
     assert committee_of(one, BEACONS[0], policy) == committee_of(other, BEACONS[0], policy)
-    assert cohort_of(one, BEACONS[0], policy) == cohort_of(other, BEACONS[0], policy)
+    assert cohort_of(one, BEACONS[0], policy, 1) == cohort_of(other, BEACONS[0], policy, 1)
 
 
 def test_everybody_is_drawn_as_often_as_everybody_else() -> None:
@@ -127,7 +127,7 @@ def test_everybody_is_drawn_as_often_as_everybody_else() -> None:
     state, policy = state_of(24), RoundPolicy(committee_size=16, max_cohort=12)
     for draw in (
         lambda beacon: committee_of(state, beacon, policy).members,
-        lambda beacon: cohort_of(state, beacon, policy),
+        lambda beacon: cohort_of(state, beacon, policy, 1),
     ):
         drawn = [peer for beacon in beacons for peer in draw(beacon)]  # type: ignore[no-untyped-call]
         counts = [drawn.count(peer) for peer in PEERS[:24]]
@@ -147,14 +147,14 @@ def test_everybody_is_drawn_as_often_as_everybody_else() -> None:
 def test_the_cohort_is_the_part_of_the_roster_that_the_policy_says(
     n: int, fraction: str, most: int, least: int
 ) -> None:
-    policy = RoundPolicy(sample_fraction=fraction, max_cohort=most, min_updates=least)
-    cohort = cohort_of(state_of(n), BEACONS[0], policy)
+    policy = RoundPolicy(sample_fraction=fraction, max_cohort=most)
+    cohort = cohort_of(state_of(n), BEACONS[0], policy, least)
     assert cohort <= set(PEERS[:n])
     assert len(cohort) == min(max(ceil(Fraction(fraction) * n), least), most, n)
 
 
 def test_in_a_small_run_everybody_trains() -> None:
-    assert cohort_of(state_of(16), BEACONS[0], RoundPolicy()) == set(PEERS[:16])
+    assert cohort_of(state_of(16), BEACONS[0], RoundPolicy(), 2) == set(PEERS[:16])
 
 
 # ---- how likely a draw is a bad one

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from primep2p.core import admission
 from primep2p.core.chain import Head, header_hash
 from primep2p.core.roster import first_state
-from primep2p.model.pipeline import Pipeline
 from primep2p.model.records import (
     MAX_FIRST_MEMBERS,
     Admission,
@@ -42,7 +41,7 @@ def spec_of(world: World) -> Opened[RunSpec]:
             trainer="fake",
             trainer_config={},
             params=cid("initial"),
-            pipeline=Pipeline(),
+            pipeline=scenario.pipeline,
             policy=RoundPolicy(
                 rounds=scenario.rounds,
                 first_members=min(n, MAX_FIRST_MEMBERS),

@@ -17,7 +17,8 @@ from primep2p.core.votes import Slot, slot_of
 from primep2p.model.ids import NIL, Hash, PeerId
 from primep2p.model.journal import JournalEntry, Moved, Signed
 from primep2p.model.messages import OverlayMessage
-from primep2p.model.records import Bundle, Collected, RunState, Update, Vote
+from primep2p.model.pipeline import Bucketing, FedAvg, Krum, NearestNeighbours
+from primep2p.model.records import Bundle, Collected, RunSpec, RunState, Update, Vote
 from primep2p.wire.codec import decode
 from primep2p.wire.envelope import Opened
 from tests.core.kit import records_in
@@ -47,6 +48,24 @@ LOOKED_EVERY = 64
 
 class Broken(AssertionError):
     """An invariant does not hold."""
+
+
+def _least(spec: RunSpec) -> int:
+    """The updates that a round must have. Once more, from R2, for what scenarios have."""
+    least = 1
+    for stage in (spec.pipeline.rule, *reversed(spec.pipeline.pre)):
+        match stage:
+            case Bucketing(size=size):
+                least = (least - 1) * size + 1
+            case Krum(f=f):
+                least = max(least, 2 * f + 3)
+            case NearestNeighbours(f=f):
+                least = max(least, 2 * f + 1)
+            case FedAvg():
+                pass
+            case _:
+                raise NotImplementedError(f"what {stage} needs")
+    return max(least, spec.policy.min_updates)
 
 
 class Invariants:
@@ -154,6 +173,8 @@ class Invariants:
         self._check_roster(parent.state, head)
         named = self._named(head, parent)
         self._check_left_out(head, named)
+        if bool(head.header.void) != (not named):
+            raise Broken(f"checkpoint {head.round} is {head.header.void or 'full'}, and its lists name {len(named)}")
         kept = {} if head.header.void else named
         if {i.trainer: (i.update, i.weight) for i in inclusions} != {t: (u, e) for t, (u, e) in kept.items()}:
             raise Broken(f"checkpoint {head.round} includes other updates than its lists name")
@@ -191,8 +212,9 @@ class Invariants:
         once = [(t, u) for t, u in often if sum(t == other for other, _ in often) == 1]
         claims = {trainer: updates[update].examples for trainer, update in once}
         limit = head.spec.pipeline.max_weight_ratio * median_low(claims.values()) if claims else 0
-        kept = {t: (u, claims[t]) for t, u in once if claims[t] <= limit}
-        return kept if len(kept) >= head.spec.policy.min_updates else {}
+        weighted = head.spec.pipeline.is_weighted
+        kept = {t: (u, claims[t] if weighted else 1) for t, u in once if claims[t] <= limit}
+        return kept if len(kept) >= _least(head.spec) else {}
 
     def _check_left_out(self, head: Head, named: dict[PeerId, tuple[Hash, int]]) -> None:
         """An update that every honest member lists is in; one that an honest trainer never signed is not."""

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from primep2p.model.pipeline import Pipeline
 from primep2p.strict import Fault, build
 from tests.sim.adversaries import KINDS
 
@@ -108,6 +109,7 @@ class Scenario(Struct, frozen=True):
     liars: Liars = Liars()
     perturbation: tuple[Perturbation, ...] = ()
     policy: Policy = Policy()
+    pipeline: Pipeline = Pipeline()
 
 
 def names() -> list[str]:
