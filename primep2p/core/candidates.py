@@ -86,15 +86,16 @@ class Candidates:
         self._results[event.key] = event
 
     def result(
-        self, derivation: Derivation, collection: Collection, *, have_params: bool
+        self, derivation: Derivation, collection: Collection, *, is_ready: bool
     ) -> tuple[fx.Aggregated | None, list[fx.Effect]]:
-        """The result for these inclusions, if it is known; else what has to be done for it, once."""
+        """The result for these inclusions, if it is known; else what has to be done for it, once. `is_ready`: what the
+        head names is here."""
         if derivation.void:
-            return fx.Aggregated(self._head.round + 1, derivation.key, None, ""), []
+            return fx.Aggregated(self._head.round + 1, derivation.key, None, None, ""), []
         if derivation.key in self._results:
             return self._results[derivation.key], []
         missing = [inclusion.update for inclusion in derivation.inclusions if inclusion.update not in collection.held]
-        if missing or not have_params:
+        if missing or not is_ready:
             return None, [effect for update in missing for effect in collection.want(update)]
         self._results[derivation.key] = None
         return None, [
@@ -102,11 +103,13 @@ class Candidates:
                 self._head.round + 1,
                 derivation.key,
                 self._head.header.params,
+                self._head.header.optimiser,
                 tuple(inclusion.delta for inclusion in derivation.inclusions),
                 tuple(inclusion.weight for inclusion in derivation.inclusions),
+                self._head.header.beacon,
             )
         ]
 
     def header(self, derivation: Derivation, result: fx.Aggregated) -> bytes:
         """The one header that follows [P2]."""
-        return encode(header_of(self._head, derivation, result.params, result.reason))
+        return encode(header_of(self._head, derivation, result.params, result.optimiser, result.reason))

@@ -234,8 +234,9 @@ def _expelled(bundle: OpenedBundle, head: Head) -> tuple[Departure, ...]:
     return tuple(reasons[peer] for peer in sorted(reasons) if peer not in head.state.expelled)
 
 
-def header_of(head: Head, derivation: Derivation, params: Cid | None, reason: str) -> Header:
-    """The one header that follows. `params` are those aggregated, or None with the reason why there are none."""
+def header_of(head: Head, derivation: Derivation, params: Cid | None, optimiser: Cid | None, reason: str) -> Header:
+    """The one header that follows. `params` and the optimiser's state are those aggregated, or None with the reason why
+    there are none; a void round keeps both as they were."""
     void = derivation.void or reason
     return Header(
         run=head.run,
@@ -244,7 +245,7 @@ def header_of(head: Head, derivation: Derivation, params: Cid | None, reason: st
         bundle=derivation.bundle,
         inclusions=() if void else derivation.inclusions,
         params=head.header.params if void or params is None else params,
-        optimiser=head.header.optimiser,
+        optimiser=head.header.optimiser if void else optimiser,
         seen=tuple(sorted(derivation.seen)),
         joined=derivation.joined,
         left=derivation.left,

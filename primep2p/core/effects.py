@@ -23,12 +23,14 @@ __all__ = [
     "Event",
     "Expired",
     "Finished",
+    "HoldOptimiser",
     "HoldParams",
     "Journal",
     "Lost",
     "Moment",
     "Obtain",
     "Obtained",
+    "OptimiserHeld",
     "ParamsHeld",
     "Publish",
     "Received",
@@ -114,17 +116,26 @@ class Unobtained:
 
 @dataclass(frozen=True, slots=True)
 class Aggregated:
-    """The inclusions named by `key` gave `params`, stored durably, or none for a reason all peers come to."""
+    """The inclusions named by `key` gave `params` and perhaps a state of the outer optimiser, both stored durably, or
+    neither for a reason all peers come to."""
 
     round: int
     key: Hash
     params: Cid | None
+    optimiser: Cid | None
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class ParamsHeld:
     """The params of the head are here."""
+
+    cid: Cid
+
+
+@dataclass(frozen=True, slots=True)
+class OptimiserHeld:
+    """The optimiser's state that the head names is here."""
 
     cid: Cid
 
@@ -198,6 +209,7 @@ Event = (
     | Unobtained
     | Aggregated
     | ParamsHeld
+    | OptimiserHeld
     | Synced
     | Expired
     | RecordsHeard
@@ -265,13 +277,17 @@ class Train:
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """base + weighted mean of deltas, in this order: Aggregated."""
+    """What the run's pipeline makes of the base, the optimiser's state and deltas in this order: Aggregated."""
 
     round: int
     key: Hash
     base: Cid
+    optimiser: Cid | None
+    """None before the first step, and where the pipeline has no state."""
     deltas: tuple[Cid, ...]
     weights: tuple[int, ...]
+    seed: Hash
+    """What stages that draw draw from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +302,14 @@ class Commit:
 @dataclass(frozen=True, slots=True)
 class HoldParams:
     """Have these params here, from whoever provides them: ParamsHeld."""
+
+    cid: Cid
+    providers: tuple[PeerId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HoldOptimiser:
+    """Have this state of the optimiser here, from whoever provides it: OptimiserHeld."""
 
     cid: Cid
     providers: tuple[PeerId, ...]
@@ -342,6 +366,7 @@ Effect = (
     | Aggregate
     | Commit
     | HoldParams
+    | HoldOptimiser
     | CatchUp
     | AskRecords
     | Accuse

@@ -46,6 +46,7 @@ class Round:
         self.consensus = Consensus(head.committee, self.me, head.spec.policy)
         self.pen = Pen(envelopes, self.records, self.round)
         self.have_params = False
+        self.have_optimiser = head.header.optimiser is None
         self.decision: tuple[Checkpoint, int] | None = None
         self.collection = Collection(head, notices)
         self.candidates = Candidates(head)
@@ -227,13 +228,19 @@ class Round:
         self.collection.miss(update)
 
     def on_params_held(self, now: float) -> None:
-        """The head's params are here: training and aggregating can begin."""
+        """The head's params are here: training can begin, and aggregating unless there is more to the head."""
         self._now = now
         self.have_params = True
         if self.me in self.head.cohort and not self._training:
             self._training = True
             if self.records.in_slot(self.me, ("update", self.round)) is None and not self.pen.muted:
                 self._out.append(fx.Train(self.round, self.head.header.params))
+        self._settle()
+
+    def on_optimiser_held(self, now: float) -> None:
+        """The optimiser's state that the head names is here: aggregating can begin."""
+        self._now = now
+        self.have_optimiser = True
         self._settle()
 
     def on_aggregated(self, event: fx.Aggregated, now: float) -> None:
@@ -431,7 +438,8 @@ class Round:
 
     def _aggregate(self, derivation: Derivation) -> fx.Aggregated | None:
         """The result for these inclusions, if it is known; else whatever is missing is under way."""
-        result, effects = self.candidates.result(derivation, self.collection, have_params=self.have_params)
+        is_ready = self.have_params and self.have_optimiser
+        result, effects = self.candidates.result(derivation, self.collection, is_ready=is_ready)
         self._out += effects
         return result
 

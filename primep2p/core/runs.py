@@ -301,6 +301,8 @@ class Run:
                 round.on_aggregated(event, now)
             case fx.ParamsHeld(cid) if cid == self.head.header.params:
                 round.on_params_held(now)
+            case fx.OptimiserHeld(cid) if cid == self.head.header.optimiser:
+                round.on_optimiser_held(now)
             case fx.Expired(fx.Moment(number, kind)) if number == round.round:
                 round.on_moment(kind, now)
             case fx.Expired(fx.StepEnd(number, timeout)) if number == round.round:
@@ -358,12 +360,14 @@ class Run:
         self.round.begin()
         self._out += self.round.drain()
         self._out.append(fx.HoldParams(head.header.params, self._holders()))
+        if head.header.optimiser is not None and self._me in head.committee:  # who has no vote aggregates nothing
+            self._out.append(fx.HoldOptimiser(head.header.optimiser, self._holders()))
         for sender, message in self.allowances.take_held():
             self._on_received(sender, message, now)
 
     def _holders(self) -> tuple[PeerId, ...]:
-        """Who has the head's params: whoever signed for them; or, of a void round's, others too: it has its parent's,
-        which who signs for it need not have."""
+        """Who has the params and the state that the head names: whoever signed for them; or, of a void round's, others
+        too: it has its parent's, which who signs for it need not have."""
         signers = [self._envelopes.peek(raw).signer for raw in self.head.checkpoint.certificate.votes]
         others = self.head.committee.members if self.head.header.void else ()
         return tuple(peer for peer in dict.fromkeys((*signers, *others)) if peer != self._me)

@@ -269,6 +269,8 @@ class RunService:
                 self._spawn(self._while_round_lasts, self._work.obtain, effect)
             case fx.HoldParams():
                 self._spawn(self._hold_params, effect)
+            case fx.HoldOptimiser():
+                self._spawn(self._hold_optimiser, effect)
             case fx.Aggregate():
                 self._spawn(self._while_round_lasts, self._work.aggregate, effect)
             case fx.Train(round, params):
@@ -323,6 +325,9 @@ class RunService:
         if self.head is not None and isinstance(self.machine, Run) and self.machine.finished:
             await self._work.evaluate_last(self.head.round, effect.cid)
             self._training_life.cancel()
+
+    async def _hold_optimiser(self, effect: fx.HoldOptimiser) -> None:
+        await self._work.hold_optimiser(effect, lambda: self.head is None or self.head.header.optimiser == effect.cid)
 
     async def catch_up(self, peer: PeerId, first: int) -> None:
         """Ask `peer` for the chain from round `first` on, and follow it."""
@@ -440,11 +445,14 @@ class RunService:
                     await self._driver.inbox.send(fx.Received(message.origin, inner, published=True))
 
     async def _provide(self) -> None:
-        """Tell the directory that this node is in the run and has the head's params: the newest only, now and then, and
-        never on the round's path."""
+        """Tell the directory that this node is in the run and has what the head names: the newest only, now and then,
+        and never on the round's path."""
         while True:
             changed = self._head_changed
             if self.head is not None:
-                await self._seams.transfer.provide(self.head.header.params)
+                header = self.head.header
+                for cid in (header.params, header.optimiser):
+                    if cid is not None:
+                        await self._seams.transfer.provide(cid)
             await trio.sleep(PROVIDE_EVERY_S)
             await changed.wait()

@@ -1,17 +1,17 @@
 """A round's work on this node: fetching and checking deltas, training, aggregating, evaluating."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from math import prod
 
 import trio
 
 from primep2p.core import effects as fx
 from primep2p.model.errors import BlobLost, PeerError, PluginError, Unavailable
-from primep2p.model.ids import Cid, RunId
-from primep2p.model.pipeline import Float32, Weighting, Wire
+from primep2p.model.ids import Cid, PeerId, RunId
+from primep2p.model.pipeline import Float32, Wire
 from primep2p.model.records import Metric, RunSpec
 from primep2p.model.views import Accused, Evaluated, LogLine
-from primep2p.services.aggregation import aggregate
+from primep2p.services.aggregation import Job, aggregate
 from primep2p.services.seams import Seams, TrainingVerbs
 from primep2p.services.sending import Sender
 from primep2p.store.deltas import check_delta, delta_bytes
@@ -26,6 +26,10 @@ UNKNOWN_START_S = 5.0
 
 OVERHEAD_BYTES = 1 << 20
 """What a file of tensors may be larger than its tensors: names and shapes."""
+
+
+MOMENTS = 2
+"""An optimiser's state has no more than two numbers for each of the model's."""
 
 
 class _Asked:
@@ -58,11 +62,12 @@ class Work:
         self._trainings: list[_Asked] = []
         self._start_s = UNKNOWN_START_S
         self._is_started = False
-        self._verified = False
+        self._verified: set[str] = set()
+        """Kinds of what a head names of which one was looked at since the start."""
         self._evaluating = False
         self._deltas: dict[int, set[Cid]] = {}
-        self._params: set[Cid] = set()
-        """Of certified checkpoints: never removed, not even where a delta has the same bytes."""
+        self._certified: set[Cid] = set()
+        """What certified checkpoints name: never removed, not even where a delta has the same bytes."""
         self._sender = Sender(run, spec, seams)
         self._tensor_bytes = sum(4 * prod(tensor.shape) for tensor in spec.tensors) + OVERHEAD_BYTES
 
@@ -91,48 +96,70 @@ class Work:
 
     async def hold_params(self, effect: fx.HoldParams, is_wanted: Callable[[], bool]) -> None:
         """The head's params, however long it takes: nothing can go on without them."""
+        try:
+            if await self._hold("params", effect.cid, effect.providers, self._tensor_bytes, is_wanted):
+                await self._send(fx.ParamsHeld(effect.cid))
+        except PeerError as error:  # nothing can begin from these
+            self._seams.tell(Accused(run=self._run.hex(), peer=self._spec.creator, reason=error.sentence))
+
+    async def hold_optimiser(self, effect: fx.HoldOptimiser, is_wanted: Callable[[], bool]) -> None:
+        """The optimiser's state that the head names, however long it takes: without it this node cannot vote."""
+        most_bytes = MOMENTS * self._tensor_bytes
+        if await self._hold("optimiser", effect.cid, effect.providers, most_bytes, is_wanted):
+            await self._send(fx.OptimiserHeld(effect.cid))
+
+    async def _hold(
+        self, kind: str, cid: Cid, providers: Sequence[PeerId], max_bytes: int, is_wanted: Callable[[], bool]
+    ) -> bool:
+        """Have what the head names, durably; False where nobody wants it any more. Raises PeerError where it is the
+        run's first params, and no model."""
         seams = self._seams
-        self._params.add(effect.cid)
-        if not self._verified:  # what lay on the disk while nobody looked: once for each start
-            self._verified = True
-            await seams.offload(seams.blobs.verify, effect.cid)
+        self._certified.add(cid)
+        if kind not in self._verified:  # what lay on the disk while nobody looked: once for each start
+            self._verified.add(kind)
+            await seams.offload(seams.blobs.verify, cid)
         while is_wanted():
             try:
-                if not seams.blobs.has(effect.cid):
-                    await seams.transfer.fetch(effect.cid, effect.providers, max_bytes=self._tensor_bytes, durable=True)
-                if effect.cid == self._spec.params:
-                    await seams.offload(self._check, effect.cid, Float32())
+                if not seams.blobs.has(cid):
+                    await seams.transfer.fetch(cid, providers, max_bytes=max_bytes, durable=True)
+                if cid == self._spec.params:
+                    await seams.offload(self._check, cid, Float32())
             except Unavailable:
                 await trio.sleep(RETRY_S)
                 continue
-            except PeerError as error:
-                seams.tell(Accused(run=self._run.hex(), peer=self._spec.creator, reason=error.sentence))
-                return  # nothing can begin from these
-            await self._send(fx.ParamsHeld(effect.cid))
-            return
+            return True
+        return False
 
     async def aggregate(self, effect: fx.Aggregate) -> None:
-        """The next params, durably: a precommit rests on them."""
-        seams, pipeline = self._seams, self._spec.pipeline
-        out = seams.scratch / f"{self._run.hex()[:16]}-{effect.key.hex()[:16]}.safetensors"
-
-        def work() -> tuple[Cid | None, str]:
-            base, deltas = seams.blobs.path(effect.base), [seams.blobs.path(delta) for delta in effect.deltas]
-            weighting: Weighting = "examples" if pipeline.is_weighted else "uniform"
-            wire, tensors = pipeline.wire, self._spec.tensors
-            reason = aggregate(base, deltas, effect.weights, weighting, tensors, out, wire=wire)
-            if reason:
-                return None, reason
-            return seams.blobs.add(out, durable=True), ""
-
+        """The next params and the optimiser's next state, durably: a precommit rests on them."""
         try:
-            params, reason = await seams.offload(work)
+            aggregated = await self._seams.offload(self._aggregate, effect)
         except PeerError:
             return  # a quorum certified params that are no model: nothing can follow from them
         except BlobLost:
             self._tell_of_loss()
             return
-        await self._send(fx.Aggregated(effect.round, effect.key, params, reason))
+        await self._send(aggregated)
+
+    def _aggregate(self, effect: fx.Aggregate) -> fx.Aggregated:
+        blobs, scratch = self._seams.blobs, self._seams.scratch
+        name = f"{self._run.hex()[:16]}-{effect.key.hex()[:16]}"
+        job = Job(
+            pipeline=self._spec.pipeline,
+            tensors=self._spec.tensors,
+            base=blobs.path(effect.base),
+            optimiser=blobs.path(effect.optimiser) if effect.optimiser is not None else None,
+            deltas=[blobs.path(delta) for delta in effect.deltas],
+            counts=effect.weights,
+            seed=effect.seed,
+            params_out=scratch / f"{name}.safetensors",
+            optimiser_out=scratch / f"{name}-optimiser.safetensors",
+        )
+        result = aggregate(job)
+        optimiser, params = (
+            blobs.add(path, durable=True) if path is not None else None for path in (result.optimiser, result.params)
+        )
+        return fx.Aggregated(effect.round, effect.key, params, optimiser, result.reason)
 
     async def prepare(self) -> None:
         """Start the trainer while this node still finds its place in the run: others wait for no newcomer's."""
@@ -227,6 +254,6 @@ class Work:
     async def clean(self, last: int) -> None:
         """Remove deltas of rounds up to `last`, but for those that a later round has too."""
         old = {cid for round in list(self._deltas) if round <= last for cid in self._deltas.pop(round)}
-        old.difference_update(self._params, *self._deltas.values())
+        old.difference_update(self._certified, *self._deltas.values())
         for cid in old:
             await self._seams.offload(self._seams.blobs.remove, cid)

@@ -256,8 +256,10 @@ class Node:
                 self._fetch(delta, providers, fx.Obtained(update), fx.Unobtained(update))
             case fx.HoldParams(params, providers):
                 self._fetch(params, providers, fx.ParamsHeld(params), None)
-            case fx.Aggregate(round, key, base, deltas, weights):
-                cluster.later(self, LATENCY_S, lambda: self._aggregated(round, key, cid(base, deltas, weights)))
+            case fx.HoldOptimiser(optimiser, providers):
+                self._fetch(optimiser, providers, fx.OptimiserHeld(optimiser), None)
+            case fx.Aggregate():
+                cluster.later(self, LATENCY_S, lambda: self._aggregated(step))
             case fx.Commit():
                 self.commit(step)
             case fx.CatchUp(peer, first):
@@ -311,9 +313,14 @@ class Node:
         self.disk.blobs.add(delta)
         self.handle(fx.Trained(round, delta, 10, ()))
 
-    def _aggregated(self, round: int, key: Hash, params: Cid) -> None:
-        self.disk.blobs.add(params)
-        self.handle(fx.Aggregated(round, key, params, ""))
+    def _aggregated(self, effect: fx.Aggregate) -> None:
+        missing = {effect.base, effect.optimiser, *effect.deltas} - self.disk.blobs - {None}
+        if missing:
+            raise Broken(f"{self} is to aggregate what it does not hold")
+        inputs = (effect.base, effect.optimiser, effect.deltas, effect.weights, effect.seed)
+        params, optimiser = cid("params", *inputs), cid("optimiser", *inputs)
+        self.disk.blobs.update((params, optimiser))
+        self.handle(fx.Aggregated(effect.round, effect.key, params, optimiser, ""))
 
     def _fetch(self, blob: Cid, providers: Iterable[PeerId], done: fx.Event, failed: fx.Event | None) -> None:
         nodes = self.cluster.nodes
@@ -540,8 +547,8 @@ class Cluster:
                 current = node.machine.round
                 if current is not None and current.round == round and header in current.candidates:
                     named = decode(Header, current.candidates[header].raw)
-                    if not named.void and named.params not in node.disk.blobs:
-                        raise Broken(f"{node} prevotes for params that it does not hold")
+                    if not named.void and not {named.params, named.optimiser} <= node.disk.blobs:
+                        raise Broken(f"{node} prevotes for params or a state that it does not hold")
 
     def _check_proof(self, node: Node, message: Proposed) -> None:
         """A proposal that is put forward again brings what makes others accept it."""

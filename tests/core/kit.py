@@ -288,12 +288,21 @@ class Group:
         """The one header that follows from a bundle, with params that stand for the right ones."""
         derivation = derive(open_bundle(bundle, self.head, verified), self.head)
         params = None if derivation.void else self.params(derivation.key)
-        return encode(header_of(self.head, derivation, params, ""))
+        optimiser = None if derivation.void else self.optimiser(derivation.key)
+        return encode(header_of(self.head, derivation, params, optimiser, ""))
 
     @staticmethod
     def params(key: Hash) -> Cid:
         """What aggregating the inclusions named by `key` gives here."""
         return cid("params", key)
+
+    def optimiser(self, key: Hash) -> Cid | None:
+        """What state of the outer optimiser it leaves, where the run has one."""
+        return cid("optimiser", key) if self.spec.record.pipeline.outer is not None else None
+
+    def aggregated(self, round: int, key: Hash) -> fx.Aggregated:
+        """Both."""
+        return fx.Aggregated(round, key, self.params(key), self.optimiser(key), "")
 
     def proposed(
         self, who: Envelopes, bundle: bytes, *, header: bytes | None = None, view: int = 0, valid_view: int = -1
@@ -353,8 +362,10 @@ class Machine:
                     self.handle(fx.ParamsHeld(params))
                 case fx.Obtain():
                     self.handle(fx.Obtained(effect.update))
-                case fx.Aggregate(round, key, _, _, _):
-                    self.handle(fx.Aggregated(round, key, self.group.params(key), ""))
+                case fx.HoldOptimiser(optimiser, _):
+                    self.handle(fx.OptimiserHeld(optimiser))
+                case fx.Aggregate(round=round, key=key):
+                    self.handle(self.group.aggregated(round, key))
 
     def hear(self, sender: Envelopes, *items: Opened[msgspec.Struct]) -> list[fx.Effect]:
         """Records from a peer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from unittest.mock import patch
@@ -17,6 +18,8 @@ from primep2p.core.rounds import Round
 from primep2p.core.runs import Run
 from primep2p.core.votes import Committee
 from primep2p.model.ids import Hash, PeerId
+from primep2p.model.records import Header
+from primep2p.wire.codec import decode
 
 __all__ = ["MUTANTS", "WithoutLock"]
 
@@ -40,6 +43,17 @@ class Credulous(Round):
         for hash_, _, _ in self.candidates.judgeable():
             if not self.consensus.judged(hash_):
                 self._act(self.consensus.on_verdict(hash_, True))
+
+
+class Careless(Round):
+    """Takes whatever state of the optimiser a header names."""
+
+    def _judge(self) -> None:
+        for hash_, candidate, derivation in self.candidates.judgeable():
+            if self.consensus.judged(hash_) or (result := self._aggregate(derivation)) is None:
+                continue
+            named = dataclasses.replace(result, optimiser=decode(Header, candidate.raw).optimiser)
+            self._act(self.consensus.on_verdict(hash_, self.candidates.header(derivation, named) == candidate.raw))
 
 
 @contextmanager
@@ -92,6 +106,7 @@ MUTANTS: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "q - 1": _quorum_less_one,
     "no journal": _no_journal,
     "free inclusions": lambda: patch.object(runs, "Round", Credulous),
+    "any state": lambda: patch.object(runs, "Round", Careless),
     "sends what it did not write": _unwritten,
     "hoards": _hoards,
     "no repair": lambda: patch.object(Notes, "next_members", lambda self, connected: []),

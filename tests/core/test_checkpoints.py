@@ -13,7 +13,7 @@ from primep2p.core.checks import max_listed_notices
 from primep2p.core.roster import peers_of
 from primep2p.model.errors import PeerError
 from primep2p.model.ids import PeerId
-from primep2p.model.pipeline import Arc, Bucketing, FedAvg, Krum, MultiKrum, Pipeline, TrimmedMean
+from primep2p.model.pipeline import Arc, Bucketing, FedAvg, Krum, MultiKrum, Pipeline, Sgd, TrimmedMean
 from primep2p.model.records import (
     Admission,
     Ban,
@@ -29,7 +29,7 @@ from primep2p.model.records import (
 )
 from primep2p.wire.codec import decode, encode
 from primep2p.wire.envelope import Opened
-from tests.core.kit import Group, accepted, ban_of, invite_of, join_of, member, newcomer, verified
+from tests.core.kit import Group, accepted, ban_of, cid, invite_of, join_of, member, newcomer, verified
 
 POLICY = RoundPolicy(first_members=1, min_updates=2, drop_after=2, min_members=2)
 FOUR = Group(4, policy=POLICY)
@@ -145,9 +145,21 @@ def test_two_proposers_with_the_same_lists_make_the_same_header_byte_for_byte() 
 
 def test_a_header_of_a_void_round_keeps_the_params_and_says_why() -> None:
     _, _, bundle = FOUR.full()
-    header = header_of(FOUR.head, derived(FOUR, bundle), None, "the mean is not finite")
+    header = header_of(FOUR.head, derived(FOUR, bundle), None, None, "the mean is not finite")
     assert (header.params, header.inclusions, header.metrics) == (FOUR.head.header.params, (), ())
     assert header.void == "the mean is not finite"
+
+
+def test_a_void_round_keeps_the_optimisers_state_and_a_full_one_names_the_next() -> None:
+    group = Group(4, policy=POLICY, pipeline=Pipeline(outer=Sgd(momentum=0.9)))
+    first = group.go_on().header.optimiser
+    assert first is not None
+    result = derived(group, group.full()[2])
+    full = header_of(group.head, result, cid("params"), cid("state"), "")
+    void = header_of(group.head, result, None, None, "the params are not finite")
+    assert (full.optimiser, void.optimiser) == (cid("state"), first)
+    short = derived(group, group.bundle([group.listing(who, ()) for who in group.members], ()))
+    assert header_of(group.head, short, None, None, "").optimiser == first
 
 
 # ---- weights

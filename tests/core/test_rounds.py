@@ -12,7 +12,7 @@ from primep2p.core.runs import Run
 from primep2p.core.votes import slot_of
 from primep2p.model.journal import JournalEntry, Signed
 from primep2p.model.messages import Digest, Proposed, Proven, Records
-from primep2p.model.pipeline import Krum, Pipeline
+from primep2p.model.pipeline import Krum, Pipeline, Sgd
 from primep2p.model.records import Collected, Departure, Header, Proposal, RoundPolicy, Update, Vote
 from primep2p.wire.codec import decode, encode
 from primep2p.wire.envelope import Envelopes, Opened
@@ -110,7 +110,7 @@ def test_an_aggregation_that_is_of_no_use_makes_a_void_round() -> None:
             machine.hear(other, update)
             machine.hear(other, entry)
     [wanted] = [effect for effect in machine.done if isinstance(effect, fx.Aggregate)]
-    machine.handle(fx.Aggregated(1, wanted.key, None, "the mean is not finite"))
+    machine.handle(fx.Aggregated(1, wanted.key, None, None, "the mean is not finite"))
     [proposed] = [e.message for e in machine.done if isinstance(e, fx.Broadcast) and isinstance(e.message, Proposed)]
     header = decode(Header, proposed.header)
     assert (header.void, header.inclusions, header.params) == (
@@ -118,6 +118,50 @@ def test_an_aggregation_that_is_of_no_use_makes_a_void_round() -> None:
         (),
         group.head.header.params,
     )
+
+
+STATEFUL = Pipeline(outer=Sgd(momentum=0.9))
+
+
+def test_a_header_with_another_state_of_the_optimiser_gets_no_vote_and_its_proposer_is_blamed() -> None:
+    group = Group(4, policy=POLICY, pipeline=STATEFUL)
+    machine, bundle = listed(group, not_proposing(group))
+    right = decode(Header, group.header(bundle))
+    assert right.optimiser is not None
+    for wrong in (cid("poison"), None):
+        forged = encode(msgspec.structs.replace(right, optimiser=wrong))
+        machine.told(group.ranks[0], group.proposed(group.ranks[0], bundle, header=forged))
+    assert machine.votes("prevote") == [b""]
+    assert group.ranks[0].peer_id in machine.accused
+
+
+def test_nobody_aggregates_or_votes_before_it_has_the_state_that_the_head_names() -> None:
+    group = Group(4, policy=POLICY, pipeline=STATEFUL)
+    state = group.go_on().header.optimiser
+    assert state is not None
+    machine = Late(group, not_proposing(group))
+    updates, lists, bundle = group.full()
+    for update in updates:
+        machine.hear(group.by_peer[update.signer], update)
+    for entry in lists:
+        machine.hear(group.by_peer[entry.signer], entry)
+    proposed = group.proposed(group.ranks[0], bundle)
+    machine.told(group.ranks[0], proposed)
+    assert [e.cid for e in machine.done if isinstance(e, fx.HoldOptimiser)] == [state]
+    machine.handle(fx.OptimiserHeld(cid("another")))
+    assert not [e for e in machine.done if isinstance(e, fx.Aggregate)]
+    machine.handle(fx.OptimiserHeld(state))
+    [job] = [e for e in machine.done if isinstance(e, fx.Aggregate)]
+    assert (job.optimiser, job.seed) == (state, group.head.header.beacon)
+    assert machine.votes("prevote") == [header_hash(proposed.header)]
+
+
+class Late(Machine):
+    """Its state of the optimiser is still on its way."""
+
+    def perform(self, effects: list[fx.Effect]) -> None:
+        self.holds_back = lambda effect: isinstance(effect, fx.HoldOptimiser)
+        super().perform(effects)
 
 
 def test_there_is_enough_when_the_rule_has_what_it_needs() -> None:
@@ -235,8 +279,8 @@ class Life:
                     self.handle(fx.ParamsHeld(params))
                 case fx.Obtain():
                     self.handle(fx.Obtained(effect.update))
-                case fx.Aggregate(round, key, _, _, _):
-                    self.handle(fx.Aggregated(round, key, self.group.params(key), ""))
+                case fx.Aggregate(round=round, key=key):
+                    self.handle(self.group.aggregated(round, key))
 
 
 def _script(group: Group, who: Envelopes) -> list[fx.Event]:
@@ -344,7 +388,7 @@ def test_a_proposal_out_of_turn_for_an_honest_header_does_not_make_that_header_w
     machine.told(group.ranks[0], group.proposed(group.ranks[0], bundle))
     machine.told(group.ranks[1], group.proposed(group.ranks[1], bundle))  # while this node still aggregates
     for wanted in [effect for effect in machine.done if isinstance(effect, fx.Aggregate)]:
-        machine.handle(fx.Aggregated(1, wanted.key, group.params(wanted.key), ""))
+        machine.handle(group.aggregated(1, wanted.key))
     assert machine.votes("prevote") == [header_hash(group.header(bundle))]
 
 

@@ -478,8 +478,8 @@ def test_one_that_is_convicted_follows_the_run_no_further_than_that() -> None:
 
 
 def test_a_ban_is_passed_on_once_and_listed_and_one_by_somebody_else_is_blamed_on_whoever_sent_it() -> None:
-    group = group_of()
-    machine, sender = Machine(group, group.ranks[0]), group.ranks[1]
+    group, sender = group_of(), member(0)
+    machine = Machine(group, next(who for who in group.ranks if who is not sender))
     ban = ban_of(group.spec, member(9).peer_id)
     assert machine.hear(sender, ban) == [fx.Broadcast(Records(group.run, (ban.raw,)))]
     assert machine.hear(sender, ban) == []

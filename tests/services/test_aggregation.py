@@ -1,4 +1,5 @@
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 from primep2p.kernels.average import shares_of
 from primep2p.kernels.backends.plain import Plain
 from primep2p.model.errors import StoreError
+from primep2p.model.pipeline import FedAvg, Pipeline, Weighting
 from primep2p.model.records import TensorSpec
-from primep2p.services.aggregation import aggregate
+from primep2p.services.aggregation import Job, aggregate
 from primep2p.store.tensors import map_tensors, write_tensors
 
 Array = npt.NDArray[np.float32]
@@ -38,11 +40,23 @@ def write(path: Path, arrays: list[Array]) -> Path:
     return path
 
 
+def run(
+    base: Path, deltas: Sequence[Path], counts: Sequence[int], weighting: Weighting, tensors: object, out: Path
+) -> str:
+    """The reason, of FedAvg."""
+    beside = out.with_name("optimiser")
+    job = Job(Pipeline(FedAvg(weighting)), tensors, base, None, deltas, counts, b"", out, beside)  # type: ignore[arg-type]
+    result = aggregate(job)
+    assert (result.params is None) == bool(result.reason)
+    assert result.optimiser is None
+    return result.reason
+
+
 def test_the_next_params_are_base_plus_the_weighted_mean(tmp_path: Path) -> None:
     base = write(tmp_path / "base", model(0))
     deltas = [write(tmp_path / f"delta-{seed}", model(seed)) for seed in (1, 2, 3)]
     out = tmp_path / "out"
-    assert aggregate(base, deltas, [10, 20, 70], "examples", TENSORS, out) == ""
+    assert run(base, deltas, [10, 20, 70], "examples", TENSORS, out) == ""
     weights = shares_of([10, 20, 70], "examples").astype(np.float32)
     for index, found in enumerate(map_tensors(out, TENSORS)):
         mean = np.empty(found.size, np.float32)
@@ -55,7 +69,7 @@ def test_all_members_write_the_same_bytes(tmp_path: Path) -> None:
     deltas = [write(tmp_path / f"delta-{seed}", model(seed)) for seed in (1, 2, 3)]
     outs = [tmp_path / "one", tmp_path / "two", tmp_path / "other order"]
     for out, order in zip(outs, (deltas, deltas, deltas[::-1]), strict=True):
-        assert aggregate(base, order, [1, 1, 1], "uniform", TENSORS, out) == ""
+        assert run(base, order, [1, 1, 1], "uniform", TENSORS, out) == ""
     assert outs[0].read_bytes() == outs[1].read_bytes()
     assert outs[0].read_bytes() != outs[2].read_bytes()
 
@@ -68,7 +82,7 @@ def test_equal_deltas_give_themselves_back(tmp_path_factory: pytest.TempPathFact
     write_tensors(tmp_path / "base", tensors, [np.zeros(3, np.float32)])
     write_tensors(tmp_path / "delta", tensors, [np.array([1, -2, 3], np.float32)])
     deltas = [tmp_path / "delta"] * len(counts)
-    assert aggregate(tmp_path / "base", deltas, counts, "examples", tensors, tmp_path / "out") == ""
+    assert run(tmp_path / "base", deltas, counts, "examples", tensors, tmp_path / "out") == ""
     np.testing.assert_allclose(map_tensors(tmp_path / "out", tensors)[0], [1, -2, 3], rtol=1e-6)
 
 
@@ -81,24 +95,24 @@ def test_a_result_that_is_not_finite_has_a_reason_and_no_file(tmp_path: Path) ->
 
     huge, small, out = file("huge", 3.4e38), file("small", 1), tmp_path / "out"
     infinite = file("infinite", np.inf)
-    assert aggregate(small, [infinite], [1], "uniform", tensors, out) == "the params are not finite"
+    assert run(small, [infinite], [1], "uniform", tensors, out) == "the params are not finite"
     assert not out.exists()
-    assert aggregate(huge, [huge], [1], "uniform", tensors, out) == "the params are not finite"
+    assert run(huge, [huge], [1], "uniform", tensors, out) == "the params are not finite"
     assert not out.exists()
-    assert aggregate(huge, [small], [1], "uniform", tensors, out) == ""
+    assert run(huge, [small], [1], "uniform", tensors, out) == ""
 
 
 def test_a_missing_file_is_the_disks_fault(tmp_path: Path) -> None:
     base = write(tmp_path / "base", model(0))
     with pytest.raises(StoreError, match="absent"):
-        aggregate(base, [tmp_path / "absent"], [1], "uniform", TENSORS, tmp_path / "out")
+        run(base, [tmp_path / "absent"], [1], "uniform", TENSORS, tmp_path / "out")
 
 
 def test_memory_does_not_grow_with_the_model(tmp_path: Path) -> None:
     tensors = (TensorSpec("t", "float32", (8 * 2**20,)),)  # 32 MiB
     write_tensors(tmp_path / "t", tensors, [np.zeros(8 * 2**20, np.float32)])
     tracemalloc.start()
-    aggregate(tmp_path / "t", [tmp_path / "t"] * 3, [1, 2, 3], "examples", tensors, tmp_path / "out")
+    run(tmp_path / "t", [tmp_path / "t"] * 3, [1, 2, 3], "examples", tensors, tmp_path / "out")
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak_bytes < 6 * 2**20

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from primep2p.core import effects as fx
 from primep2p.model.errors import BlobLost, PeerError, StoreError, Unavailable
@@ -15,7 +16,7 @@ from primep2p.model.records import RoundPolicy
 from primep2p.services.work import Work
 from primep2p.wire.cid import cid_of
 
-PARAMS, THEIRS, DELTA = (cid_of(name) for name in (b"params", b"of another run", b"delta"))
+PARAMS, THEIRS, DELTA, STATE = (cid_of(name) for name in (b"params", b"of another run", b"delta", b"state"))
 
 
 class Blobs:
@@ -62,6 +63,10 @@ def work_with(blobs: Blobs, events: list[fx.Event], residuals: Path = Path("/now
 
 def obtain(delta: Cid, round: int = 1) -> fx.Obtain:
     return fx.Obtain(round, bytes(32), delta, ())
+
+
+def aggregate(round: int) -> fx.Aggregate:
+    return fx.Aggregate(round, bytes(32), PARAMS, None, (DELTA,), (1,), bytes(32))
 
 
 def test_a_delta_that_was_fetched_goes_with_its_round() -> None:
@@ -117,11 +122,34 @@ def test_params_that_somebody_called_a_delta_before_they_came_stay() -> None:
     trio.run(main)
 
 
+def test_the_state_that_a_head_names_is_fetched_and_stays_whatever_a_delta_is() -> None:
+    async def main() -> None:
+        blobs, events = Blobs(), list[fx.Event]()
+        work = work_with(blobs, events)
+        await work.obtain(obtain(STATE))
+        await work.hold_optimiser(fx.HoldOptimiser(STATE, ()), lambda: True)
+        await work.clean(1)
+        assert blobs.held == {STATE}
+        assert events[-1] == fx.OptimiserHeld(STATE)
+
+    trio.run(main)
+
+
+def test_a_state_that_nobody_has_is_asked_for_until_the_head_names_another_one() -> None:
+    async def main() -> None:
+        events: list[fx.Event] = []
+        left = iter((True, True, False))
+        await work_with(Blobs(), events).hold_optimiser(fx.HoldOptimiser(THEIRS, ()), lambda: next(left))
+        assert events == []
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
 def test_certified_params_that_are_no_model_stop_the_run_and_not_the_daemon() -> None:
     async def main() -> None:
         events: list[fx.Event] = []
         work = work_with(Blobs(PARAMS, DELTA), events)
-        await work.aggregate(fx.Aggregate(2, bytes(32), PARAMS, (DELTA,), (1,)))
+        await work.aggregate(aggregate(2))
         assert events == []
 
     trio.run(main)
@@ -144,7 +172,7 @@ class Damaged(Blobs):
 async def test_a_blob_that_is_found_damaged_costs_the_node_its_part_and_not_its_life() -> None:
     events: list[fx.Event] = []
     work = work_with(Damaged(PARAMS, DELTA, aside=True), events)
-    await work.aggregate(fx.Aggregate(1, bytes(32), PARAMS, (DELTA,), (1,)))
+    await work.aggregate(aggregate(1))
     await work.obtain(obtain(DELTA))
     assert events == [fx.Unobtained(bytes(32))]
 
@@ -152,4 +180,4 @@ async def test_a_blob_that_is_found_damaged_costs_the_node_its_part_and_not_its_
 async def test_a_disk_that_fails_still_stops_the_daemon() -> None:
     work = work_with(Damaged(PARAMS, DELTA, aside=False), [])
     with pytest.raises(StoreError):
-        await work.aggregate(fx.Aggregate(1, bytes(32), PARAMS, (DELTA,), (1,)))
+        await work.aggregate(aggregate(1))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from primep2p.core import effects as fx
 from primep2p.core.chain import Head, header_hash
 from primep2p.core.votes import Slot, slot_of
 from primep2p.model.ids import NIL, Hash, PeerId
@@ -22,7 +23,7 @@ from primep2p.model.records import Bundle, Collected, RunSpec, RunState, Update,
 from primep2p.wire.codec import decode
 from primep2p.wire.envelope import Opened
 from tests.core.kit import records_in
-from tests.sim.blobs import aggregated
+from tests.sim.blobs import made_of
 from tests.sim.holdings import records_held
 from tests.sim.node import SimNode
 
@@ -139,6 +140,12 @@ class Invariants:
         if self.certificates.setdefault(round, header) != header:
             raise Broken(f"two certified checkpoints of round {round}")
 
+    def on_aggregate(self, node: SimNode, effect: fx.Aggregate) -> None:
+        """What an honest node aggregates it holds, the state of the optimiser too."""
+        inputs = {effect.base, effect.optimiser, *effect.deltas} - {None}
+        if node.honest and not inputs <= node.disk.blobs:
+            raise Broken(f"{node} is to aggregate what it does not hold")
+
     # ---- checkpoints
 
     def on_commit(self, node: SimNode, head: Head) -> None:
@@ -163,11 +170,12 @@ class Invariants:
         if parent is None or head.header.parent != parent.hash:
             raise Broken(f"checkpoint {head.round} does not follow checkpoint {head.round - 1}")
         inclusions = head.header.inclusions
-        expected = aggregated(
-            parent.header.params, tuple(i.delta for i in inclusions), tuple(i.weight for i in inclusions)
-        )
-        if head.header.params != (parent.header.params if head.header.void else expected):
+        kept = (parent.header.params, parent.header.optimiser)
+        params, optimiser = kept if head.header.void else made_of(parent, inclusions)
+        if head.header.params != params:
             raise Broken(f"checkpoint {head.round} has params that its inclusions do not give")
+        if head.header.optimiser != optimiser:
+            raise Broken(f"checkpoint {head.round} has a state of the optimiser that its inclusions do not give")
         if any(i.delta in self.world.wrong_blobs for i in inclusions):
             raise Broken(f"checkpoint {head.round} includes a delta that no honest member could list")
         self._check_roster(parent.state, head)
@@ -175,8 +183,8 @@ class Invariants:
         self._check_left_out(head, named)
         if bool(head.header.void) != (not named):
             raise Broken(f"checkpoint {head.round} is {head.header.void or 'full'}, and its lists name {len(named)}")
-        kept = {} if head.header.void else named
-        if {i.trainer: (i.update, i.weight) for i in inclusions} != {t: (u, e) for t, (u, e) in kept.items()}:
+        entering = {} if head.header.void else named
+        if {i.trainer: (i.update, i.weight) for i in inclusions} != entering:
             raise Broken(f"checkpoint {head.round} includes other updates than its lists name")
 
     def _check_roster(self, before: RunState, head: Head) -> None:

@@ -73,6 +73,7 @@ class SimNode:
             fx.Train: self._train,
             fx.Obtain: self._obtain,
             fx.HoldParams: self._hold_params,
+            fx.HoldOptimiser: self._hold_optimiser,
             fx.Aggregate: self._aggregate,
             fx.Commit: self._commit,
             fx.CatchUp: self._catch_up,
@@ -280,10 +281,14 @@ class SimNode:
     def _hold_params(self, effect: fx.HoldParams) -> None:
         self._fetch(effect.cid, (*effect.providers, *self.world.peers), fx.ParamsHeld(effect.cid), None)
 
+    def _hold_optimiser(self, effect: fx.HoldOptimiser) -> None:
+        self._fetch(effect.cid, (*effect.providers, *self.world.peers), fx.OptimiserHeld(effect.cid), None)
+
     def _aggregate(self, effect: fx.Aggregate) -> None:
-        params = aggregated(effect.base, effect.deltas, effect.weights)
-        self.disk.blobs.add(params)
-        self.later(self.world.chance.uniform(0.001, 0.02), fx.Aggregated(effect.round, effect.key, params, ""))
+        self.world.invariants.on_aggregate(self, effect)
+        made = aggregated(effect.base, effect.optimiser, effect.deltas, effect.weights, effect.seed)
+        self.disk.blobs.update(made)
+        self.later(self.world.chance.uniform(0.001, 0.02), fx.Aggregated(effect.round, effect.key, *made, ""))
 
     def _commit(self, effect: fx.Commit) -> None:
         self.disk.commit(effect.head)

@@ -114,7 +114,7 @@ def test_honest_members_accuse_nobody_honest() -> None:
 
 def test_a_forged_header_is_blamed_on_its_proposer() -> None:
     forgers = [kind for name, kind in KINDS.items() if name.startswith("lies about") and kind.forgeries]  # type: ignore[attr-defined]
-    assert len(forgers) == 7
+    assert len(forgers) == 8
     for kind in forgers:
         world = World(msgspec.structs.replace(load("honest"), rounds=20), 3)  # long enough for everybody's turn
         liar = world.nodes[2]

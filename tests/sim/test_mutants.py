@@ -16,6 +16,7 @@ FOUND = {
     "q - 1": ("hostile-seven", "two certified checkpoints"),
     "no journal": ("mortal", "signed two records"),
     "free inclusions": ("censored", "whose update every honest member lists"),
+    "any state": ("poisoned", "a state of the optimiser that its inclusions do not give"),
     "sends what it did not write": ("mixed", "is not in its journal"),
     "hoards": ("flooded", "records of"),
     "no repair": ("lossy", "no progress"),

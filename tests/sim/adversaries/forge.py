@@ -14,7 +14,7 @@ from primep2p.model.messages import Proposed
 from primep2p.model.records import Bundle, Collected, Header, Proposal
 from primep2p.wire.codec import decode, digest, encode
 from primep2p.wire.envelope import Opened
-from tests.sim.blobs import aggregated
+from tests.sim.blobs import made_of
 
 if TYPE_CHECKING:
     from tests.sim.node import SimNode
@@ -43,15 +43,13 @@ def proposed_with(node: SimNode, message: Proposed, header: bytes, bundle: bytes
 
 
 def params_of(node: SimNode, header: Header) -> Header:
-    """With the params that its inclusions give, so that nothing else is wrong with it."""
+    """With the params and state that its inclusions give, so that nothing else is wrong with it."""
     round = node.running.round if node.running is not None else None
     if round is None or header.void:
         return header
-    deltas = tuple(inclusion.delta for inclusion in header.inclusions)
-    weights = tuple(inclusion.weight for inclusion in header.inclusions)
-    params = aggregated(round.head.header.params, deltas, weights)
-    node.disk.blobs.add(params)
-    return msgspec.structs.replace(header, params=params)
+    made = made_of(round.head, header.inclusions)
+    node.disk.blobs.update(made)
+    return msgspec.structs.replace(header, params=made.params, optimiser=made.optimiser)
 
 
 def another_right_header(node: SimNode, message: Proposed) -> tuple[bytes, bytes] | None:
@@ -68,10 +66,9 @@ def another_right_header(node: SimNode, message: Proposed) -> tuple[bytes, bytes
         derivation = derive(open_bundle(raw, head, node.envelopes.open_any), head)
     except (PeerError, KeyError):
         return None  # it lacks what these lists name, or they name what nobody has
-    inclusions = derivation.inclusions
-    params = aggregated(head.header.params, tuple(i.delta for i in inclusions), tuple(i.weight for i in inclusions))
-    node.disk.blobs.add(params)
-    header = encode(header_of(head, derivation, None if derivation.void else params, ""))
+    made = made_of(head, derivation.inclusions)
+    node.disk.blobs.update(made)
+    header = encode(header_of(head, derivation, None if derivation.void else made.params, made.optimiser, ""))
     return None if header == message.header else (header, raw)
 
 

@@ -97,6 +97,13 @@ def _other_params(node: SimNode, header: Header, bundle: Bundle) -> tuple[Header
     return msgspec.structs.replace(header, params=params), bundle
 
 
+def _other_optimiser(node: SimNode, header: Header, bundle: Bundle) -> tuple[Header, Bundle]:
+    """A state of the optimiser of its own making: this round's params are right, the next one's would be its own."""
+    state = cid("poisoned state", node.peer, header.round)
+    node.disk.blobs.add(state)
+    return msgspec.structs.replace(header, optimiser=state), bundle
+
+
 def _other_parent(node: SimNode, header: Header, bundle: Bundle) -> tuple[Header, Bundle]:
     """A past that never was."""
     return msgspec.structs.replace(header, parent=header.beacon), bundle
@@ -110,9 +117,8 @@ def _other_seen(node: SimNode, header: Header, bundle: Bundle) -> tuple[Header, 
 def _void_for_nothing(node: SimNode, header: Header, bundle: Bundle) -> tuple[Header, Bundle]:
     """A round without a model."""
     assert node.head is not None
-    params = node.head.header.params
-    changed = msgspec.structs.replace(header, inclusions=(), metrics=(), params=params, void="I would rather not")
-    return changed, bundle
+    kept = {"params": node.head.header.params, "optimiser": node.head.header.optimiser}
+    return msgspec.structs.replace(header, inclusions=(), metrics=(), void="I would rather not", **kept), bundle
 
 
 def _other_roster(node: SimNode, header: Header, bundle: Bundle) -> tuple[Header, Bundle]:
@@ -135,6 +141,7 @@ FORGERS = [
     _forger("lies about inclusions", _fewer_inclusions),
     _forger("lies about weights", _other_weights),
     _forger("lies about params", _other_params),
+    _forger("lies about the optimiser", _other_optimiser),
     _forger("lies about parent", _other_parent),
     _forger("lies about who was seen", _other_seen),
     _forger("lies about the roster", _other_roster),
