@@ -15,12 +15,14 @@ from primep2p.config import NodeConfig
 from primep2p.kernels.backends.plain import Plain
 from primep2p.kernels.selfcheck import digest
 from primep2p.model.errors import CallError, Unavailable
-from primep2p.model.ids import PeerId, RunId
-from primep2p.model.records import Header
+from primep2p.model.ids import Hash, PeerId, RunId
+from primep2p.model.records import KERNELS_DIGEST, Header
 from primep2p.model.views import (
+    OTHER_KERNELS,
     Accused,
     AnyEvent,
     InviteView,
+    LogLine,
     ModelPath,
     NodeStatus,
     PeerChanged,
@@ -71,6 +73,7 @@ class Node:
         trainers: Trainers,
         offload: Offload = trio.to_thread.run_sync,
         entropy: Callable[[int], bytes] = token_bytes,
+        kernels: Hash | None = None,
     ) -> None:
         self.stopped = trio.Event()
         self._config = config
@@ -98,13 +101,17 @@ class Node:
             keep_updates=config.store.keep_updates,
             addresses=self._addresses,
         )
-        self._runs = Runs(services, self._seams, Own(config.home, trainers, _kernels(), entropy))
+        own = Own(config.home, trainers, kernels or _kernels(), entropy)
+        self._same_kernels = own.kernels == KERNELS_DIGEST
+        self._runs = Runs(services, self._seams, own)
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Raises ConfigError, StoreError."""
         self._started_at = trio.current_time()
         seams = self._seams
         await seams.offload(_tidy, seams.scratch)
+        if not self._same_kernels:
+            self._tell(LogLine(level="warning", sentence=OTHER_KERNELS))
         async with trio.open_nursery() as nursery:
             await nursery.start(self._book.run)
             await nursery.start(self._host.run)
@@ -130,6 +137,7 @@ class Node:
             connected=sorted(self._host.connected),
             uptime_s=round(trio.current_time() - self._started_at, 3),
             rss_bytes=psutil.Process().memory_info().rss,
+            same_kernels=self._same_kernels,
             runs=self.runs(),
         )
 

@@ -171,7 +171,8 @@ def _type(type_: Any, types: dict[str, type[msgspec.Struct]]) -> str:
     if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
         types.setdefault(type_.__name__, type_)
         return f"[{type_.__name__}](#{type_.__name__.lower()})"
-    return {str: "text", int: "integer", float: "number", bool: "true or false", NoneType: "null"}[type_]
+    names = {str: "text", int: "integer", float: "number", bool: "true or false", NoneType: "null", object: "anything"}
+    return names[type_]
 
 
 def _first(kind: type) -> str:

@@ -7,12 +7,13 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from primep2p.model.text import printable
 from primep2p.model.views import (
+    OTHER_KERNELS,
     Accused,
     AnyEvent,
     Evaluated,
@@ -78,6 +79,8 @@ def show_status(status: NodeStatus) -> None:
     for index, address in enumerate(status.addresses):
         _print(f"{'' if index else 'listens':10}{address}")
     _print(f"peers     {len(status.connected)} connected")
+    if not status.same_kernels:
+        _print(f"kernels   {OTHER_KERNELS}")
     if status.runs:
         _print()
         _print_runs(status.runs)
@@ -168,6 +171,7 @@ def show_run(run: RunDetail, file: str) -> None:
     """A run in full; `file` is where its newest model is, if it is here."""
     _print(f"run       {run.run}")
     _print(f"name      {run.name}, trainer {run.trainer}, {run.phase}")
+    _print(f"pipeline  {_pipeline(run.pipeline)}")
     step = run.step or "no step"
     _print(f"round     {run.round}, view {run.view}, {step}, last moved {duration(run.waiting_s)} ago")
     if run.head:
@@ -196,6 +200,17 @@ def show_run(run: RunDetail, file: str) -> None:
         rounds = RoundTable()
         for certified in run.rounds:
             rounds.add(certified)
+
+
+def _pipeline(pipeline: dict[str, Any]) -> str:
+    """Its stages in the order in which they work; `wire` last, which is no stage."""
+    stages = [*pipeline["pre"], pipeline["rule"], *([pipeline["outer"]] if pipeline["outer"] else [])]
+    return f"{', then '.join(map(_stage, stages))}; deltas travel as {_stage(pipeline['wire'])}"
+
+
+def _stage(stage: dict[str, Any]) -> str:
+    settings = ", ".join(f"{name} {value}" for name, value in stage.items() if name != "name")
+    return f"{stage['name']} ({settings})" if settings else str(stage["name"])
 
 
 def _show_admission(run: RunDetail) -> None:
@@ -227,7 +242,7 @@ def _show_quorum(run: RunDetail) -> None:
 
 def _print_members(run: RunDetail) -> None:
     """A member a row; what is the same for all of them is left out."""
-    parts = len({(member.votes, member.trains) for member in run.members}) > 1
+    parts = len({(member.votes, member.trains, member.same_kernels) for member in run.members}) > 1
     blamed = any(member.rounds_blamed for member in run.members)
     more = [*([">blamed"] if blamed else []), *(["part"] if parts else [])]
     table = _table("!member", ">since", ">silent", ">done", *more, "now")
@@ -242,7 +257,9 @@ def _print_members(run: RunDetail) -> None:
 
 
 def _part(member: MemberView) -> str:
-    return " ".join(word for word, has in (("trains", member.trains), ("votes", member.votes)) if has) or "-"
+    """What it does in the round; who computes other bytes has no vote in any."""
+    part = " ".join(word for word, has in (("trains", member.trains), ("votes", member.votes)) if has) or "-"
+    return part if member.same_kernels else f"{part}, other kernels"
 
 
 def show_peers(peers: list[PeerView]) -> None:

@@ -1,4 +1,4 @@
-"""Who trains, votes and proposes: draws that anyone can repeat from a certified beacon [S1, S3]."""
+"""Who trains, votes and proposes: draws that anyone can repeat from a certified beacon [S1, S3, S4]."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -8,9 +8,9 @@ from math import ceil, comb, expm1, log1p
 
 from primep2p.core.votes import Committee
 from primep2p.model.ids import Hash, PeerId
-from primep2p.model.records import FULL_COMMITTEE, RoundPolicy, RunState
+from primep2p.model.records import FULL_COMMITTEE, KERNELS_DIGEST, RoundPolicy, RunState
 
-__all__ = ["Risk", "candidates_of", "cohort_of", "committee_of", "draw_risk", "ranked"]
+__all__ = ["Risk", "candidates_of", "cohort_of", "committee_of", "draw_risk", "ranked", "voters_of"]
 
 
 @lru_cache(maxsize=64)
@@ -20,17 +20,24 @@ def ranked(beacon: Hash, role: str, peers: tuple[PeerId, ...]) -> tuple[PeerId, 
     return tuple(sorted(peers, key=lambda peer: sha256(salt + peer.encode()).digest()))
 
 
+def voters_of(state: RunState) -> tuple[PeerId, ...]:
+    """Members that compute what the protocol says. Where there is none of them a run of equals may go on [S4]."""
+    able = tuple(member.peer for member in state.members if member.kernels == KERNELS_DIGEST)
+    return able or tuple(member.peer for member in state.members)
+
+
 def candidates_of(state: RunState) -> frozenset[PeerId]:
-    """From whom a committee is drawn: the members that were seen in one of the last two rounds. In one would leave a
+    """From whom a committee is drawn: the voters that were seen in one of the last two rounds. In one would leave a
     proposer to choose: it takes any q lists, and whose list it does not take may not be seen."""
     first = state.round - 1
-    return frozenset(m.peer for m in state.members if m.heard >= first and (m.since < state.round or m.since == 0))
+    alive = (m.peer for m in state.members if m.heard >= first and (m.since < state.round or m.since == 0))
+    return frozenset(alive).intersection(voters_of(state))
 
 
 def committee_of(state: RunState, beacon: Hash, policy: RoundPolicy) -> Committee:
-    """Who votes in the round after `state`, in rank order, with its quorum: the whole roster, or of a large one those
-    drawn among the candidates, and others only where these are too few [S3]."""
-    order = ranked(beacon, "committee", tuple(member.peer for member in state.members))
+    """Who votes in the round after `state`, in rank order, with its quorum: all voters, or of many those drawn among
+    the candidates, and others only where these are too few [S3]."""
+    order = ranked(beacon, "committee", voters_of(state))
     if len(order) > FULL_COMMITTEE:
         alive = candidates_of(state)
         drawn = [peer for peer in order if peer in alive][: policy.committee_size]

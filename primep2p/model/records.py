@@ -14,6 +14,7 @@ from primep2p.model.record import Record
 
 __all__ = [
     "FULL_COMMITTEE",
+    "KERNELS_DIGEST",
     "KERNELS_VERSION",
     "MAX_CHUNKS",
     "MAX_COHORT",
@@ -57,6 +58,10 @@ __all__ = [
 
 PROTOCOL_VERSION = 3
 KERNELS_VERSION = 2
+
+KERNELS_DIGEST = bytes.fromhex("491fa08e23d79cab613c2692fa3c8c62da3affe268f2f8f1532f8bc62c9787f1")
+"""What kernels of this version make of fixed vectors: who gets something else would not compute the group's
+checkpoints, and has no vote [S4]."""
 
 FULL_COMMITTEE = 16
 """The whole roster votes up to here; of a larger one a committee is drawn [S3]. A round costs n(n-1) messages of each
@@ -195,7 +200,7 @@ class Join(Record, frozen=True):
     round: Round
     addresses: Annotated[tuple[Annotated[str, Meta(max_length=256)], ...], Meta(max_length=16)]
     kernels: Hash
-    """The digest of this node's self-check: what its kernels make of fixed vectors."""
+    """The digest of this node's self-check: what its kernels make of fixed vectors [S4]."""
     anchor: Hash
     """The element for `round` of the hash chain whose later elements this peer will reveal [S2]."""
     invite: Annotated[bytes, Meta(max_length=1024)] = b""

@@ -9,6 +9,7 @@ from typing import Literal
 from msgspec import Struct
 
 __all__ = [
+    "OTHER_KERNELS",
     "Accused",
     "AnyEvent",
     "Evaluated",
@@ -38,6 +39,10 @@ __all__ = [
 RunPhase = Literal["gathering", "joining", "catching-up", "running", "finished", "expelled"]
 
 
+OTHER_KERNELS = "what this machine computes has other bytes than the protocol says: it trains, and has no vote"
+"""Of a node, in its log and its status."""
+
+
 class View(Struct, frozen=True, kw_only=True):
     """Read-only."""
 
@@ -54,6 +59,8 @@ class NodeStatus(View, frozen=True):
     connected: list[str]
     uptime_s: float
     rss_bytes: int
+    same_kernels: bool
+    """What this machine computes has the bytes that the protocol says: else it trains, and has no vote."""
     runs: list["RunSummary"]
 
 
@@ -89,6 +96,8 @@ class MemberView(View, frozen=True):
     rounds_missed: int
     rounds_blamed: int
     """Rounds in which its update was left out because of what it claims."""
+    same_kernels: bool
+    """What it computes has the bytes that the protocol says, by its own word: else it trains, and has no vote."""
 
 
 class ExpelledView(View, frozen=True):
@@ -134,6 +143,8 @@ class RunDetail(View, frozen=True):
     run: str
     name: str
     phase: RunPhase
+    pipeline: dict[str, object]
+    """As in the file that the run was created from, with all its defaults."""
     trainer: str
     creator: str
     round: int

@@ -13,7 +13,7 @@ from primep2p.keys import public_key_of
 from primep2p.model.errors import CallError, ConfigError, PeerError, Unavailable
 from primep2p.model.ids import Cid, Hash, PeerId, RunId
 from primep2p.model.messages import Records
-from primep2p.model.records import Ban, Join, RunSpec, Scalar, TensorSpec
+from primep2p.model.records import KERNELS_DIGEST, Ban, Join, RunSpec, Scalar, TensorSpec
 from primep2p.plugin.process import TrainerWorker
 from primep2p.plugin.workers import Trainers
 from primep2p.run_config import RunConfig
@@ -97,6 +97,7 @@ class Runs:
     async def found(self, config: RunConfig) -> RunService:
         """A new run with this node as its first member. Raises PluginError where its trainer fails."""
         seams, own, nonce = self._seams, self._own, self._own.entropy(16)
+        self._check_kernels()
         own.trainers.check(config.trainer)
         place = f"new-{nonce.hex()}"
         training = self._training_of(config.trainer, config.trainer_config, place, (), INIT_S, seams.tell)
@@ -110,6 +111,7 @@ class Runs:
     async def found_from(self, start: Start, config: RunConfig | None) -> RunService:
         """A new run whose first params are those of a certified checkpoint of a run of this node; without `config`
         with the settings of that run. No trainer is asked. Raises CallError, and Unavailable without these params."""
+        self._check_kernels()
         seams, old = self._seams, self.named(start.run)
         spec = old.spec.record
         config = config or RunConfig(
@@ -126,6 +128,14 @@ class Runs:
         service = await self._begin(config, nonce, head.header.params, spec.tensors, head.hash)
         service.origin = f"{head.run.hex()}@{head.round}"
         return service
+
+    def _check_kernels(self) -> None:
+        """Raises CallError where this node would have no vote in a run of its own."""
+        if self._own.kernels != KERNELS_DIGEST:
+            raise CallError(
+                "this machine cannot create a run: what it computes has other bytes than the protocol says",
+                hint="create it on another machine; this one may join it, and trains there without a vote",
+            )
 
     async def _begin(
         self, config: RunConfig, nonce: bytes, params: Cid, tensors: tuple[TensorSpec, ...], origin: bytes = b""

@@ -9,12 +9,12 @@ from primep2p.core.chain import Head
 from primep2p.core.genesis import Gathering
 from primep2p.core.roster import peers_of
 from primep2p.core.runs import Run
-from primep2p.core.sortition import draw_risk
+from primep2p.core.sortition import draw_risk, voters_of
 from primep2p.core.votes import Committee, slot_of
 from primep2p.core.waking import Waking
 from primep2p.model.errors import CallError
 from primep2p.model.ids import PeerId
-from primep2p.model.records import Evidence, Header
+from primep2p.model.records import KERNELS_DIGEST, Evidence, Header
 from primep2p.model.views import (
     EvidenceView,
     ExpelledView,
@@ -30,6 +30,7 @@ from primep2p.services.inviting import Invitation, check_welcome
 from primep2p.services.rounds import KEPT_ROUNDS, RunService
 from primep2p.services.seams import Seams
 from primep2p.store.seam import RunStore
+from primep2p.strict import plain
 from primep2p.wire.codec import decode
 from primep2p.wire.envelope import Envelopes
 
@@ -66,6 +67,7 @@ def detail(service: RunService, connected: frozenset[PeerId], seams: Seams) -> R
         run=service.run_id.hex(),
         name=spec.name,
         phase=_phase(service, me),
+        pipeline={field: plain(getattr(spec.pipeline, field)) for field in spec.pipeline.__struct_fields__},
         trainer=spec.trainer,
         creator=spec.creator,
         round=_round(service),
@@ -176,6 +178,7 @@ def _member_views(service: RunService, connected: frozenset[PeerId], me: PeerId)
             rounds_done=member.rounds_done,
             rounds_missed=member.rounds_missed,
             rounds_blamed=member.rounds_blamed,
+            same_kernels=member.kernels == KERNELS_DIGEST,
         )
         for member in head.state.members
     ]
@@ -184,6 +187,7 @@ def _member_views(service: RunService, connected: frozenset[PeerId], me: PeerId)
 def _gathered(service: RunService, connected: frozenset[PeerId], me: PeerId) -> list[MemberView]:
     """Who has joined before there is a roster; each of them will vote for checkpoint 0."""
     waited = service.spec.record.creator
+    requests = service.machine.requests if isinstance(service.machine, Gathering) else {}
     return [
         MemberView(
             peer=peer,
@@ -196,6 +200,7 @@ def _gathered(service: RunService, connected: frozenset[PeerId], me: PeerId) -> 
             rounds_done=0,
             rounds_missed=0,
             rounds_blamed=0,
+            same_kernels=peer in requests and requests[peer].join.record.kernels == KERNELS_DIGEST,
         )
         for peer in sorted(_members(service))
     ]
@@ -203,7 +208,7 @@ def _gathered(service: RunService, connected: frozenset[PeerId], me: PeerId) -> 
 
 def _risks(head: Head) -> list[RiskView]:
     """What could come of a draw, among those that are drawn from [S3]."""
-    candidates = max(len(head.members.keys() & set(head.header.seen)), len(head.committee.members))
+    candidates = max(len(set(voters_of(head.state)) & set(head.header.seen)), len(head.committee.members))
     risks = []
     for share in BAD_SHARES:
         risk = draw_risk(candidates, head.committee, share, rounds=RISK_ROUNDS)

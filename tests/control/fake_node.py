@@ -21,6 +21,7 @@ from primep2p.model.views import (
 )
 from primep2p.run_config import RunConfig
 from primep2p.services.origins import Start
+from primep2p.strict import plain
 from primep2p.wire.token import Token, write_token
 
 RUN = "ab" * 32
@@ -41,6 +42,7 @@ def member(peer: str = PEER, **more: object) -> MemberView:
         "rounds_done": 2,
         "rounds_missed": 1,
         "rounds_blamed": 0,
+        "same_kernels": True,
     }
     return MemberView(**{**usual, **more})
 
@@ -57,6 +59,7 @@ def detail(**more: object) -> RunDetail:
         "run": RUN,
         "name": "digits",
         "phase": "running",
+        "pipeline": plain(RunConfig(name="digits", trainer="mlp"))["pipeline"],  # type: ignore[index]
         "trainer": "mlp",
         "creator": PEER,
         "round": 3,
@@ -128,6 +131,7 @@ class FakeNode:
             connected=[PEER],
             uptime_s=61.0,
             rss_bytes=50 * 2**20,
+            same_kernels=True,
             runs=self.runs(),
         )
 

@@ -20,6 +20,7 @@ from primep2p.model.ids import Cid, Hash, PeerId
 from primep2p.model.messages import OverlayMessage, Proposed, Records
 from primep2p.model.pipeline import Pipeline
 from primep2p.model.records import (
+    KERNELS_DIGEST,
     Acceptance,
     Admission,
     Ban,
@@ -47,7 +48,7 @@ from primep2p.wire.codec import digest, encode
 from primep2p.wire.envelope import Envelopes, Opened, Peeked
 
 NETWORK = "kit"
-KERNELS = sha256(b"kernels").digest()
+KERNELS = KERNELS_DIGEST
 
 
 def cid(*parts: object) -> Cid:

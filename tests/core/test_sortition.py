@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from primep2p.core.beacons import next_beacon
 from primep2p.core.roster import Turnout, advance
-from primep2p.core.sortition import candidates_of, cohort_of, committee_of, draw_risk, ranked
+from primep2p.core.sortition import candidates_of, cohort_of, committee_of, draw_risk, ranked, voters_of
 from primep2p.core.votes import Committee
 from primep2p.model.records import FULL_COMMITTEE, Member, RoundPolicy, RunState
 from tests.core.kit import KERNELS, run_spec
@@ -133,6 +133,28 @@ def test_everybody_is_drawn_as_often_as_everybody_else() -> None:
         counts = [drawn.count(peer) for peer in PEERS[:24]]
         expected = len(drawn) / 24
         assert all(abs(count - expected) < 0.2 * expected for count in counts)  # more than 4 standard deviations
+
+
+_odd = st.sets(st.sampled_from(PEERS))
+
+
+def odd_ones(state: RunState, odd: set[str]) -> RunState:
+    """The kernels of these give other bytes."""
+    members = (msgspec.structs.replace(m, kernels=bytes(32)) if m.peer in odd else m for m in state.members)
+    return msgspec.structs.replace(state, members=tuple(members))
+
+
+@given(n=_n, heard=_heard, size=_size, odd=_odd)
+def test_who_votes_is_drawn_as_if_those_whose_kernels_differ_were_not_there(
+    n: int, heard: dict[str, int], size: int, odd: set[str]
+) -> None:
+    state, policy = state_of(n, heard=heard), RoundPolicy(committee_size=size)
+    able = tuple(member for member in state.members if member.peer not in odd)
+    without = msgspec.structs.replace(state, members=able) if able else state
+    mixed = odd_ones(state, odd)
+    assert committee_of(mixed, BEACONS[0], policy) == committee_of(without, BEACONS[0], policy)
+    assert set(voters_of(mixed)) == {member.peer for member in without.members}
+    assert cohort_of(mixed, BEACONS[0], policy, 1) == cohort_of(state, BEACONS[0], policy, 1)
 
 
 # ---- who trains

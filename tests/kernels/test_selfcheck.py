@@ -16,6 +16,7 @@ from primep2p.kernels.arrays import Array, Block
 from primep2p.kernels.backends.plain import Plain
 from primep2p.kernels.backends.seam import Backend, Doubles, Integers
 from primep2p.kernels.selfcheck import digest
+from primep2p.model.records import KERNELS_DIGEST
 
 SMALLEST = np.finfo(np.float32).tiny
 
@@ -23,6 +24,10 @@ SMALLEST = np.finfo(np.float32).tiny
 @pytest.fixture(scope="module")
 def honest() -> bytes:
     return digest(Plain())
+
+
+def test_numpy_gives_the_digest_that_the_protocol_names(honest: bytes) -> None:
+    assert honest == KERNELS_DIGEST
 
 
 def test_the_digest_is_the_same_in_any_thread(honest: bytes) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import trio
 
+from primep2p.model.errors import CallError
 from primep2p.model.pipeline import Bfloat16, Float32, Int8, Pipeline, TopK, Wire
 from primep2p.model.records import RoundPolicy
+from primep2p.run_config import RunConfig
 from tests.nodes.world import Scenario, SimNode, World, simulate
 
 SEEDS = range(3)
@@ -115,6 +117,26 @@ def test_a_node_that_was_away_for_fifty_rounds_follows_and_takes_part_again(simu
         await world.until_round(max(node.round for node in others), [late], within_s=30)
         await until_all_are_members(world)
         await until_it_trains(world, late)
+
+    simulated(story, nodes=4)
+
+
+def test_a_node_whose_kernels_differ_creates_no_run_trains_in_one_and_has_no_vote(simulated: Simulated) -> None:
+    async def story(world: World) -> None:
+        odd, *others = world.nodes
+        odd.kernels = bytes(32)
+        await odd.start()
+        with pytest.raises(CallError, match="this machine cannot create a run"):
+            await odd.alive.create_run(RunConfig(name="sim", trainer="sim"))
+        await odd.stop()
+        await world.found(others[0], [odd, *others[1:]])
+        await world.until_round(4, world.nodes)
+        await until_it_trains(world, odd)
+        detail = odd.alive.run_detail(world.run)
+        [mine] = [member for member in detail.members if not member.same_kernels]
+        assert (mine.peer, mine.votes, mine.trains) == (odd.peer, False, True)
+        assert set(detail.committee) == {node.peer for node in others}
+        assert [node.alive.status().same_kernels for node in world.nodes] == [False, True, True, True]
 
     simulated(story, nodes=4)
 

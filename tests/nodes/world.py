@@ -26,7 +26,7 @@ from primep2p.core.roster import peers_of
 from primep2p.model.errors import Unavailable
 from primep2p.model.ids import Hash, PeerId, RunId
 from primep2p.model.pipeline import Pipeline
-from primep2p.model.records import Header, RoundPolicy, RunState
+from primep2p.model.records import KERNELS_DIGEST, Header, RoundPolicy, RunState
 from primep2p.model.views import RunSummary
 from primep2p.net.memory_host import MemoryNetwork
 from primep2p.node import Node
@@ -233,6 +233,8 @@ class SimNode:
         self.node: Node | None = None
         self.round = -1
         """Of the newest checkpoint that it has stored, in any of its lives."""
+        self.kernels = KERNELS_DIGEST
+        """What its machine makes of fixed vectors."""
         self._entropy = Random(f"entropy/{world.scenario.seed}/{index}")
         self.certified: dict[int, Hash] = {}
         """What it has stored, by round."""
@@ -284,6 +286,7 @@ class SimNode:
                     trainers=SimTrainers(self.home / "trainers", scenario.train_s),
                     offload=inline,
                     entropy=self._entropy.randbytes,
+                    kernels=self.kernels,
                 )
                 async with trio.open_nursery() as nursery:
                     await nursery.start(node.run)

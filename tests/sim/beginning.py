@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from primep2p.core import admission
 from primep2p.core.chain import Head, header_hash
 from primep2p.core.roster import first_state
+from primep2p.model.ids import Hash
 from primep2p.model.records import (
     MAX_FIRST_MEMBERS,
     Admission,
@@ -65,12 +66,12 @@ def spec_of(world: World) -> Opened[RunSpec]:
 def join_now(world: World, node: SimNode) -> Opened[Join]:
     """A node asks to become a member."""
     head = node.head
-    return join_of(world, node.envelopes, head.round if head is not None else 0)
+    return join_of(world, node.envelopes, head.round if head is not None else 0, node.kernels)
 
 
-def join_of(world: World, envelopes: SimEnvelopes, round: int) -> Opened[Join]:
+def join_of(world: World, envelopes: SimEnvelopes, round: int, kernels: Hash = KERNELS) -> Opened[Join]:
     """Somebody asks to become a member, as of a round."""
-    return admission.join_of(envelopes, world.spec, round=round, addresses=(), kernels=KERNELS)
+    return admission.join_of(envelopes, world.spec, round=round, addresses=(), kernels=kernels)
 
 
 def begin(world: World) -> None:

@@ -51,6 +51,12 @@ class Broken(AssertionError):
     """An invariant does not hold."""
 
 
+def entry_round(record: msgspec.Struct) -> int:
+    """The round of a record that has a slot."""
+    round: int = record.round  # type: ignore[attr-defined]
+    return round
+
+
 def _least(spec: RunSpec) -> int:
     """The updates that a round must have. Once more, from R2, for what scenarios have."""
     least = 1
@@ -105,6 +111,8 @@ class Invariants:
         opened = node.envelopes.open_any(entry.envelope)
         record = opened.record
         slot = slot_of(record)
+        if not isinstance(record, Update) and node.is_odd and entry_round(record) > 0:
+            raise Broken(f"{node} signed for {slot}, and its kernels give other bytes")
         if self._signed.setdefault((node.peer, slot), opened.hash) != opened.hash:
             raise Broken(f"{node} signed two records for {slot}")
         if isinstance(record, Vote):

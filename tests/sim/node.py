@@ -21,6 +21,7 @@ from primep2p.model.ids import Cid, PeerId
 from primep2p.model.journal import JournalEntry
 from primep2p.model.messages import MAX_CHAIN, OverlayMessage
 from primep2p.model.records import Metric
+from tests.core.kit import KERNELS
 from tests.sim.adversaries.base import Adversary
 from tests.sim.blobs import aggregated, delta_of
 from tests.sim.disk import Disk
@@ -52,6 +53,8 @@ class SimNode:
             lambda opened: world.invariants.on_sealed(self, opened),
         )
         self.peer: PeerId = self.envelopes.peer_id
+        self.kernels = bytes(32) if world.members - world.scenario.odd <= index < world.members else KERNELS
+        """What its machine makes of fixed vectors."""
         self.disk = Disk()
         self.machine: Gathering | Waking | Run | None = None
         self.connected: set[PeerId] = set()
@@ -90,6 +93,11 @@ class SimNode:
     def honest(self) -> bool:
         """Whether it follows the rules, with a disk that is what it left."""
         return not self.adversaries
+
+    @property
+    def is_odd(self) -> bool:
+        """It has no vote, since others compute what the protocol says and it does not."""
+        return self.kernels != KERNELS and self.world.scenario.odd < self.world.members
 
     @property
     def head(self) -> Head | None:

@@ -94,6 +94,8 @@ class Scenario(Struct, frozen=True):
     """Where the command names none."""
     keys: Literal["real", "fake"] = "fake"
     begins: Literal["gathering", "checkpoint 0"] = "checkpoint 0"
+    odd: Count = 0
+    """So many members have kernels that give other bytes than the protocol says."""
     joiners: Count = 0
     """More nodes that ask to become members later."""
     train_s: Span = (0.05, 0.5)

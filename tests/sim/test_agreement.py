@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.core.kit import KERNELS
 from tests.sim.adversaries import KINDS
 from tests.sim.invariants import Broken
 from tests.sim.scenario import load
@@ -76,6 +77,22 @@ def test_rounds_with_fewer_updates_than_the_rule_needs_are_void_and_the_run_goes
     assert not headers[6].void
     for round in void:
         assert headers[round].params == headers[round - 1].params
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_members_whose_kernels_differ_train_and_the_others_decide(seed: int) -> None:
+    world = World(load("odd"), seed)
+    world.run()
+    odd = {node.peer for node in world.nodes if node.kernels != KERNELS}
+    heads = world.invariants.heads.values()
+    assert len(odd) == 2
+    assert not any(odd & set(head.committee.members) for head in heads)
+    assert odd <= {inclusion.trainer for head in heads for inclusion in head.header.inclusions}
+
+
+def test_a_run_of_equals_goes_on_though_none_of_them_computes_what_the_protocol_says() -> None:
+    scenario = msgspec.structs.replace(load("odd"), nodes=(5,), odd=5)
+    assert World(scenario, 1).run().certificates == 5
 
 
 def test_a_run_stands_still_where_one_more_is_silent_than_it_survives() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
+from primep2p.model.records import KERNELS_DIGEST, KERNELS_VERSION, PROTOCOL_VERSION
 from tests.wire.samples import MESSAGES, RECORDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,6 +91,12 @@ def test_what_is_said_to_go_without_citing_does() -> None:
 
 def test_the_page_cites_only_rules_that_it_has() -> None:
     assert set().union(*map(expand, CITATION.findall(PAGE))) <= set(defined())
+
+
+def test_the_page_has_the_versions_and_the_digest_of_the_code() -> None:
+    assert f"`protocol` is {PROTOCOL_VERSION}, `kernels` is {KERNELS_VERSION}." in PAGE
+    assert f"`protocol`, {PROTOCOL_VERSION} on this page" in PAGE
+    assert f"`{KERNELS_DIGEST.hex()}`" in PAGE
 
 
 @pytest.mark.parametrize("type_", [*RECORDS, *MESSAGES], ids=lambda type_: type_.__name__)
