@@ -14,7 +14,9 @@ from primep2p.control.handlers import NodeHandlers
 from primep2p.control.place import link_path, socket_path
 from primep2p.control.server import ControlServer
 from primep2p.model.errors import PrimeError
+from primep2p.model.pipeline import Clip, Krum, Pipeline, Sgd
 from primep2p.model.views import (
+    OTHER_KERNELS,
     Accused,
     EvidenceView,
     ExpelledView,
@@ -26,6 +28,7 @@ from primep2p.model.views import (
     TrainingReported,
 )
 from primep2p.services.origins import Start
+from primep2p.strict import plain
 from primep2p.wire.token import write_token
 from tests.control.fake_node import PEER, RUN, TOKEN, FakeNode, member
 
@@ -182,6 +185,27 @@ def test_create_takes_a_file_and_says_how_others_join(command, daemon, tmp_path)
     assert code == 0
     assert f"primep2p run join {RUN}\nwatch it with: primep2p run watch {RUN[:12]} --home {daemon.home}\n" in out
     assert daemon.node.created[0].policy.rounds == 3
+
+
+def test_a_pipeline_goes_from_the_file_to_the_node_and_from_there_to_whoever_asks(command, daemon, tmp_path):
+    text = 'name = "digits"\ntrainer = "mlp"\n[policy]\nfirst_members = 5\n[pipeline]\n'
+    (tmp_path / "run.toml").write_text(text + 'rule = "krum"\npre = [{ name = "clip", norm = 2 }]\nouter = "sgd"')
+    assert command("run", "create", str(tmp_path / "run.toml"))[0] == 0
+    [created] = daemon.node.created
+    assert created.pipeline == Pipeline(Krum(1), (Clip(2.0),), Sgd())
+    daemon.node.more = {"pipeline": plain(created.pipeline)}
+    shown = "clip (norm 2.0), then krum (f 1), then sgd (learning_rate 1.0, momentum 0.0, nesterov False)"
+    assert f"pipeline  {shown}; deltas travel as float32\n" in command("run", "show", "ab")[1]
+    assert json.loads(command("run", "show", "ab", "--json")[1])["pipeline"]["rule"] == {"name": "krum", "f": 1}
+
+
+def test_show_and_status_say_who_computes_other_bytes(command, daemon):
+    assert "other kernels" not in command("run", "show", "ab")[1]
+    assert "kernels" not in command("status")[1]
+    daemon.node.also = [member("12D3KooW" + "B" * 44, votes=False, same_kernels=False)]
+    daemon.node.same_kernels = False
+    assert "trains, other kernels" in command("run", "show", "ab")[1]
+    assert f"kernels   {OTHER_KERNELS}\n" in command("status")[1]
 
 
 def test_join_takes_a_pin_behind_the_id(command, daemon):

@@ -106,6 +106,7 @@ class FakeNode:
         self.phase: RunPhase = "running"
         self.known = [RUN]
         self.have_model = True
+        self.same_kernels = True
         self.members: tuple[str, ...] = (PEER,)
         self.more: dict[str, object] = {}
         self.also: list[MemberView] = []
@@ -131,7 +132,7 @@ class FakeNode:
             connected=[PEER],
             uptime_s=61.0,
             rss_bytes=50 * 2**20,
-            same_kernels=True,
+            same_kernels=self.same_kernels,
             runs=self.runs(),
         )
 
