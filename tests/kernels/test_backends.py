@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from primep2p.kernels.arrays import Array, Matrix, Separate, Span
+from primep2p.kernels.arrays import BLOCK, Array, Matrix, Separate, Span
 from primep2p.kernels.backends.compiled import Compiled, load
 from primep2p.kernels.backends.plain import Plain
 from primep2p.kernels.backends.seam import Backend
@@ -66,6 +66,17 @@ def test_a_product_is_rounded_before_it_is_added(backend: Backend) -> None:
     found = np.empty(rows.shape[1], np.float32)
     backend.weighted_sum(rows, np.array([1, factor], np.float32), found)
     assert not found.any()
+
+
+@pytest.mark.parametrize("columns", [BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 17])
+def test_sums_of_any_number_of_rows_go_on_across_blocks(backend: Backend, columns: int) -> None:
+    for count in (1, 2, 3, 4, 5, 7, 8, 9):
+        rows = [fixed_vector(row, columns) for row in range(count)]
+        weights = fixed_vector(99, count, wide=False) if count > 2 else np.ones(count, np.float32)
+        expected, found = np.empty((2, columns), np.float32)
+        Plain().weighted_sum(rows, weights, expected)
+        backend.weighted_sum(rows, weights, found)
+        assert bits(found) == bits(expected)
 
 
 @settings(deadline=None)

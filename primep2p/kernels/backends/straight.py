@@ -10,6 +10,10 @@ from primep2p.kernels.backends.network import Comparator, network
 
 __all__ = ["MOST_ROWS", "code"]
 
+AHEAD_BYTES = 1024
+"""Rows are read a cache line at a time, one row after another: more streams than a CPU follows by itself. So each is
+fetched into the second-level cache so far ahead."""
+
 MOST_ROWS = 128
 """Beyond, the compiler takes seconds."""
 
@@ -24,6 +28,7 @@ def code(count: int, wanted: range, *, mean: bool, lanes: int, triple: str, layo
 def _lines(count: int, wanted: range, mean: bool, lanes: int) -> Iterator[str]:
     many = f"<{lanes} x float>"
     yield f"declare {many} @llvm.minnum.v{lanes}f32({many}, {many})"
+    yield "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"
     yield f"declare {many} @llvm.maxnum.v{lanes}f32({many}, {many})"
     yield "define void @straight(ptr %rows, i64 %columns, ptr noalias %out, i64 %stride, ptr %scale) {"
     yield "entry:"
@@ -39,6 +44,8 @@ def _lines(count: int, wanted: range, mean: bool, lanes: int) -> Iterator[str]:
         yield f"%row{row} = load ptr, ptr %table{row}, align 8"
         yield f"%from{row} = getelementptr float, ptr %row{row}, i64 %column"
         yield f"%value{row} = load {many}, ptr %from{row}, align 1"
+        yield f"%ahead{row} = getelementptr i8, ptr %from{row}, i64 {AHEAD_BYTES}"
+        yield f"call void @llvm.prefetch.p0(ptr %ahead{row}, i32 0, i32 2, i32 1)"
     yield from _sorted(count, wanted, mean, many)
     yield f"%following = add i64 %column, {lanes}"
     yield "%goes_on = icmp slt i64 %following, %columns"
