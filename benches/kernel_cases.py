@@ -9,10 +9,12 @@ import psutil
 from primep2p.cli.bench.pipelines import UNIFORM, pipelines
 from primep2p.model.pipeline import NearestNeighbours, Pipeline
 
-__all__ = ["Bar", "Case", "bars_of", "cases"]
+__all__ = ["CODEC_VALUES", "NARROW", "Bar", "Case", "bars_of", "cases"]
 
 NARROW = (10_000, 100)
 """Many short updates, as Prime ML's NAPI published them."""
+
+CODEC_VALUES = 10_000_000
 
 BULYAN_VALUES = 10_000
 """With many updates: Flower computes all distances again for each update that it chooses."""
@@ -23,7 +25,8 @@ class Case:
     """A pipeline on `updates` rows of `values` each, and those that may know it too."""
 
     name: str
-    pipeline: Pipeline
+    pipeline: Pipeline | None
+    """None for a codec."""
     updates: int
     values: int
     peers: tuple[str, ...]
@@ -62,7 +65,7 @@ class Bar:
     name: str
     backend: str
     updates: int
-    kind: Literal["ratio", "share", "ms"]
+    kind: Literal["ratio", "share", "ms", "gb_s"]
     value: float
     peer: str = ""
 
@@ -73,18 +76,25 @@ class Bar:
                 return f"≥ {self.value:g}x"
             case "share":
                 return f"≥ {self.value:g} read"
+            case "gb_s":
+                return f"≥ {self.value:g} GB/s"
         return f"≤ {self.value:g} ms"
 
-    def is_met(self, *, ms: float, share: float, ratio: float) -> bool:
+    def is_met(self, *, ms: float, share: float, ratio: float, gb_s: float) -> bool:
         match self.kind:
             case "ratio":
                 return ratio >= self.value
             case "share":
                 return share >= self.value
+            case "gb_s":
+                return gb_s >= self.value
         return ms <= self.value
 
 
 BARS = [
+    Bar("bf16", "numpy", 1, "gb_s", 4),
+    Bar("int8", "numpy", 1, "gb_s", 4),
+    Bar("topk 1%", "numpy", 1, "ratio", 5, "argpartition"),
     Bar("fedavg", "any order", 100, "share", 0.75),
     Bar("fedavg", "compiled", 100, "share", 0.5),
     Bar("fedavg", "numpy", 100, "share", 0.35),

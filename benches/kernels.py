@@ -19,24 +19,32 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
-from kernel_cases import NARROW, Bar, Case, bars_of, cases
+from kernel_cases import CODEC_VALUES, NARROW, Bar, Case, bars_of, cases
 from kernel_memory import extra_bytes, is_measurable, update_files
 from kernel_peers import PEERS, missing, prepare
 from rich.console import Console
 from rich.table import Table
 
-from primep2p.cli.bench.backends import present
-from primep2p.cli.bench.measuring import Memory, Threads, Timing, interleaved
+from primep2p.cli.bench.backends import backends, present
+from primep2p.cli.bench.codecs import by_argpartition, codecs
+from primep2p.cli.bench.measuring import Memory, Threads, Timing, interleaved, together
 from primep2p.cli.bench.pipelines import rows_of
 from primep2p.kernels.arrays import Matrix, Rows, Separate, Span
+from primep2p.kernels.average import any_order_mean, shares_of
 from primep2p.kernels.pipeline import aggregate
 
 Array = np.ndarray
 
 SCRATCH_BYTES = 64 * 10**6
 """What a rule may take beside inputs and result."""
+
+ANY_ORDER = "any order"
+"""Not a backend: the mean of rows in one piece whose sums nobody has to repeat."""
+
+CACHED_BYTES = 16 * 2**20
 
 MEMORY_SIZE = (100, 10_000_000)
 
@@ -64,11 +72,15 @@ class Line:
         return self.case.input_bytes / self.ours.seconds / self.read_bytes_per_s
 
     @property
+    def gb_s(self) -> float:
+        return self.case.input_bytes / self.ours.seconds / 1e9
+
+    @property
     def ratio(self) -> float | None:
         return self.theirs.seconds / self.ours.seconds if self.theirs else None
 
     def is_met(self, bar: Bar) -> bool:
-        return bar.is_met(ms=self.ours.seconds * 1e3, share=self.share, ratio=self.ratio or 0)
+        return bar.is_met(ms=self.ours.seconds * 1e3, share=self.share, ratio=self.ratio or 0, gb_s=self.gb_s)
 
     def as_json(self) -> dict[str, float | int | None]:
         return {
@@ -99,8 +111,9 @@ class Blas:
 class Bench:
     """The measurements of one run."""
 
-    def __init__(self, threads: Threads, budget_s: float) -> None:
+    def __init__(self, threads: Threads, backends: Sequence[str], budget_s: float) -> None:
         self.threads = threads
+        self._backends = backends
         self.blas = Blas()
         self.blas.take(1)
         self.memory = Memory(threads)
@@ -111,10 +124,13 @@ class Bench:
         rows = rows_of(case.updates, case.values)
         counts = [1 + update % 7 for update in range(case.updates)]
         peers = [peer for peer in case.peers if prepare(peer, case.pipeline, rows[:, :1].copy(), counts)]
-        names = list(present())
+        names = [*self._backends, *([ANY_ORDER] if case.name == "fedavg" else [])]
         makers = [self._ours(case, rows, counts, name) for name in names]
         makers += [self._theirs(case, rows, counts, peer) for peer in peers]
-        *timings, read = interleaved([*makers, lambda: self.memory.once], budget_s=self._budget_s)
+        if case.input_bytes > CACHED_BYTES:
+            *timings, read = interleaved([*makers, lambda: self.memory.once], budget_s=self._budget_s)
+        else:  # what stays in caches is not to be driven out of them between two calls
+            timings, (read,) = interleaved(makers, budget_s=self._budget_s), together([self.memory.once])
         ours, theirs = timings[: len(names)], timings[len(names) :]
         for backend, timing in zip(names, ours, strict=True):
             alone = Line(case, backend, timing, self.memory.size_bytes / read.seconds)
@@ -132,14 +148,32 @@ class Bench:
                     bars=bars_of(case, backend, peer),
                 )
 
+    def codec_lines(self, values: int) -> Iterator[Line]:
+        """Encoding, beside numpy's argpartition where that finds the same."""
+        delta = rows_of(1, values)[0]
+        for codec in codecs(delta, self.threads):
+            peer = "argpartition" if codec.name.startswith("topk") else ""
+            calls = [codec.encode, self.memory.once, *([partial(by_argpartition, delta)] if peer else [])]
+            ours, read, *theirs = together(calls, budget_s=self._budget_s)
+            line = Line(Case(codec.name, None, 1, values, ()), "numpy", ours, self.memory.size_bytes / read.seconds)
+            line.peer, line.theirs = peer, theirs[0] if theirs else None
+            line.bars = bars_of(line.case, "numpy", peer)
+            yield line
+
     def _ours(self, case: Case, rows: Array, counts: Sequence[int], name: str) -> Callable[[], Callable[[], object]]:
         # Each update is a file of its own in a round; very short ones nobody keeps that way.
         given: Rows = Matrix(rows) if rows.shape == NARROW else Separate([Span(row) for row in rows])
-        out, backend = np.empty(case.values, np.float32), present()[name]
+        assert case.pipeline is not None
+        out = np.empty(case.values, np.float32)
+        if name == ANY_ORDER:
+            shares = shares_of(counts, "examples" if case.pipeline.is_weighted else "uniform")
+            call = partial(any_order_mean, Matrix(rows), shares, out, each=self.threads)
+        else:
+            call = partial(aggregate, case.pipeline, given, counts, out=out, backend=present()[name], each=self.threads)
 
         def make() -> Callable[[], object]:
             self.blas.take(1)
-            return lambda: aggregate(case.pipeline, given, counts, out=out, backend=backend, each=self.threads)
+            return call
 
         return make
 
@@ -155,6 +189,7 @@ class Bench:
 
 def with_memory(lines: Sequence[Line], threads: int) -> None:
     """Adds what each of our calls takes beside its inputs."""
+    lines = [line for line in lines if line.case.pipeline and line.backend != ANY_ORDER]
     for size in sorted({(line.case.updates, line.case.values) for line in lines}):
         with update_files(*size) as files:
             found: dict[tuple[str, str], int] = {}
@@ -181,7 +216,7 @@ def table_of(lines: Sequence[Line]) -> Table:
             line.case.size,
             line.backend,
             f"{line.ours.seconds * 1e3:,.2f}",
-            f"{line.case.input_bytes / line.ours.seconds / 1e9:.2f}",
+            f"{line.gb_s:.2f}",
             f"{line.share:.2f}",
             f"{theirs.seconds * 1e3:,.1f}" if theirs else "",
             str(theirs.calls) if theirs else "",
@@ -203,13 +238,16 @@ def compare(given: argparse.Namespace, console: Console) -> dict[str, object]:
     asked = [peer for peer in peers if not missing(peer)]
     lines: list[Line] = []
     with Threads(given.threads) as threads:
-        bench = Bench(threads, given.budget)
+        bench = Bench(threads, given.backends, given.budget)
         console.print(f"{given.threads} threads read {bench.memory.bytes_per_s() / 1e9:.1f} GB/s")
         for case in cases(given.k, given.d, asked):
             if given.only and not any(word in case.name for word in given.only):
                 continue
             with console.status(f"{case.name} {case.size}"):
                 lines += bench.lines(case)
+        for line in bench.codec_lines(CODEC_VALUES):
+            if not given.only or any(word in line.case.name for word in given.only):
+                lines.append(line)
     if is_measurable():
         with console.status("memory"):
             with_memory(lines, given.threads)
@@ -227,7 +265,7 @@ def memory(given: argparse.Namespace, console: Console) -> dict[str, object]:
         for case in cases([MEMORY_SIZE[0]], MEMORY_SIZE[1], ()):
             if case.updates == NARROW[0] or (given.only and not any(word in case.name for word in given.only)):
                 continue
-            for backend in present():
+            for backend in given.backends:
                 extra = extra_bytes(case.pipeline, backend, files, given.threads)
                 met = "met" if extra <= SCRATCH_BYTES else "MISSED"
                 row = (case.name, f"{MEMORY_SIZE[0]} x {MEMORY_SIZE[1]:,}", backend, f"{extra / 1e6:.1f}")
@@ -250,6 +288,9 @@ def main() -> None:
     parser.add_argument(
         "--only", type=lambda words: words.split(","), help="kernels whose names have one of these words"
     )
+    parser.add_argument(
+        "--backends", type=lambda words: words.split(","), help="ours; else all but MLX, slow off its GPU"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--budget", type=float, default=20.0, help="seconds that all calls of one peer may take")
     parser.add_argument("--memory", action="store_true", help="only memory, of 100 mapped updates of 40 MB")
@@ -258,6 +299,9 @@ def main() -> None:
     unknown = [peer for peer in given.against.split(",") if peer and peer not in PEERS]
     if unknown or min([*given.k, given.d, given.threads]) < 1 or min(given.k) < 7:
         parser.error(f"--against takes {known}; --k at least 7; --d and --threads at least 1")
+    given.backends = given.backends or [name for name in present() if name != "mlx"]
+    if absent := [name for name in given.backends if name not in present()]:
+        parser.error("; ".join(f"{name}: {backends().get(name, 'no such backend')}" for name in absent))
     warnings.filterwarnings("ignore")  # of the peers' dependencies
     # The width is for reading later, in a file.
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)

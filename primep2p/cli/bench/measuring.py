@@ -39,7 +39,7 @@ class Threads:
         self._pool.shutdown()
 
     def __call__(self, ranges: Sequence[Range], function: Callable[[int, int], T], /) -> Iterable[T]:
-        if self.count == 1:
+        if self.count == 1 or len(ranges) == 1:
             return (function(start, end) for start, end in ranges)
         return self._spread(ranges, function)
 
