@@ -27,8 +27,10 @@ def shares_of(counts: Sequence[int], weighting: Weighting) -> Doubles:
 
 
 def any_order_mean(rows: Matrix, shares: Doubles, out: Array, *, each: Each = one_after_another) -> None:
-    """out (D,) = the mean of rows (K, D) with these weights (K,), as fast as memory can be read: sums are in the order of
-    the BLAS, which is another one on each kind of machine. For results that nobody has to repeat."""
+    """out (D,) = the mean of rows (K, D) with these weights (K,), as fast as memory can be read.
+
+    Sums are in the order of the BLAS, another one on each kind of machine: for results that nobody has to repeat.
+    """
     weights = shares.astype(np.float32)
 
     def mean(start: int, end: int) -> None:
