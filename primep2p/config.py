@@ -20,6 +20,7 @@ from primep2p.strict import Fault, build
 __all__ = [
     "ENV_FILE",
     "ENV_PREFIX",
+    "ComputeSection",
     "ControlSection",
     "LogSection",
     "NodeConfig",
@@ -83,6 +84,17 @@ class TrainerSection(Section, frozen=True):
     """A trainer that reports nothing for so long is taken to hang and is stopped."""
 
 
+class ComputeSection(Section, frozen=True):
+    """What aggregates the updates of a round. All choices give the same bytes: a backend that does not is not used."""
+
+    backend: Literal["auto", "numpy", "mlx"] = "auto"
+    """auto: MLX on Apple silicon, numpy elsewhere."""
+    compiled: bool = True
+    """Let compiled kernels stand in for numpy, where llvmlite is installed."""
+    threads: Annotated[int, Meta(ge=0, le=1024)] = 0
+    """0: one for each core."""
+
+
 class StoreSection(Section, frozen=True):
     """What it keeps."""
 
@@ -103,6 +115,7 @@ class NodeConfig(Section, frozen=True):
     p2p: P2PSection = P2PSection()
     control: ControlSection = ControlSection()
     trainer: TrainerSection = TrainerSection()
+    compute: ComputeSection = ComputeSection()
     store: StoreSection = StoreSection()
     log: LogSection = LogSection()
 

@@ -2,8 +2,7 @@
 
 import os
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from functools import cache
+from contextlib import AbstractAsyncContextManager, closing
 from pathlib import Path
 from secrets import token_bytes
 
@@ -12,17 +11,13 @@ import trio
 
 from primep2p import __version__
 from primep2p.config import NodeConfig
-from primep2p.kernels.backends.plain import Plain
-from primep2p.kernels.selfcheck import digest
 from primep2p.model.errors import CallError, Unavailable
-from primep2p.model.ids import Hash, PeerId, RunId
+from primep2p.model.ids import PeerId, RunId
 from primep2p.model.records import KERNELS_DIGEST, Header
 from primep2p.model.views import (
-    OTHER_KERNELS,
     Accused,
     AnyEvent,
     InviteView,
-    LogLine,
     ModelPath,
     NodeStatus,
     PeerChanged,
@@ -34,7 +29,9 @@ from primep2p.net.host import Host, PeerConnected
 from primep2p.plugin.workers import Trainers
 from primep2p.run_config import RunConfig
 from primep2p.services.answers import Answers
+from primep2p.services.backends import Check, check
 from primep2p.services.book import Book
+from primep2p.services.compute import Compute
 from primep2p.services.entering import Own, Runs
 from primep2p.services.hub import Hub
 from primep2p.services.joining import Pin
@@ -73,7 +70,7 @@ class Node:
         trainers: Trainers,
         offload: Offload = trio.to_thread.run_sync,
         entropy: Callable[[int], bytes] = token_bytes,
-        kernels: Hash | None = None,
+        check: Check = check,
     ) -> None:
         self.stopped = trio.Event()
         self._config = config
@@ -83,6 +80,7 @@ class Node:
         self._book = Book(runs, offload)
         self._overlay = Overlay(host, self._blame, self._book.remember)
         self._transfer = Transfer(host, blobs, blame=self._blame, offload=offload)
+        self._compute = Compute(config.compute, offload, self._tell, check)
         services: dict[RunId, RunService] = {}
         answers = Answers(services, runs, self._overlay, offload)
         self._seams = Seams(
@@ -96,31 +94,32 @@ class Node:
             transfer=self._transfer,
             tell=self._tell,
             offload=offload,
+            compute=self._compute,
             scratch=config.home / "scratch",
             residuals=config.home / "residuals",
             keep_updates=config.store.keep_updates,
             addresses=self._addresses,
         )
-        own = Own(config.home, trainers, kernels or _kernels(), entropy)
-        self._same_kernels = own.kernels == KERNELS_DIGEST
-        self._runs = Runs(services, self._seams, own)
+        self._runs = Runs(services, self._seams, Own(config.home, trainers, entropy))
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Raises ConfigError, StoreError."""
         self._started_at = trio.current_time()
-        seams = self._seams
-        await seams.offload(_tidy, seams.scratch)
-        if not self._same_kernels:
-            self._tell(LogLine(level="warning", sentence=OTHER_KERNELS))
+        await self._seams.offload(_tidy, self._seams.scratch)
+        with closing(self._compute):
+            await self._run(task_status)
+
+    async def _run(self, task_status: TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._book.run)
             await nursery.start(self._host.run)
             await nursery.start(self._transfer.run)
             await nursery.start(self._overlay.run)
             nursery.start_soon(self._watch_peers)
-            self._overlay.know(await seams.offload(seams.runs.addresses))
+            self._overlay.know(await self._seams.offload(self._seams.runs.addresses))
             await nursery.start(self._runs.run)
             task_status.started()
+            nursery.start_soon(self._compute.chosen)  # half a second that nobody waits for before the first Join
 
     # ---- verbs
 
@@ -137,8 +136,10 @@ class Node:
             connected=sorted(self._host.connected),
             uptime_s=round(trio.current_time() - self._started_at, 3),
             rss_bytes=psutil.Process().memory_info().rss,
-            same_kernels=self._same_kernels,
+            same_kernels=self._compute.kernels == KERNELS_DIGEST,
             runs=self.runs(),
+            backend=self._compute.name,
+            threads=self._compute.threads,
         )
 
     def stop(self) -> None:
@@ -229,9 +230,3 @@ def _tidy(scratch: Path) -> None:
     scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     for leftover in scratch.glob("*.safetensors"):
         leftover.unlink()
-
-
-@cache
-def _kernels() -> bytes:
-    """How this process computes, which does not change while it lives."""
-    return digest(Plain())

@@ -78,6 +78,8 @@ def show_status(status: NodeStatus) -> None:
     _print(f"home      {status.home}")
     for index, address in enumerate(status.addresses):
         _print(f"{'' if index else 'listens':10}{address}")
+    if status.backend:
+        _print(f"computes  with {status.backend}, {_many(status.threads, 'thread')}")
     _print(f"peers     {len(status.connected)} connected")
     if not status.same_kernels:
         _print(f"kernels   {OTHER_KERNELS}")

@@ -62,6 +62,10 @@ class NodeStatus(View, frozen=True):
     same_kernels: bool
     """What this machine computes has the bytes that the protocol says: else it trains, and has no vote."""
     runs: list["RunSummary"]
+    backend: str = ""
+    """What the certified aggregate is computed with; empty until that is known."""
+    threads: int = 0
+    """So many share that."""
 
 
 class RunSummary(View, frozen=True):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from primep2p.kernels.arrays import Array, Each, Pieces, Separate, all_finite, one_after_another, ranges_of
-from primep2p.kernels.backends.plain import Plain
+from primep2p.kernels.backends.seam import Backend
 from primep2p.kernels.outer import step
 from primep2p.kernels.pipeline import Combination, combine
 from primep2p.model.pipeline import Pipeline
@@ -54,7 +54,7 @@ class Result:
     reason: str = ""
 
 
-def aggregate(job: Job, *, each: Each = one_after_another) -> Result:
+def aggregate(job: Job, *, backend: Backend | None = None, each: Each = one_after_another) -> Result:
     """Carry out a job. Where the result is of no use there is a reason, the same for all members, and no file.
 
     Raises PeerError where a file is not what the tensors say, StoreError where the disk fails. Memory: 4 MiB and what
@@ -64,7 +64,7 @@ def aggregate(job: Job, *, each: Each = one_after_another) -> Result:
         raise NotImplementedError(f"the outer optimiser {job.pipeline.outer}")
     before = Pieces(map_tensors(job.base, job.tensors))
     rows = Separate([map_delta(delta, job.pipeline.wire, job.tensors) for delta in job.deltas])
-    combination = combine(job.pipeline, rows, job.counts, job.seed, backend=Plain(), each=each)
+    combination = combine(job.pipeline, rows, job.counts, job.seed, backend=backend, each=each)
     result = np.empty(min(_PIECE, len(before)), np.float32)
     try:
         with writing(job.params_out, job.tensors) as writer:

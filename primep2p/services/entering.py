@@ -11,7 +11,7 @@ from primep2p.core.chain import header_hash
 from primep2p.core.runs import Run
 from primep2p.keys import public_key_of
 from primep2p.model.errors import CallError, ConfigError, PeerError, Unavailable
-from primep2p.model.ids import Cid, Hash, PeerId, RunId
+from primep2p.model.ids import Cid, PeerId, RunId
 from primep2p.model.messages import Records
 from primep2p.model.records import KERNELS_DIGEST, Ban, Join, RunSpec, Scalar, TensorSpec
 from primep2p.plugin.process import TrainerWorker
@@ -53,8 +53,6 @@ class Own:
 
     home: Path
     trainers: Trainers
-    kernels: Hash
-    """What its kernels make of fixed vectors."""
     entropy: Callable[[int], bytes]
     """So many bytes that nobody can guess."""
 
@@ -97,7 +95,7 @@ class Runs:
     async def found(self, config: RunConfig) -> RunService:
         """A new run with this node as its first member. Raises PluginError where its trainer fails."""
         seams, own, nonce = self._seams, self._own, self._own.entropy(16)
-        self._check_kernels()
+        await self._check_kernels()
         own.trainers.check(config.trainer)
         place = f"new-{nonce.hex()}"
         training = self._training_of(config.trainer, config.trainer_config, place, (), INIT_S, seams.tell)
@@ -111,7 +109,7 @@ class Runs:
     async def found_from(self, start: Start, config: RunConfig | None) -> RunService:
         """A new run whose first params are those of a certified checkpoint of a run of this node; without `config`
         with the settings of that run. No trainer is asked. Raises CallError, and Unavailable without these params."""
-        self._check_kernels()
+        await self._check_kernels()
         seams, old = self._seams, self.named(start.run)
         spec = old.spec.record
         config = config or RunConfig(
@@ -129,9 +127,9 @@ class Runs:
         service.origin = f"{head.run.hex()}@{head.round}"
         return service
 
-    def _check_kernels(self) -> None:
+    async def _check_kernels(self) -> None:
         """Raises CallError where this node would have no vote in a run of its own."""
-        if self._own.kernels != KERNELS_DIGEST:
+        if (await self._seams.compute.chosen()).kernels != KERNELS_DIGEST:
             raise CallError(
                 "this machine cannot create a run: what it computes has other bytes than the protocol says",
                 hint="create it on another machine; this one may join it, and trains there without a vote",
@@ -160,7 +158,7 @@ class Runs:
                 origin=origin,
             )
         )
-        return await self._enter(spec, self._own_join(spec, 0, None))
+        return await self._enter(spec, await self._own_join(spec, 0, None))
 
     async def join(self, run: RunId, pin: Pin | None, token: Token | None = None) -> RunService:
         """Take part in a run: at its beginning, or from a head that members confirm or the owner pins. A token brings
@@ -228,7 +226,7 @@ class Runs:
         self._own.trainers.check(spec.record.trainer)
         learned = await learn_head(spec, holders, at, pin)
         check_welcome(spec, learned[0] if learned else None, seams.envelopes.peer_id, invitation)
-        join = self._own_join(spec, learned[0].round if learned else 0, invitation)
+        join = await self._own_join(spec, learned[0].round if learned else 0, invitation)
         if learned is not None:
             head, state = learned
             await seams.offload(seams.runs.commit, run, head.round, StoredCheckpoint(head.checkpoint, state))
@@ -240,9 +238,9 @@ class Runs:
         if invitation is None or (head is not None and me in head.members):
             return
         check_welcome(service.spec, head, me, invitation)
-        await service.keep_join(self._own_join(service.spec, head.round if head else 0, invitation))
+        await service.keep_join(await self._own_join(service.spec, head.round if head else 0, invitation))
 
-    def _own_join(self, spec: Opened[RunSpec], round: int, invitation: Invitation | None) -> Opened[Join]:
+    async def _own_join(self, spec: Opened[RunSpec], round: int, invitation: Invitation | None) -> Opened[Join]:
         """This node's Join, of which nothing is kept before it is known to be good. Raises CallError."""
         envelopes = self._seams.envelopes
         join = join_of(
@@ -250,7 +248,7 @@ class Runs:
             spec,
             round=round,
             addresses=self._seams.addresses(),
-            kernels=self._own.kernels,
+            kernels=(await self._seams.compute.chosen()).kernels,
             invitation=invitation.raws if invitation else UNINVITED,
         )
         try:
@@ -294,7 +292,7 @@ class Runs:
         service = RunService(row, spec, self._seams, make)
         self._services[row.run] = service
         await nursery.start(service.run)
-        nursery.start_soon(seek_membership, service, self._seams, self._own.kernels)
+        nursery.start_soon(seek_membership, service, self._seams)
         nursery.start_soon(self._provide, row.run)
         if spec.record.origin:
             nursery.start_soon(self._find_origin, service)

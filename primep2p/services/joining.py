@@ -315,7 +315,7 @@ async def _confirmed(head: Head, addresses: Mapping[PeerId, tuple[str, ...]], at
     return len(confirmed) >= enough
 
 
-async def seek_membership(service: RunService, seams: Seams, kernels: Hash) -> None:
+async def seek_membership(service: RunService, seams: Seams) -> None:
     """While this node is not in the roster of a run that has begun: ask to be let in, and follow the head. Whoever was
     expelled has nothing to ask for."""
     me, asked_at, asked_with = seams.envelopes.peer_id, -JOIN_AGAIN_ROUNDS - 1, b""
@@ -328,21 +328,21 @@ async def seek_membership(service: RunService, seams: Seams, kernels: Hash) -> N
             continue
         if head.round - asked_at > JOIN_AGAIN_ROUNDS or service.row.join != asked_with:
             asked_at = head.round
-            asked_with = await _introduce(service, seams, head, kernels)
+            asked_with = await _introduce(service, seams, head)
         with trio.move_on_after(POLL_S):
             await service.head_changed()
             continue
         await _poll(service, seams, head)
 
 
-async def _introduce(service: RunService, seams: Seams, head: Head, kernels: Hash) -> bytes:
+async def _introduce(service: RunService, seams: Seams, head: Head) -> bytes:
     """A new Join, to a few of the members that can be reached and to everybody by gossip; its envelope."""
     join = join_of(
         seams.envelopes,
         service.spec,
         round=head.round,
         addresses=seams.addresses(),
-        kernels=kernels,
+        kernels=(await seams.compute.chosen()).kernels,
         invitation=service.invitation,
     )
     await service.keep_join(join)

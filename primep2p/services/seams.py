@@ -12,6 +12,7 @@ from primep2p.model.views import AnyEvent
 from primep2p.net.host import Host
 from primep2p.plugin.process import Trained
 from primep2p.services.book import Book
+from primep2p.services.compute import Compute
 from primep2p.services.members import Overlay
 from primep2p.services.sync import Sync
 from primep2p.store.seam import BlobStore, RunStore
@@ -52,6 +53,7 @@ class Seams:
     tell: Callable[[AnyEvent], None]
     offload: Offload
     """For what blocks."""
+    compute: Compute
     scratch: Path
     residuals: Path
     """Where each run keeps what its deltas left out."""

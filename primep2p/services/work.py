@@ -6,6 +6,7 @@ from math import prod
 import trio
 
 from primep2p.core import effects as fx
+from primep2p.kernels.backends.seam import Backend
 from primep2p.model.errors import BlobLost, PeerError, PluginError, Unavailable
 from primep2p.model.ids import Cid, PeerId, RunId
 from primep2p.model.pipeline import Float32, Wire
@@ -132,8 +133,9 @@ class Work:
 
     async def aggregate(self, effect: fx.Aggregate) -> None:
         """The next params and the optimiser's next state, durably: a precommit rests on them."""
+        choice = await self._seams.compute.chosen()
         try:
-            aggregated = await self._seams.offload(self._aggregate, effect)
+            aggregated = await self._seams.offload(self._aggregate, effect, choice.backend)
         except PeerError:
             return  # a quorum certified params that are no model: nothing can follow from them
         except BlobLost:
@@ -141,7 +143,7 @@ class Work:
             return
         await self._send(aggregated)
 
-    def _aggregate(self, effect: fx.Aggregate) -> fx.Aggregated:
+    def _aggregate(self, effect: fx.Aggregate, backend: Backend) -> fx.Aggregated:
         blobs, scratch = self._seams.blobs, self._seams.scratch
         name = f"{self._run.hex()[:16]}-{effect.key.hex()[:16]}"
         job = Job(
@@ -155,7 +157,7 @@ class Work:
             params_out=scratch / f"{name}.safetensors",
             optimiser_out=scratch / f"{name}-optimiser.safetensors",
         )
-        result = aggregate(job)
+        result = aggregate(job, backend=backend, each=self._seams.compute.each)
         optimiser, params = (
             blobs.add(path, durable=True) if path is not None else None for path in (result.optimiser, result.params)
         )

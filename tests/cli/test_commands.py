@@ -114,6 +114,7 @@ def test_status_is_for_people_and_with_json_one_line_for_programs(command, name)
     assert code == 0
     assert f"peer      {PEER}" in out
     assert "up 1 min 1 s, 50 MiB" in out
+    assert "computes  with numpy, 2 threads" in out
     code, out, _ = command(*name, "--json")
     assert json.loads(out)["peer_id"] == PEER
     assert out.count("\n") == 1

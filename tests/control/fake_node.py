@@ -133,6 +133,8 @@ class FakeNode:
             uptime_s=61.0,
             rss_bytes=50 * 2**20,
             same_kernels=self.same_kernels,
+            backend="numpy",
+            threads=2,
             runs=self.runs(),
         )
 

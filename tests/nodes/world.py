@@ -8,7 +8,7 @@ import gc
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -20,7 +20,7 @@ import trio
 from trio._core import _run as trio_run
 from trio.testing import MockClock
 
-from primep2p.config import NodeConfig, NodeSection
+from primep2p.config import ComputeSection, NodeConfig, NodeSection
 from primep2p.core.chain import header_hash
 from primep2p.core.roster import peers_of
 from primep2p.model.errors import Unavailable
@@ -31,6 +31,7 @@ from primep2p.model.views import RunSummary
 from primep2p.net.memory_host import MemoryNetwork
 from primep2p.node import Node
 from primep2p.run_config import RunConfig
+from primep2p.services.backends import Checked, OneThread, check
 from primep2p.store.db import open_store
 from primep2p.store.seam import RunStore, StoredCheckpoint
 from primep2p.tasks import TaskStatus
@@ -271,6 +272,10 @@ class SimNode:
             else:
                 return
 
+    def _check(self, name: str, thread: OneThread) -> Checked:
+        """What the node is said to compute, which the test decides."""
+        return replace(check(name, thread), digest=self.kernels)
+
     async def _live(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         scenario = self.world.scenario
         bootstrap = tuple(node.peer for node in self.world.nodes[:BOOTSTRAPS] if node is not self)
@@ -278,7 +283,10 @@ class SimNode:
         try:
             with self._scope, closing(open_store(self.home, fsync=False)) as store:
                 node = Node(
-                    NodeConfig(node=NodeSection(home=str(self.home), network=NETWORK)),
+                    NodeConfig(
+                        node=NodeSection(home=str(self.home), network=NETWORK),
+                        compute=ComputeSection(backend="numpy", compiled=False),
+                    ),
                     SimEnvelopes(NETWORK, self.signer, self.world.ring, self.world.shelf, lambda opened: None),
                     host=self.world.network.host(self.peer, bootstrap),
                     blobs=store.blobs,
@@ -286,7 +294,7 @@ class SimNode:
                     trainers=SimTrainers(self.home / "trainers", scenario.train_s),
                     offload=inline,
                     entropy=self._entropy.randbytes,
-                    kernels=self.kernels,
+                    check=self._check,
                 )
                 async with trio.open_nursery() as nursery:
                     await nursery.start(node.run)

@@ -13,6 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from primep2p.config import ComputeSection
 from primep2p.core import effects as fx
 from primep2p.core.admission import join_of
 from primep2p.core.chain import header_hash
@@ -24,6 +25,7 @@ from primep2p.model.journal import Moved, Signed
 from primep2p.model.messages import OverlayMessage
 from primep2p.model.records import Header, Join, RoundPolicy, Vote
 from primep2p.plugin.process import Trained
+from primep2p.services.compute import Compute
 from primep2p.services.rounds import RunService
 from primep2p.services.seams import Seams
 from primep2p.store.db import Store, open_store
@@ -161,6 +163,7 @@ class World:
             transfer=SimpleNamespace(fetch=nothing, provide=nothing),
             tell=lambda event: None,
             offload=offload,
+            compute=Compute(ComputeSection(), offload, lambda event: None),
             scratch=self.home,
             residuals=self.home / "residuals",
             keep_updates=10,

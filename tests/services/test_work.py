@@ -8,11 +8,13 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from primep2p.config import ComputeSection
 from primep2p.core import effects as fx
 from primep2p.model.errors import BlobLost, PeerError, StoreError, Unavailable
 from primep2p.model.ids import Cid
 from primep2p.model.pipeline import Pipeline
 from primep2p.model.records import RoundPolicy
+from primep2p.services.compute import Compute
 from primep2p.services.work import Work
 from primep2p.wire.cid import cid_of
 
@@ -55,6 +57,7 @@ def work_with(blobs: Blobs, events: list[fx.Event], residuals: Path = Path("/now
         residuals=residuals,
         envelopes=SimpleNamespace(peer_id="me"),
         offload=trio.to_thread.run_sync,
+        compute=Compute(ComputeSection(), trio.to_thread.run_sync, lambda event: None),
     )
     spec: Any = SimpleNamespace(tensors=(), params=cid_of(b"initial"), pipeline=Pipeline(), policy=RoundPolicy())
     unused: Any = None

@@ -3,6 +3,7 @@
 from functools import cache
 from typing import Any, get_args
 
+from primep2p.config import ComputeSection
 from primep2p.model.errors import PeerError
 from primep2p.model.messages import (
     MAX_CHAIN,
@@ -18,6 +19,7 @@ from primep2p.model.messages import (
 from primep2p.net.memory_host import MemoryNetwork
 from primep2p.services.answers import Answers
 from primep2p.services.book import Book
+from primep2p.services.compute import Compute
 from primep2p.services.members import Overlay
 from primep2p.services.rounds import RunService
 from primep2p.services.seams import Seams
@@ -104,6 +106,7 @@ async def _asked(data: bytes) -> tuple[bytes, list[str]]:
         transfer=Transfer(host, store("answers").blobs, blame=blame),
         tell=lambda event: None,
         offload=inline,
+        compute=Compute(ComputeSection(), inline, lambda event: None),
         scratch=home(),
         residuals=home(),
         keep_updates=1,
