@@ -4,6 +4,7 @@
 # make fuzz SECONDS=600: every reader of strangers' bytes under a fuzzer that follows coverage, in so much time in all
 #           (each takes some seconds more to start).
 # make bench-kernels: aggregation beside Flower and ByzFL, which it installs in .venv-bench.  ARGS="--k 10 --json"
+# make blas: the kernels under each of OpenBLAS' and numpy's codes that this CPU can run, which must give the same bytes.
 # make test: every test.  make check: format, lint, types, the dependency rule and all but the slow tests.
 
 BIN := .venv/bin
@@ -12,7 +13,7 @@ SEEDS ?= 1000
 SCENARIO ?= seven
 SECONDS ?= 60
 
-.PHONY: demo test check soak crowd fuzz docs venv bench-kernels
+.PHONY: blas demo test check soak crowd fuzz docs venv bench-kernels
 
 demo: .venv/.installed-demo
 	@$(BIN)/primep2p demo $(ARGS)
@@ -35,6 +36,9 @@ crowd: .venv/.installed-dev
 
 fuzz: .venv/.installed-fuzz
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
+blas: .venv/.installed-dev
+	@$(BIN)/python -m tests.kernels.machines
 
 bench-kernels: .venv-bench/.installed
 	@.venv-bench/bin/python benches/kernels.py --against flwr,byzfl $(ARGS)

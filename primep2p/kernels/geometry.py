@@ -35,9 +35,11 @@ def gram(rows: Rows, backend: Backend, each: Each = one_after_another) -> Double
     for part in each(ranges_of(0, columns, RANGE), lambda start, end: backend.gram(rows.block(start, end), scales)):
         high += part >> LOW_BITS
         low += part & (2**LOW_BITS - 1)
-    exact = (high.astype(object) << LOW_BITS) + low.astype(object)
-    inverse = 1 / scales
-    rounded: Doubles = exact.astype(np.float64) * inverse[:, None] * inverse[None, :]
+    rounded, inverse = np.empty((count, count)), 1 / scales
+    for row, upper, lower in zip(rounded, high, low, strict=True):  # Python's integers take far more memory than these
+        row[:] = (upper.astype(object) << LOW_BITS) + lower.astype(object)
+    rounded *= inverse[:, None]
+    rounded *= inverse[None, :]
     return rounded
 
 
