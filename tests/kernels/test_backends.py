@@ -1,5 +1,6 @@
 """The contract of a backend: every other one against numpy's, which defines the bytes, and that against scalars."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
@@ -11,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from primep2p.kernels.arrays import BLOCK, Array, Matrix, Separate, Span
-from primep2p.kernels.backends.compiled import Compiled, load
+from primep2p.kernels.backends.compiled import Compiled, Unusable, load
 from primep2p.kernels.backends.plain import Plain
 from primep2p.kernels.backends.seam import Backend
 from primep2p.kernels.geometry import BITS
@@ -121,6 +122,25 @@ def test_an_order_that_is_asked_for_again_is_the_same(backend: Backend, count: i
             np.testing.assert_array_equal(ranked, expected)
             np.testing.assert_array_equal(ranked_again, expected)
             assert bits(mean) == bits(mean_again) == bits(expected_mean)
+
+
+def test_an_order_gets_code_of_its_own_once_it_has_been_wanted_of_enough_columns() -> None:
+    pytest.importorskip("llvmlite")
+    backend = load(worthwhile=1000)
+    assert isinstance(backend, Compiled), backend
+    rows, out = np.array([fixed_vector(row, 600) for row in range(12)]), np.empty(600, np.float32)
+    before = backend.networks
+    backend.ranked_mean(rows, range(5, 7), out)
+    assert backend.networks == before
+    backend.ranked_mean(rows, range(5, 7), out)
+    assert backend.networks == before + 1
+
+
+def test_without_llvmlite_there_is_a_reason_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
+    reason = load.__wrapped__()
+    assert isinstance(reason, Unusable)
+    assert "primep2p[compiled]" in reason.reason
 
 
 def test_several_threads_may_ask_at_once(backend: Backend) -> None:

@@ -74,7 +74,10 @@ class Machine:
         self._binding: Any = binding
         self._binding.initialize_native_target()
         self._binding.initialize_native_asmprinter()
-        self._features: str = self._binding.get_host_cpu_features().flatten()
+        try:
+            self._features: str = self._binding.get_host_cpu_features().flatten()
+        except RuntimeError:
+            self._features = ""  # not every system tells; the CPU's name says nearly as much
         self._engines: list[Any] = []
 
     @property
@@ -126,6 +129,11 @@ class Compiled:
         self._seen: dict[Order, int] = {}
         self._claimed: dict[Order, object] = {}
         self._straight: dict[Order, Function] = {}
+
+    @property
+    def networks(self) -> int:
+        """Orders that have code of their own."""
+        return len(self._straight)
 
     def weighted_sum(self, rows: Block, weights: Array, out: Array) -> None:
         addresses, weights = _addresses(rows), np.ascontiguousarray(weights)
