@@ -17,6 +17,7 @@ from primep2p.kernels.backends.plain import Plain
 from primep2p.kernels.backends.seam import Backend, Doubles, Integers
 from primep2p.kernels.selfcheck import digest
 from primep2p.model.records import KERNELS_DIGEST
+from primep2p.model.records import KERNELS_DIGEST
 
 SMALLEST = np.finfo(np.float32).tiny
 
@@ -27,6 +28,10 @@ def honest() -> bytes:
 
 
 def test_numpy_gives_the_digest_that_the_protocol_names(honest: bytes) -> None:
+    assert honest == KERNELS_DIGEST
+
+
+def test_the_digest_is_the_one_that_the_protocol_names(honest: bytes) -> None:
     assert honest == KERNELS_DIGEST
 
 
