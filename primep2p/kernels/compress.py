@@ -48,6 +48,9 @@ normally distributed values, and more where layers of different size meet."""
 LARGEST_SCALE = np.nextafter(np.float32(np.finfo(np.float32).max / 127), np.float32(0))
 """127 times this is finite, and more is not."""
 
+_STRETCH = 4 * BLOCK
+"""Columns that are encoded at a time: with few passes over each, calls count for more than the cache does."""
+
 _SMALL_SIZE = np.float32(1e-30)
 """Below it a scale may be denormal, and what it is divided into infinite: such a block takes another way."""
 
@@ -68,9 +71,8 @@ def to_bfloat16(values: Array, out: Halves, *, each: Each = one_after_another) -
     largest bfloat16 instead. Both of shape (D,). Raises ValueError for NaN."""
 
     def encode(start: int, end: int) -> None:
-        scratch = np.empty(min(BLOCK, end - start), np.uint32)
-        for low in range(start, end, BLOCK):
-            high = min(low + BLOCK, end)
+        scratch = np.empty(min(_STRETCH, end - start), np.uint32)
+        for low, high in ranges_of(start, end, _STRETCH):
             _round_halves(values[low:high].view(np.uint32), out[low:high], scratch[: high - low])
 
     _finish(each(ranges_of(0, len(values)), encode))
@@ -132,10 +134,10 @@ def to_int8(values: Array, out: Small, scales: Array, *, each: Each = one_after_
     where a value is not finite."""
 
     def encode(start: int, end: int) -> None:
-        scratch = np.empty(min(BLOCK, end - start), np.float32)
-        for low in range(start, end, BLOCK):
-            whole = low + (min(low + BLOCK, end) - low) // INT8_BLOCK * INT8_BLOCK
-            for first, last, width in ((low, whole, INT8_BLOCK), (whole, min(low + BLOCK, end), end - whole)):
+        scratch = np.empty(min(_STRETCH, end - start), np.float32)
+        for low, high in ranges_of(start, end, _STRETCH):
+            whole = low + (high - low) // INT8_BLOCK * INT8_BLOCK
+            for first, last, width in ((low, whole, INT8_BLOCK), (whole, high, high - whole)):
                 if first < last:
                     blocks = values[first:last].reshape(-1, width)
                     place = scales[first // INT8_BLOCK :][: len(blocks)]
@@ -246,7 +248,16 @@ class _Best:
         """All that counts in the row."""
 
         def reaching(start: int, end: int) -> list[tuple[Indices, Array]]:
-            return [_reaching(row.read(low, high), low, self.floor) for low, high in ranges_of(start, end, BLOCK)]
+            columns = min(_STRETCH, end - start)
+            sizes, mask = np.empty(columns, np.float32), np.empty(columns, np.bool_)
+            found = []
+            for low, high in ranges_of(start, end, _STRETCH):
+                values = row.read(low, high)
+                np.abs(values, out=sizes[: high - low])
+                np.greater_equal(sizes[: high - low], self.floor, out=mask[: high - low])
+                places = np.flatnonzero(mask[: high - low])
+                found.append(((places + low).astype(np.uint32), values[places]))
+            return found
 
         for found in each(ranges_of(0, len(row)), reaching):
             for indices, values in found:
@@ -274,12 +285,6 @@ class _Best:
         self._indices, self._values, self.held = [indices[kept]], [values[kept]], self._count
         with np.errstate(over="ignore"):  # nothing is larger than the largest
             self.floor = max(self.floor, np.nextafter(least, np.float32(np.inf)))
-
-
-def _reaching(values: Array, start: int, floor: np.float32) -> tuple[Indices, Array]:
-    """Columns of at least that size in a block that begins at `start`, and their values."""
-    places = np.flatnonzero(np.abs(values) >= floor)
-    return (places + start).astype(np.uint32), values[places]
 
 
 def _likely_floor(row: Row, count: int) -> np.float32:
