@@ -4,6 +4,7 @@ All members that aggregate the same deltas in the same order write the same byte
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import numpy as np
 
 from primep2p.kernels.arrays import Array, Each, Pieces, Separate, all_finite, one_after_another, ranges_of
 from primep2p.kernels.backends.seam import Backend
-from primep2p.kernels.outer import step
-from primep2p.kernels.pipeline import Combination, combine
+from primep2p.kernels.outer import first_state, state_names, step
+from primep2p.kernels.pipeline import combine
 from primep2p.model.pipeline import Pipeline
 from primep2p.model.records import TensorSpec
 from primep2p.store.deltas import map_delta
@@ -57,37 +58,71 @@ class Result:
 def aggregate(job: Job, *, backend: Backend | None = None, each: Each = one_after_another) -> Result:
     """Carry out a job. Where the result is of no use there is a reason, the same for all members, and no file.
 
-    Raises PeerError where a file is not what the tensors say, StoreError where the disk fails. Memory: 4 MiB and what
-    the kernel keeps of the mapped files.
+    Raises PeerError where a file is not what the tensors say, StoreError where the disk fails. Memory: 4 MiB of params,
+    as much for each array of the optimiser's state, and what the kernels need; mapped files are not counted.
     """
-    if job.pipeline.outer is not None:
-        raise NotImplementedError(f"the outer optimiser {job.pipeline.outer}")
-    before = Pieces(map_tensors(job.base, job.tensors))
-    rows = Separate([map_delta(delta, job.pipeline.wire, job.tensors) for delta in job.deltas])
-    combination = combine(job.pipeline, rows, job.counts, job.seed, backend=backend, each=each)
-    result = np.empty(min(_PIECE, len(before)), np.float32)
+    coming = _Next(job, backend, each)
     try:
-        with writing(job.params_out, job.tensors) as writer:
-            for start in range(0, len(before), _PIECE):
-                block = result[: min(_PIECE, len(before) - start)]
-                _next_params(combination, rows, before, start, block, each)
-                writer.write(block)
+        with ExitStack() as stack:
+            params = stack.enter_context(writing(job.params_out, job.tensors))
+            state = (
+                stack.enter_context(writing(job.optimiser_out, coming.state_tensors)) if coming.state_tensors else None
+            )
+            for start in range(0, coming.columns, _PIECE):
+                coming.take(start, min(start + _PIECE, coming.columns))
+                params.write(coming.params)
+                for number, values in enumerate(coming.state):
+                    assert state is not None
+                    state.write_at(number * coming.columns + start, values)
     except _NotFinite as reason:
         return Result(reason=str(reason))
-    return Result(params=job.params_out)
+    return Result(job.params_out, job.optimiser_out if coming.state_tensors else None)
 
 
 class _NotFinite(Exception):
     """The result is of no use to anybody."""
 
 
-def _next_params(combination: Combination, rows: Separate, before: Pieces, start: int, out: Array, each: Each) -> None:
-    def compute(low: int, high: int) -> None:
-        piece = out[low - start : high - start]
-        combination.columns(rows, low, high, piece)
-        step(None, before.read(low, high), piece, (), piece, ())
+class _Next:
+    """The next params and the optimiser's next state, some columns at a time."""
 
-    for _ in each(ranges_of(start, start + len(out)), compute):
-        pass
-    if not all_finite(out):  # nor are they where the mean is not
-        raise _NotFinite("the params are not finite")
+    def __init__(self, job: Job, backend: Backend | None, each: Each) -> None:
+        names = state_names(job.pipeline.outer)
+        self.state_tensors = [
+            TensorSpec(f"{name}/{tensor.name}", tensor.dtype, tensor.shape) for name in names for tensor in job.tensors
+        ]
+        self._base = Pieces(map_tensors(job.base, job.tensors))
+        self._before = Pieces(map_tensors(job.optimiser, self.state_tensors)) if job.optimiser else None
+        self._rows = Separate([map_delta(delta, job.pipeline.wire, job.tensors) for delta in job.deltas])
+        self._outer = job.pipeline.outer
+        self._each = each
+        self._combination = combine(job.pipeline, self._rows, job.counts, job.seed, backend=backend, each=each)
+        self.columns = len(self._base)
+        self._scratch = np.empty((1 + len(names), min(_PIECE, self.columns)), np.float32)
+        self.params: Array = self._scratch[0]
+        """In the columns taken last."""
+        self.state: Array = self._scratch[1:]
+
+    def take(self, start: int, end: int) -> None:
+        """These columns. Raises _NotFinite."""
+        made = self._scratch[:, : end - start]
+        self.params, self.state = made[0], made[1:]
+        for _ in self._each(ranges_of(start, end), lambda low, high: self._compute(made[:, low - start :], low, high)):
+            pass
+        if not all(all_finite(values) for values in made):  # nor are they where the rule's result is not
+            raise _NotFinite("the params are not finite")
+
+    def _compute(self, made: Array, start: int, end: int) -> None:
+        params, state = made[0, : end - start], made[1:, : end - start]
+        self._combination.columns(self._rows, start, end, params)
+        before = self._state_before(state, start, end)
+        step(self._outer, self._base.read(start, end), params, before, params, list(state))
+
+    def _state_before(self, state: Array, start: int, end: int) -> Sequence[Array]:
+        """What the last round left, or what there is before the first step: in the memory of what follows."""
+        if self._before is not None:
+            places = [number * self.columns for number in range(len(state))]
+            return [self._before.read(place + start, place + end) for place in places]
+        for values, first in zip(state, first_state(self._outer), strict=True):
+            values[:] = first
+        return list(state)

@@ -1,5 +1,6 @@
 import tracemalloc
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 
 from primep2p.kernels.average import shares_of
 from primep2p.kernels.backends.plain import Plain
+from primep2p.kernels.outer import first_state, state_names, step
 from primep2p.model.errors import StoreError
-from primep2p.model.pipeline import FedAvg, Pipeline, Weighting
+from primep2p.model.pipeline import Adagrad, Adam, FedAvg, Krum, Outer, Pipeline, Sgd, Weighting, Yogi
 from primep2p.model.records import TensorSpec
 from primep2p.services.aggregation import Job, aggregate
 from primep2p.store.tensors import map_tensors, write_tensors
@@ -116,3 +118,64 @@ def test_memory_does_not_grow_with_the_model(tmp_path: Path) -> None:
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak_bytes < 6 * 2**20
+
+
+@pytest.mark.parametrize("outer", [Sgd(0.7, 0.9, True), Sgd(0.5), Adagrad(), Adam(), Yogi()], ids=repr)
+def test_an_optimiser_goes_on_from_the_state_that_the_round_before_left(tmp_path: Path, outer: Outer) -> None:
+    pipeline = Pipeline(FedAvg("uniform"), outer=outer)
+    names = state_names(outer)
+    tensors = [TensorSpec(f"{name}/{tensor.name}", "float32", tensor.shape) for name in names for tensor in TENSORS]
+    expected, state = flat(model(0)), [np.full(flat(model(0)).shape, first, np.float32) for first in first_state(outer)]
+    params, optimiser = write(tmp_path / "base", model(0)), None
+    for round in (1, 2):
+        delta = write(tmp_path / f"delta-{round}", model(round))
+        made = aggregate(
+            Job(
+                pipeline,
+                TENSORS,
+                params,
+                optimiser,
+                [delta, delta],
+                [1, 1],
+                b"",
+                tmp_path / f"params-{round}",
+                tmp_path / f"optimiser-{round}",
+            )
+        )
+        step(outer, expected, flat(model(round)), state, expected, state)
+        assert made.params is not None
+        params, optimiser = made.params, made.optimiser
+        np.testing.assert_array_equal(flat(map_tensors(params, TENSORS)), expected)
+        assert (optimiser is not None) == bool(names)
+        if optimiser is not None:
+            np.testing.assert_array_equal(flat(map_tensors(optimiser, tensors)), np.concatenate(state))
+
+
+def test_a_state_that_is_not_finite_ends_the_round_without_a_model(tmp_path: Path) -> None:
+    """Squares overflow long before the params do."""
+    huge = [np.full(tensor.shape, 1e30, np.float32) for tensor in TENSORS]
+    base, delta = write(tmp_path / "base", model(0)), write(tmp_path / "delta", huge)
+    params, optimiser = tmp_path / "params", tmp_path / "optimiser"
+    pipeline = Pipeline(FedAvg("uniform"), outer=Adam())
+    made = aggregate(Job(pipeline, TENSORS, base, None, [delta], [1], b"", params, optimiser))
+    assert made.reason == "the params are not finite"
+    assert not params.exists()
+    assert not optimiser.exists()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_rule_that_sees_whole_updates_sees_all_their_tensors(tmp_path: Path, threads: int) -> None:
+    """Krum's choice is one update, not one for each tensor or piece."""
+    base = write(tmp_path / "base", [np.zeros(tensor.shape, np.float32) for tensor in TENSORS])
+    models = [model(1), model(1), model(1), model(2), model(3)]
+    models[1] = [array + np.float32(0.01) for array in model(1)]
+    deltas = [write(tmp_path / f"delta-{place}", arrays) for place, arrays in enumerate(models)]
+    job = Job(Pipeline(Krum()), TENSORS, base, None, deltas, [1] * 5, b"", tmp_path / "params", tmp_path / "optimiser")
+    with ThreadPoolExecutor(threads) as pool:
+        made = aggregate(job, each=lambda ranges, function: pool.map(lambda one: function(*one), ranges))
+    assert made.params is not None
+    np.testing.assert_array_equal(flat(map_tensors(made.params, TENSORS)), flat(model(1)))
+
+
+def flat(arrays: Sequence[Array]) -> Array:
+    return np.concatenate([array.reshape(-1) for array in arrays])

@@ -60,7 +60,7 @@ class _Body:
 
     def __init__(self, made: ir.Module, name: str, arguments: str) -> None:
         names = arguments.split()
-        function = ir.Function(made, ir.FunctionType(ir.VoidType(), [I64] * len(names)), name)
+        function = ir.Function(made, ir.FunctionType(ir.VoidType(), (I64,) * len(names)), name)
         self.at = ir.IRBuilder(function.append_basic_block())
         kind = ir.FunctionType(ir.VoidType(), [POINTER, I32, I32, I32])
         self._prefetch = made.globals.get("llvm.prefetch.p0") or ir.Function(made, kind, "llvm.prefetch.p0")
