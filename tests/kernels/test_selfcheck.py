@@ -17,7 +17,6 @@ from primep2p.kernels.backends.plain import Plain
 from primep2p.kernels.backends.seam import Backend, Doubles, Integers
 from primep2p.kernels.selfcheck import digest
 from primep2p.model.records import KERNELS_DIGEST
-from primep2p.model.records import KERNELS_DIGEST
 
 SMALLEST = np.finfo(np.float32).tiny
 
