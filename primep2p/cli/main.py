@@ -39,6 +39,15 @@ def peers(*, json: Json = False, at: At = HERE) -> None:
 
 
 @app.command
+def doctor(*, json: Json = False, at: At = HERE) -> int | None:
+    """Check whether this machine can do a member's work, with no daemon: 0 where a daemon could vote, else 1."""
+    # By name: what it looks at is heavy, and no other command shall wait for it.
+    look = import_module("primep2p.cli.doctor").doctor
+    code: int | None = look(at.load(), json=json)
+    return code
+
+
+@app.command
 def demo(
     *,
     n: Annotated[int, Parameter(name=["--nodes", "-n"], help="How many nodes.")] = 4,

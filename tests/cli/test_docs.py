@@ -14,5 +14,5 @@ def test_the_page_says_what_the_declarations_say(name):
 
 def test_every_command_is_on_its_page():
     page = PAGES["cli.md"]()
-    for command in ("daemon start", "daemon logs", "run create", "run watch", "status", "peers", "demo"):
+    for command in ("daemon start", "daemon logs", "run create", "run watch", "status", "peers", "demo", "doctor"):
         assert f"## primep2p {command}\n" in page
