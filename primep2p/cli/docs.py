@@ -23,8 +23,8 @@ _CLI_HEAD = f"""{_MADE}
 
 Every command but `daemon start`, `daemon logs`, `demo`, `bench` and `doctor` is a call of [the control
 socket](control.md), and each that reads has `--json`. Everywhere but with `demo` and `bench`, `--home` names the node
-by its home and `--config` (`-c`) by its configuration; else that is $PRIMEP2P_CONFIG, else node.toml in the home, else all
-defaults.
+by its home and `--config` (`-c`) by its configuration; else that is $PRIMEP2P_CONFIG, else node.toml in the home,
+else all defaults.
 """
 
 _CONTROL_HEAD = f"""{_MADE}
