@@ -311,7 +311,7 @@ class Need:
 
 
 class Pipeline(Record, frozen=True):
-    """From the deltas of a round to the next params."""
+    """From the deltas of a round to the next params. Each part is a table with its `name`, or that name alone."""
 
     rule: Rule = FedAvg()
     pre: Annotated[tuple[Pre, ...], Meta(max_length=4)] = ()
