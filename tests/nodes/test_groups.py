@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from primep2p.model.errors import CallError
-from primep2p.model.pipeline import Bfloat16, Float32, Int8, Pipeline, TopK, Wire
+from primep2p.model.pipeline import Bfloat16, Float32, Int8, Outer, Pipeline, TopK, Wire, Yogi
 from primep2p.model.records import RoundPolicy
 from primep2p.run_config import RunConfig
 from tests.nodes.world import Scenario, SimNode, World, simulate
@@ -32,9 +32,10 @@ def simulated(tmp_path: Path) -> Simulated:
         place: str = "world",
         gossip_loss: float = 0.0,
         wire: Wire = PLAIN,
+        outer: Outer | None = None,
     ) -> World:
         policy = RoundPolicy(first_members=first_members or nodes, min_updates=1, collect_s=10.0)
-        scenario = Scenario(seed, nodes, policy, Pipeline(wire=wire), gossip_loss=gossip_loss)
+        scenario = Scenario(seed, nodes, policy, Pipeline(wire=wire, outer=outer), gossip_loss=gossip_loss)
         return simulate(scenario, tmp_path / place, story)
 
     return run
@@ -139,6 +140,25 @@ def test_a_node_whose_kernels_differ_creates_no_run_trains_in_one_and_has_no_vot
         assert [node.alive.status().same_kernels for node in world.nodes] == [False, True, True, True]
 
     simulated(story, nodes=4)
+
+
+def test_the_optimisers_state_outlives_who_stops_and_reaches_who_comes_back_or_joins(simulated: Simulated) -> None:
+    async def story(world: World) -> None:
+        first, victim, *others, late = world.nodes
+        await world.found(first, [victim, *others])
+        await world.until_round(2, [first])
+        await victim.stop()
+        await world.until_round(first.round + 3, [first, *others])
+        await victim.start()
+        await late.start()
+        await late.join()
+        await until_all_are_members(world)
+        await first.stop()  # of five, four are a quorum: those two vote from now on, or nothing is certified
+        await world.until_round(max(node.round for node in world.up) + 3, world.up)
+        assert None not in world.optimisers[1:]
+        assert len(set(world.optimisers)) == len(world.optimisers)
+
+    simulated(story, nodes=5, first_members=4, outer=Yogi())
 
 
 async def until_it_trains(world: World, node: SimNode) -> None:

@@ -24,7 +24,7 @@ from primep2p.config import ComputeSection, NodeConfig, NodeSection
 from primep2p.core.chain import header_hash
 from primep2p.core.roster import peers_of
 from primep2p.model.errors import Unavailable
-from primep2p.model.ids import Hash, PeerId, RunId
+from primep2p.model.ids import Cid, Hash, PeerId, RunId
 from primep2p.model.pipeline import Pipeline
 from primep2p.model.records import KERNELS_DIGEST, Header, RoundPolicy, RunState
 from primep2p.model.views import RunSummary
@@ -127,6 +127,8 @@ class World:
         self.certified: dict[tuple[RunId, int], Hash] = {}
         self.trainers: dict[int, frozenset[PeerId]] = {}
         """Whose updates are in each round's checkpoint."""
+        self.optimisers: list[Cid | None] = []
+        """The state that each checkpoint names."""
         self.run = ""
         self.ring, self.shelf = FakeRing(), Shelf()
         self.nursery: trio.Nursery
@@ -206,6 +208,7 @@ class World:
         if (run, round) not in self.certified:
             self.certified[run, round] = hash_
             header = decode(Header, stored.checkpoint.header)
+            self.optimisers.append(header.optimiser)
             self.trainers[round] = frozenset(inclusion.trainer for inclusion in header.inclusions)
         elif self.certified[run, round] != hash_:
             self.faults.append(f"node {node.index} has another checkpoint {round} than others")
