@@ -9,6 +9,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from primep2p import __version__
 from primep2p.cli import daemon, runs
+from primep2p.cli.aggregate import aggregate
 from primep2p.cli.at import HERE, At, Json, Verbose, flag
 from primep2p.cli.exits import USAGE, exit_code
 from primep2p.cli.render import print_json, show_peers
@@ -28,6 +29,7 @@ app = App(
 app.command(daemon.app)
 app.command(runs.app)
 app.command(daemon.status, name="status")
+app.command(aggregate)
 
 
 @app.command

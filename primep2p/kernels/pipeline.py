@@ -31,7 +31,7 @@ from primep2p.model.pipeline import (
     trimmed,
 )
 
-__all__ = ["Combination", "aggregate", "combine"]
+__all__ = ["Combination", "aggregate", "combine", "reads"]
 
 SORTED_BYTES = 4 * 2**20
 """What the columns that are sorted at a time may take, inputs and outputs each."""
@@ -92,6 +92,11 @@ def combine(
         count = len(chosen) - 2 * pipeline.rule.f
         return ClosestMean(mixed.matrix[chosen], count, backend)
     return Linear(product(np.ascontiguousarray(mixed.matrix.T), _coefficients(pipeline.rule, mixed)), backend)
+
+
+def reads(pipeline: Pipeline) -> int:
+    """How often each value is read, at the most, from `combine` to the last column."""
+    return 1 if not pipeline.pre and isinstance(pipeline.rule, FedAvg | Median | TrimmedMean) else 3
 
 
 def _weighting(pipeline: Pipeline) -> Weighting:

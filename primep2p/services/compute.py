@@ -31,8 +31,8 @@ class Compute:
     def __init__(
         self,
         section: ComputeSection,
-        offload: Offload,
-        tell: Callable[[AnyEvent], None],
+        offload: Offload = trio.to_thread.run_sync,
+        tell: Callable[[AnyEvent], None] = lambda event: None,
         check: Check = check,
     ) -> None:
         self.threads = section.threads or cores()
@@ -60,11 +60,12 @@ class Compute:
         """The backend of this node, checked when it is first asked for; tells its owner of one that failed."""
         async with self._choosing:
             if self._choice is None:
-                self._choice = await self._offload(self._choose)
+                self._choice = await self._offload(self.choose)
                 self._tell_of_failures(self._choice)
         return self._choice
 
-    def _choose(self) -> Choice:
+    def choose(self) -> Choice:
+        """The same without a word to anybody, for callers that block."""
         # The columns are shared out here: threads of the BLAS's own would only fight with these for the cores.
         self._limits = threadpool_limits(limits=1, user_api="blas")
         return choose(preferred(self._section), lambda name: self._check(name, self._mlx))

@@ -1,0 +1,156 @@
+"""A rule on tensors in files: what `primep2p aggregate` does, in constant memory."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from msgspec import Struct
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from primep2p.config import ComputeSection
+from primep2p.kernels.arrays import Array, Each, Pieces, Row, Rows, Separate, all_finite, ranges_of
+from primep2p.kernels.average import Fold, shares_of
+from primep2p.kernels.backends.seam import Doubles
+from primep2p.kernels.pipeline import Combination, combine, reads
+from primep2p.model.errors import ConfigError, PeerError, StoreError
+from primep2p.model.pipeline import FedAvg, Pipeline
+from primep2p.model.records import TensorSpec
+from primep2p.plugin.tensors import open_mapped
+from primep2p.services.compute import Compute
+from primep2p.store.tensors import map_tensors, writing
+
+__all__ = ["Aggregated", "aggregate"]
+
+PIECE = 2**22
+"""Values written at a time: 16 MiB."""
+
+FOLDED_BYTES = 2**26
+"""A mean this small is kept in memory while each file is read once, from its beginning to its end."""
+
+NODE = ComputeSection()
+"""As a node without a configuration computes."""
+
+FLOATS = "all files must have the same tensors, of float32"
+
+SHOWN_BYTES = 2**28
+"""Reading less takes no time worth a progress bar."""
+
+
+class Aggregated(Struct, frozen=True):
+    """What was done."""
+
+    out: str
+    files: int
+    values: int
+    """In each of them."""
+    backend: str
+    seconds: float
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        return f"{self.out}: {self.values:,} values from {self.files} files in {self.seconds:.2f} s ({self.backend})"
+
+
+def aggregate(
+    pipeline: Pipeline, files: Sequence[Path], counts: Sequence[int], seed: bytes, out: Path, *, quiet: bool
+) -> Aggregated:
+    """`out` = what the rule makes of `files`, with the tensors in the order of the first. Raises ConfigError where a
+    file is not what it should be, StoreError where the disk fails; `out` is whole, or as it was before."""
+    began = perf_counter()
+    if len(files) < pipeline.least_updates:
+        need = pipeline.need
+        raise ConfigError(f"{need.stage.words} needs {need.updates} files ({need.because}), and there are {len(files)}")
+    tensors, rows = _open(files)
+    total_bytes = 4 * len(rows) * len(rows[0]) * (1 + reads(pipeline))
+    with _progress(shown=total_bytes >= SHOWN_BYTES and not quiet) as progress, closing(Compute(NODE)) as compute:
+        reading = progress.add_task("reading", total=total_bytes)
+        watched = [_Watched(row, partial(progress.advance, reading)) for row in rows]
+        for path, row in zip(files, watched, strict=True):
+            _check_finite(path, row)
+        backend = compute.choose().backend
+        with _whole(out) as made, writing(made, tensors) as writer:
+            if isinstance(pipeline.rule, FedAvg) and not pipeline.pre and 4 * len(rows[0]) <= FOLDED_BYTES:
+                writer.write(_folded(watched, shares_of(counts, pipeline.rule.weighting)))
+            else:
+                together = Separate(watched)
+                combination = combine(pipeline, together, counts, seed, backend=backend, each=compute.each)
+                for start, end in ranges_of(0, len(rows[0]), PIECE):
+                    writer.write(_columns(combination, together, start, end, compute.each))
+    return Aggregated(str(out), len(files), len(rows[0]), backend.name, round(perf_counter() - began, 3))
+
+
+def _open(files: Sequence[Path]) -> tuple[tuple[TensorSpec, ...], list[Pieces]]:
+    """What the first file has, and the values of each in that order."""
+    try:
+        tensors, _ = open_mapped(files[0])
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{files[0]} cannot be read: {error}", hint=FLOATS) from error
+    rows = []
+    for path in files:
+        try:
+            rows.append(Pieces(map_tensors(path, tensors)))
+        except PeerError as error:
+            raise ConfigError(f"{path}: {error.sentence}, unlike {files[0]}", hint=FLOATS) from error
+        except StoreError as error:
+            raise ConfigError(error.sentence) from error
+    if not tensors or not len(rows[0]):
+        raise ConfigError(f"{files[0]} has no values")
+    return tensors, rows
+
+
+class _Watched:
+    """A row that says how much of it is read."""
+
+    def __init__(self, row: Pieces, told: Callable[[int], None]) -> None:
+        self._row = row
+        self._told = told
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def read(self, start: int, end: int) -> Array:
+        self._told(4 * (end - start))
+        return self._row.read(start, end)
+
+
+def _check_finite(path: Path, row: Row) -> None:
+    if not all(all_finite(row.read(start, end)) for start, end in ranges_of(0, len(row), PIECE)):
+        raise ConfigError(f"{path} has a value that is not finite")
+
+
+def _folded(rows: Sequence[Row], shares: Doubles) -> Array:
+    """The mean, each file read from its beginning to its end and then left alone."""
+    fold = Fold(len(rows[0]), shares)
+    for row in rows:
+        fold.add(row.read(0, len(row)))
+    return fold.result
+
+
+def _columns(combination: Combination, rows: Rows, start: int, end: int, each: Each) -> Array:
+    made = np.empty(end - start, np.float32)
+    for _ in each(
+        ranges_of(start, end), lambda low, high: combination.columns(rows, low, high, made[low - start : high - start])
+    ):
+        pass
+    return made
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Another name to write to, which becomes `path` when all is written: it may be one of those that are read."""
+    if not path.parent.is_dir() or path.is_dir():
+        raise ConfigError(f"{path} cannot be written: it is a directory, or in none")
+    hidden = path.with_name(f".{path.name}.{os.getpid()}")
+    yield hidden  # whoever writes there removes it when it fails
+    os.replace(hidden, path)
+
+
+def _progress(*, shown: bool) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    return Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True)
