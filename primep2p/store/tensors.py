@@ -57,8 +57,8 @@ def map_tensors(path: Path, tensors: Sequence[TensorSpec]) -> list[Array]:
     """The tensors of the file at `path` in the order of `tensors`, which they must equal in names and shapes.
 
     They are read-only views of the mapped file, which stays mapped as long as one of them lives; nothing is copied.
-    Accepts any order and metadata, so that other writers of the format can take part. Raises PeerError for a bad
-    file, StoreError where it cannot be read.
+    Accepts any order and metadata, as other writers of the format have them; deltas do not [B3]. Raises PeerError for
+    a bad file, StoreError where it cannot be read.
     """
     with disk(path, "map"), path.open("rb") as file:
         size_bytes = os.fstat(file.fileno()).st_size

@@ -9,14 +9,15 @@ import trio
 from trio.testing import MockClock
 
 from primep2p.core.chain import Head
-from primep2p.model.errors import Unavailable
+from primep2p.model.errors import CallError, Unavailable
 from primep2p.model.ids import PeerId
-from primep2p.model.messages import AskChain, AskHead, Chain, Nothing, SyncAnswer, SyncQuestion
+from primep2p.model.messages import AskChain, AskHead, AskSpec, Chain, Nothing, Spec, SyncAnswer, SyncQuestion
 from primep2p.model.messages import Head as HeadMessage
-from primep2p.model.records import RoundPolicy
+from primep2p.model.pipeline import Float32, Pipeline, TopK, Wire
+from primep2p.model.records import RoundPolicy, TensorSpec
 from primep2p.net.memory_host import MemoryHost, MemoryNetwork
 from primep2p.services.entering import JOIN_S
-from primep2p.services.joining import Seekers, learn_head
+from primep2p.services.joining import Seekers, find_spec, learn_head
 from primep2p.services.sync import ASK_S, Sync
 from primep2p.wire.codec import encode
 from tests.core.kit import Group, member
@@ -139,3 +140,37 @@ def test_one_that_shows_a_chain_as_slowly_as_it_may_keeps_nobody_from_joining(fi
     found = learnt(LONG, LONG, LONG, slow, first=first)
     assert found is not None
     assert found[0].hash == LONG[-1].hash
+
+
+@pytest.mark.parametrize(
+    ("tensors", "wire", "said"),
+    [
+        ((TensorSpec("w", "float32", (2**32 + 1,)),), TopK(), "indices for 4294967296 values"),
+        ((TensorSpec("w", "float32", (2,)), TensorSpec("w", "float32", (2,))), Float32(), "two tensors are named 'w'"),
+    ],
+)
+def test_a_run_whose_deltas_can_have_no_file_is_not_joined(
+    tensors: tuple[TensorSpec, ...], wire: Wire, said: str
+) -> None:
+    """Else every member that trains in it would be accused, or stop."""
+    creator = member(0)
+    record = msgspec.structs.replace(Group(1, policy=POLICY).spec.record, tensors=tensors, pipeline=Pipeline(wire=wire))
+    spec = creator.seal(msgspec.structs.replace(record, creator=creator.peer_id))
+
+    async def answer(peer: PeerId, question: SyncQuestion) -> SyncAnswer:
+        return Spec(spec.raw) if isinstance(question, AskSpec) else Nothing("not here")
+
+    async def main() -> None:
+        network = MemoryNetwork()
+        here, there = network.host(member(JOINER).peer_id), network.host(creator.peer_id)
+        at = Seekers(here, Sync(here, answer, lambda peer, reason: None), member(JOINER))
+        Sync(there, answer, lambda peer, reason: None)
+        async with trio.open_nursery() as nursery:
+            for host in (here, there):
+                await nursery.start(host.run)
+            await here.connect(creator.peer_id)
+            with pytest.raises(CallError, match=said):
+                await find_spec(spec.hash, at)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
