@@ -29,6 +29,7 @@ def plugins(number: int) -> dict[str, str]:
         "uninitialised": "Uninitialised",
     }
     own = {name: f"{TRAINERS}:{kind}" for name, kind in classes.items()}
+    own["lies"] = f"{TRAINERS}:Lies" if number == FAILING else "primep2p.trainers.dense:MultilayerPerceptron"
     if number == IN_MLX and find_spec("mlx"):
         own["mlp"] = "primep2p.trainers.mlx_dense:MlxMultilayerPerceptron"
     return own

@@ -6,6 +6,7 @@ import time
 import numpy as np
 
 from primep2p.plugin.api import Context, Metrics, Params, Update
+from primep2p.trainers.dense import MultilayerPerceptron
 
 ELEMENTS = 1000
 FAILING_ROUND = 2
@@ -55,3 +56,13 @@ class Uninitialised(Steady):
 
     def init(self, ctx: Context) -> Params:
         raise RuntimeError("nobody was to ask for first params")
+
+
+class Lies(MultilayerPerceptron):
+    """Trains as others do, and sends the opposite, many times as long."""
+
+    def train(self, params: Params, ctx: Context) -> Update:
+        update = super().train(params, ctx)
+        assert update.params is not None
+        delta = {name: np.float32(-20) * (array - params[name]) for name, array in update.params.items()}
+        return Update(update.examples, delta=delta, metrics=update.metrics)
