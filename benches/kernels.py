@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -259,19 +260,20 @@ def memory(given: argparse.Namespace, console: Console) -> dict[str, object]:
     """What each rule takes beside 4 GB of mapped updates; returns what --json prints."""
     if not is_measurable():
         sys.exit("only Linux tells which memory of a process is anonymous")
-    table = Table("kernel", "K x D", "backend", "extra MB", "bar", box=None, pad_edge=False, header_style="bold")
     found: dict[str, object] = {}
-    with console.status("writing the updates"), update_files(*MEMORY_SIZE) as files:
-        for case in cases([MEMORY_SIZE[0]], MEMORY_SIZE[1], ()):
-            if case.updates == NARROW[0] or (given.only and not any(word in case.name for word in given.only)):
+    updates, values = MEMORY_SIZE
+    with console.status("writing the updates") as status, update_files(updates, values) as files:
+        for case in cases([updates], values, ()):
+            if case.updates != updates or (given.only and not any(word in case.name for word in given.only)):
                 continue
             for backend in given.backends:
+                status.update(f"{case.name} with {backend}")
+                assert case.pipeline is not None
                 extra = extra_bytes(case.pipeline, backend, files, given.threads)
                 met = "met" if extra <= SCRATCH_BYTES else "MISSED"
-                row = (case.name, f"{MEMORY_SIZE[0]} x {MEMORY_SIZE[1]:,}", backend, f"{extra / 1e6:.1f}")
-                table.add_row(*row, f"≤ {SCRATCH_BYTES // 10**6} MB {met}")
+                figures = f"{case.name:18} {case.size}  {backend:8} {extra / 1e6:6.1f} MB beside inputs and result"
+                console.print(f"{figures}  ≤ {SCRATCH_BYTES // 10**6} MB {met}")
                 found["/".join((case.name, backend))] = {"extra_bytes": extra, "input_bytes": case.input_bytes}
-    console.print(table)
     return found
 
 
@@ -302,6 +304,7 @@ def main() -> None:
     given.backends = given.backends or [name for name in present() if name != "mlx"]
     if absent := [name for name in given.backends if name not in present()]:
         parser.error("; ".join(f"{name}: {backends().get(name, 'no such backend')}" for name in absent))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else 4 GB of files would stay
     warnings.filterwarnings("ignore")  # of the peers' dependencies
     # The width is for reading later, in a file.
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)

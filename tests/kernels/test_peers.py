@@ -49,6 +49,7 @@ PIPELINES = [
     Pipeline(UNIFORM, pre=(Clip(2.0),)),
     Pipeline(TrimmedMean("0.3"), pre=(Clip(30.0),)),
     Pipeline(Median(), pre=(Arc(3),)),
+    Pipeline(UNIFORM, pre=(NearestNeighbours(3),)),
     Pipeline(Median(), pre=(NearestNeighbours(3),)),
     Pipeline(MultiKrum(2, 8), pre=(NearestNeighbours(3),)),
     Pipeline(CenteredClip(tau=3.0, iterations=5), pre=(NearestNeighbours(3),)),
