@@ -1,5 +1,7 @@
 """Which backend aggregates, and the threads that share the columns."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -8,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import trio
-from threadpoolctl import threadpool_info
 
 from primep2p.config import ComputeSection
 from primep2p.kernels.arrays import Array, Block
@@ -166,19 +167,28 @@ def test_what_cannot_be_shared_stays_in_the_callers_thread(threads, ranges):
         assert found <= {threading.get_ident()}
 
 
-def blas_threads() -> list[int]:
-    return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+BLAS = """
+import trio
+from contextlib import closing
+from threadpoolctl import threadpool_info, threadpool_limits
+from primep2p.config import ComputeSection
+from primep2p.services.compute import Compute
+
+def threads():
+    return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
+
+threadpool_limits(3, user_api="blas")
+before = threads()
+with closing(Compute(ComputeSection(compiled=False), trio.to_thread.run_sync, print)) as compute:
+    trio.run(compute.chosen)
+    assert threads() <= {1}, threads()
+assert threads() == before, threads()
+"""
 
 
 def test_the_blas_has_one_thread_as_long_as_the_node_computes():
-    async def main() -> None:
-        before = blas_threads()
-        with opened(ComputeSection(compiled=False)) as compute:
-            await compute.chosen()
-            assert set(blas_threads()) <= {1}
-        assert blas_threads() == before
-
-    trio.run(main)
+    """In a process of its own: it is a setting of the process, and other tests bring scipy's BLAS into this."""
+    subprocess.run([sys.executable, "-c", BLAS], check=True, timeout=60)
 
 
 def test_threads_that_share_a_backend_get_its_bytes():
