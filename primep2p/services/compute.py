@@ -60,15 +60,21 @@ class Compute:
         """The backend of this node, checked when it is first asked for; tells its owner of one that failed."""
         async with self._choosing:
             if self._choice is None:
+                self._limit_blas()
                 self._choice = await self._offload(self.choose)
                 self._tell_of_failures(self._choice)
         return self._choice
 
     def choose(self) -> Choice:
         """The same without a word to anybody, for callers that block."""
-        # The columns are shared out here: threads of the BLAS's own would only fight with these for the cores.
-        self._limits = threadpool_limits(limits=1, user_api="blas")
+        self._limit_blas()
         return choose(preferred(self._section), lambda name: self._check(name, self._mlx))
+
+    def _limit_blas(self) -> None:
+        """The columns are shared out here: threads of the BLAS's own would only fight with these for the cores. For the
+        thread that will close: threadpoolctl lets no other one take the limit back."""
+        if self._limits is None:
+            self._limits = threadpool_limits(limits=1, user_api="blas")
 
     def _tell_of_failures(self, choice: Choice) -> None:
         if choice.kernels != KERNELS_DIGEST:
