@@ -1,6 +1,5 @@
 """What a run's pipeline promises, on real daemons: a liar that is borne, a state that outlives its makers."""
 
-import numpy as np
 import pytest
 from runs import found
 
