@@ -251,7 +251,7 @@ def test_a_stage_is_a_table_with_a_name_or_that_alone(tmp_path, written, held):
         ('[pipeline]\nweighting = "uniform"', "pipeline.weighting is not known"),
         ('[pipeline]\npre = "nnm"', "pipeline.pre must be an array, not a string"),
         ('[pipeline]\npre = ["nnm", "krum"]', "pipeline.pre[1] must be one of clip, arc, nnm, bucketing"),
-        ('[pipeline]\npre = ["nnm", { name = "clip", norm = nan }]', "pipeline.pre[1].norm must be a number > 0"),
+        ('[pipeline]\npre = ["nnm", { name = "clip", norm = nan }]', "pipeline.pre[1].norm must be a number >= 1e-30"),
         (
             '[pipeline]\nwire = { name = "topk", ratio = 1 }',
             "pipeline.wire.ratio must be a decimal below 1, such as 0.1",

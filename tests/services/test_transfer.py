@@ -462,6 +462,7 @@ async def test_a_damaged_blob_is_not_served_and_is_fetched_again(tmp_path: Path)
         b"\xff" * 300,
         encode(Want(cid_for(SMALL), 0, 17, True)),
     ],
+    ids=["no message", "beyond the end", "too long", "too many"],
 )
 async def test_who_asks_nonsense_is_blamed_and_hung_up_on(tmp_path: Path, question: bytes) -> None:
     async with world(tmp_path) as w:

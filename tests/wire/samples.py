@@ -74,7 +74,7 @@ TENSORS = st.builds(
 )
 WEIGHTINGS = st.sampled_from(["examples", "uniform"])
 SHARES = st.sampled_from(["0.1", "0.000001", "0.5"])
-POSITIVE = st.floats(min_value=0, max_value=1e30, exclude_min=True)
+POSITIVE = st.floats(min_value=1e-30, max_value=1e30)
 RATES = st.floats(min_value=0, max_value=1e6, exclude_min=True)
 DECAYS = st.floats(min_value=0, max_value=1, exclude_max=True)
 LIARS, TIMES = st.integers(1, 341), st.integers(1, 100)

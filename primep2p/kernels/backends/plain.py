@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from primep2p.kernels.arrays import BLOCK, Array, Block
+from primep2p.kernels.arrays import Array, Block
 from primep2p.kernels.backends.network import network
 from primep2p.kernels.backends.seam import Doubles, Integers
 from primep2p.kernels.order import mean
@@ -16,6 +16,10 @@ WIRES = 32
 
 CACHED_BYTES = 2**20
 """What a block of all rows may take to stay in the second-level cache."""
+
+SUMMED = 2**18
+"""Columns of a sum at a time: so many that threads seldom wait for each other between two calls, and few enough for the
+cache behind the second-level one."""
 
 PRODUCT_BYTES = 4 * 2**20
 """What a block of integers may take: a wide one, for the sake of the calls for each row."""
@@ -42,9 +46,9 @@ class Plain:
             if isinstance(rows, np.ndarray) and 8 <= rows.shape[1] < NARROW:
                 _narrow_sum(rows, weights, out)
                 return
-            scratch = np.empty(min(BLOCK, len(out)), np.float32)
-            for low in range(0, len(out), BLOCK):
-                result = out[low : low + BLOCK]
+            scratch = np.empty(min(SUMMED, len(out)), np.float32)
+            for low in range(0, len(out), SUMMED):
+                result = out[low : low + SUMMED]
                 product, high = scratch[: len(result)], low + len(result)
                 np.multiply(rows[0][low:high], weights[0], out=result)
                 for row, weight in zip(rows[1:], weights[1:], strict=True):
