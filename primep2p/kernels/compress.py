@@ -9,6 +9,7 @@ from math import ceil, sqrt
 
 import numpy as np
 import numpy.typing as npt
+from ml_dtypes import bfloat16
 
 from primep2p.kernels.arrays import BLOCK, Array, Each, Range, Row, one_after_another, ranges_of
 
@@ -71,38 +72,32 @@ def to_bfloat16(values: Array, out: Halves, *, each: Each = one_after_another) -
     largest bfloat16 instead. Both of shape (D,). Raises ValueError for NaN."""
 
     def encode(start: int, end: int) -> None:
-        scratch = np.empty(min(_STRETCH, end - start), np.uint32)
         for low, high in ranges_of(start, end, _STRETCH):
-            _round_halves(values[low:high].view(np.uint32), out[low:high], scratch[: high - low])
+            _round_halves(values[low:high], out[low:high])
 
     _finish(each(ranges_of(0, len(values)), encode))
 
 
-def _round_halves(bits: npt.NDArray[np.uint32], out: Halves, rounded: npt.NDArray[np.uint32]) -> None:
-    """One less than half of what is cut off is added, and one more where what stays is odd."""
-    np.right_shift(bits, 16, out=rounded)
-    np.bitwise_and(rounded, 1, out=rounded)
-    np.add(rounded, bits, out=rounded)
-    np.add(rounded, 0x7FFF, out=rounded)
-    np.right_shift(rounded, 16, out=out, casting="unsafe")
-    # As signed numbers only those above 0 compete, as unsigned ones those below it win.
-    if max(int(out.view(np.int16).max()), int(out.max()) & 0x7FFF) < _INFINITE_BFLOAT16:
+def _round_halves(values: Array, out: Halves) -> None:
+    with np.errstate(all="ignore"):
+        np.copyto(out.view(bfloat16), values, casting="unsafe")
+    if _are_finite(out):
         return
-    if np.isnan(bits.view(np.float32)).any():
+    if np.isnan(values).any():
         raise ValueError("a value to encode is not a number")
     sign = out & np.uint16(0x8000)
     np.minimum(out & np.uint16(0x7FFF), np.uint16(LARGEST_BFLOAT16), out=out)
     out |= sign
 
 
+def _are_finite(halves: Halves) -> bool:
+    """As signed numbers only those above 0 compete, as unsigned ones those below it win."""
+    return max(int(halves.view(np.int16).max()), int(halves.max()) & 0x7FFF) < _INFINITE_BFLOAT16
+
+
 def are_finite_halves(values: Halves) -> bool:
     """Whether each of them, of shape (D,), is a finite number."""
-    for low in range(0, len(values), BLOCK):
-        block = values[low : low + BLOCK]
-        # A negative number that is not finite is the largest of all unsigned ones.
-        if max(int(block.view(np.int16).max()), int(block.max()) & 0x7FFF) >= _INFINITE_BFLOAT16:
-            return False
-    return True
+    return all(_are_finite(values[low : low + BLOCK]) for low in range(0, len(values), BLOCK))
 
 
 class Bfloat16Row:

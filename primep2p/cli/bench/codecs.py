@@ -34,16 +34,17 @@ class Codec:
 
 
 def codecs(values: Array, each: Each) -> list[Codec]:
-    """For values (D,). Decoding is done block by block, as aggregation reads it."""
+    """For values (D,). Encoding has one thread, as in a trainer's node; decoding is done block by block, as aggregation
+    reads it."""
     halves, small = np.empty(len(values), np.uint16), np.empty(len(values), np.int8)
     scales, row, count = np.empty(scales_for(len(values)), np.float32), Span(values), kept(TOP, len(values))
-    to_bfloat16(values, halves, each=each)
-    to_int8(values, small, scales, each=each)
+    to_bfloat16(values, halves)
+    to_int8(values, small, scales)
     most = TopKRow(len(values), *largest(row, count, each=each))
     return [
-        Codec("bf16", lambda: to_bfloat16(values, halves, each=each), _reading(Bfloat16Row(halves), each)),
-        Codec("int8", lambda: to_int8(values, small, scales, each=each), _reading(Int8Row(small, scales), each)),
-        Codec("topk 1%", lambda: largest(row, count, each=each), _reading(most, each)),
+        Codec("bf16", lambda: to_bfloat16(values, halves), _reading(Bfloat16Row(halves), each)),
+        Codec("int8", lambda: to_int8(values, small, scales), _reading(Int8Row(small, scales), each)),
+        Codec("topk 1%", lambda: largest(row, count), _reading(most, each)),
     ]
 
 
