@@ -1,6 +1,7 @@
 """Async tests run under trio, and none for ever."""
 
 import inspect
+from pathlib import Path
 
 import pytest
 import trio
@@ -8,6 +9,9 @@ from hypothesis import HealthCheck, settings
 
 LIMIT_S = 120.0
 """For a test that hangs. A process that imports the library takes 2 s on an idle machine and 24 s at a load of ten."""
+
+ALONE = {"cli", "control", "loopback", "net", "netns", "plugin"}
+"""Directories of tests with processes, sockets and clocks that are real."""
 
 # Machines that run many tests at once are slow now and then: that is no fault of the code.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -27,3 +31,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
     trio.run(bounded)
     return True
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).parts[0] in ALONE:
+            item.add_marker(pytest.mark.alone)

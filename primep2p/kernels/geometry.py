@@ -7,40 +7,107 @@ largest value in each coordinate. What follows on the (K, K) part is float64, on
 that is written down here: no BLAS, no pairwise sums.
 """
 
+from collections.abc import Callable
+
 import numpy as np
+import numpy.typing as npt
 
 from primep2p.kernels.arrays import Each, Rows, one_after_another, ranges_of
 from primep2p.kernels.backends.seam import Backend, Doubles
 
-__all__ = ["distances", "gram", "in_order", "product"]
+__all__ = ["distances", "exact_products", "exact_squares", "gram", "in_order", "product", "squares"]
 
 BITS = 20
-"""Of a rounded value: 2**13 products of two have an exact sum in float64."""
+"""Of a rounded value."""
+
+EXACT_COLUMNS = 2**13
+"""Columns of a product: sums of so many products of two rounded values stay below 2**53, exact in float64 in any
+order."""
 
 RANGE = 2**18
-"""Columns for a thread: their products' sum stays below 2**58, and the (K, K) sums are cheap beside them."""
+"""Columns for a thread: the sum of their products stays below 2**58, and the (K, K) sums are cheap beside them."""
+
+ROUNDED_BYTES = 4 * 2**20
+"""What rounded values may take at a time in a thread: wide blocks, since between two calls threads wait for another."""
 
 LOW_BITS = 32
+
+Integers = npt.NDArray[np.int64]
+Totals = Callable[[Doubles], Integers]
 
 
 def gram(rows: Rows, backend: Backend, each: Each = one_after_another) -> Doubles:
     """(K, K) inner products of finite rows, each rounded once to float64. Two passes over the rows."""
+    exact, inverse = _totals(rows, backend, each, exact_products)
+    exact *= inverse[:, None]
+    exact *= inverse[None, :]
+    return exact
+
+
+def squares(rows: Rows, backend: Backend, each: Each = one_after_another) -> Doubles:
+    """(K,): the diagonal of `gram` alone, for a part of the work."""
+    exact, inverse = _totals(rows, backend, each, exact_squares)
+    return exact * inverse * inverse
+
+
+def _totals(rows: Rows, backend: Backend, each: Each, of: Totals) -> tuple[Doubles, Doubles]:
+    """What `of` makes of all rounded values, each total rounded once, and what undoes each row's scale."""
+    count, columns = rows.shape
+    scales = _scales(rows, backend, each)
+    width = max(512, ROUNDED_BYTES // (8 * count))
+    width -= width % EXACT_COLUMNS if width > EXACT_COLUMNS else 0
+
+    def total(start: int, end: int) -> Integers:
+        scratch = np.empty((count, min(width, end - start)))
+        found = np.zeros_like(of(scratch[:, :0]))
+        for low, high in ranges_of(start, end, width):
+            integers = scratch[:, : high - low]
+            backend.rounded(rows.block(low, high), scales, integers)
+            found += of(integers)
+        return found
+
+    high = low = np.zeros_like(of(np.empty((count, 0))))
+    for part in each(ranges_of(0, columns, RANGE), total):
+        high, low = high + (part >> LOW_BITS), low + (part & (2**LOW_BITS - 1))
+    exact = np.empty(high.shape)
+    for place in range(count):  # Python's integers take far more memory than these
+        exact[place] = (high[place].astype(object) << LOW_BITS) + low[place].astype(object)
+    return exact, 1 / scales
+
+
+def _scales(rows: Rows, backend: Backend, each: Each) -> Doubles:
+    """(K,) powers of two that take each row's values to at most 2**BITS, the largest above half of that."""
     count, columns = rows.shape
     largest = np.zeros(count, np.float32)
     for found in each(ranges_of(0, columns, RANGE), lambda start, end: backend.largest(rows.block(start, end))):
         np.maximum(largest, found, out=largest)
     _, exponents = np.frexp(largest.astype(np.float64))
-    scales = np.ldexp(1.0, np.where(largest > 0, BITS - exponents, 0))
-    high, low = np.zeros((count, count), np.int64), np.zeros((count, count), np.int64)
-    for part in each(ranges_of(0, columns, RANGE), lambda start, end: backend.gram(rows.block(start, end), scales)):
-        high += part >> LOW_BITS
-        low += part & (2**LOW_BITS - 1)
-    rounded, inverse = np.empty((count, count)), 1 / scales
-    for row, upper, lower in zip(rounded, high, low, strict=True):  # Python's integers take far more memory than these
-        row[:] = (upper.astype(object) << LOW_BITS) + lower.astype(object)
-    rounded *= inverse[:, None]
-    rounded *= inverse[None, :]
-    return rounded
+    scales: Doubles = np.ldexp(1.0, np.where(largest > 0, BITS - exponents, 0))
+    return scales
+
+
+def exact_products(integers: Doubles) -> Integers:
+    """(K, K) inner products of rounded rows (K, W), W at most RANGE."""
+    whole, rest = _cut(integers)
+    total: Integers = (whole @ whole.transpose(0, 2, 1)).astype(np.int64).sum(axis=0)
+    total += (rest @ rest.T).astype(np.int64)
+    return total
+
+
+def exact_squares(integers: Doubles) -> Integers:
+    """(K,) inner products of such rows with themselves."""
+    whole, rest = _cut(integers)
+    total: Integers = np.einsum("nkd,nkd->nk", whole, whole).astype(np.int64).sum(axis=0)
+    total += np.einsum("kd,kd->k", rest, rest).astype(np.int64)
+    return total
+
+
+def _cut(integers: Doubles) -> tuple[Doubles, Doubles]:
+    """Blocks (N, K, EXACT_COLUMNS), whose sums are exact, and the columns (K, R) that are left; both are views."""
+    count, columns = integers.shape
+    blocks = columns // EXACT_COLUMNS
+    whole = integers[:, : blocks * EXACT_COLUMNS].reshape(count, blocks, EXACT_COLUMNS)
+    return whole.transpose(1, 0, 2), integers[:, blocks * EXACT_COLUMNS :]
 
 
 def distances(gram: Doubles) -> Doubles:

@@ -13,13 +13,15 @@ from primep2p.kernels.arrays import Array, Block, Each, Range, Rows, one_after_a
 from primep2p.kernels.average import shares_of
 from primep2p.kernels.backends.plain import Plain
 from primep2p.kernels.backends.seam import Backend, Doubles
-from primep2p.kernels.geometry import gram, product
+from primep2p.kernels.geometry import gram, product, squares
 from primep2p.kernels.mixing import Mixed, mix
 from primep2p.kernels.order import closest_mean
 from primep2p.kernels.robust import Choice, bulyan_choice, centered_clip, geometric_median, krum_order
 from primep2p.model.pipeline import (
+    Arc,
     Bulyan,
     CenteredClip,
+    Clip,
     FedAvg,
     GeometricMedian,
     Krum,
@@ -84,7 +86,8 @@ def combine(
         return Linear(shares, backend)
     if not pipeline.pre and isinstance(pipeline.rule, Median | TrimmedMean):
         return _ordered(pipeline.rule, len(counts), None, backend)
-    mixed = mix(gram(rows, backend, each), shares, pipeline.pre, seed)
+    products = np.diag(squares(rows, backend, each)) if _needs_lengths(pipeline) else gram(rows, backend, each)
+    mixed = mix(products, shares, pipeline.pre, seed)
     if isinstance(pipeline.rule, Median | TrimmedMean):
         return _ordered(pipeline.rule, len(mixed.matrix), mixed.matrix, backend)
     if isinstance(pipeline.rule, Bulyan):
@@ -97,6 +100,12 @@ def combine(
 def reads(pipeline: Pipeline) -> int:
     """How often each value is read, at the most, from `combine` to the last column."""
     return 1 if not pipeline.pre and isinstance(pipeline.rule, FedAvg | Median | TrimmedMean) else 3
+
+
+def _needs_lengths(pipeline: Pipeline) -> bool:
+    """Whether no stage looks at the product of two different rows."""
+    scales = all(isinstance(stage, Clip | Arc) for stage in pipeline.pre)
+    return scales and isinstance(pipeline.rule, FedAvg | Median | TrimmedMean)
 
 
 def _weighting(pipeline: Pipeline) -> Weighting:

@@ -12,10 +12,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from primep2p.kernels.arrays import RANGE, Array, Matrix, Separate, Span, all_finite
+from primep2p.kernels.arrays import RANGE, Array, Block, Matrix, Separate, Span, all_finite
 from primep2p.kernels.average import Fold, shares_of
 from primep2p.kernels.backends.plain import Plain
-from primep2p.kernels.geometry import gram
+from primep2p.kernels.backends.seam import Doubles
+from primep2p.kernels.geometry import Integers, exact_products, exact_squares, gram, squares
 from primep2p.kernels.outer import first_state, state_names, step
 from primep2p.kernels.pipeline import combine
 from primep2p.model.pipeline import (
@@ -359,12 +360,27 @@ def test_inner_products_are_the_exact_ones_of_rounded_rows(matrix: Array) -> Non
     assert gram(Matrix(matrix), Plain()).tolist() == scalars.products(matrix)
 
 
-@pytest.mark.parametrize("shape", [(100, 3000), (2, 50_000), (3, 4097), (1, 1), (400, 513)], ids=str)
+def products(rows: Block, scales: Doubles) -> Integers:
+    """Of all columns at once; those of rows with themselves are looked at from both sides."""
+    whole = np.empty((len(rows), len(rows[0])))
+    Plain().rounded(rows, scales, whole)
+    found = exact_products(whole)
+    assert np.array_equal(exact_squares(whole), np.diag(found))
+    return found
+
+
+@settings(max_examples=30)
+@given(matrix=matrices(st.one_of(finite, few), most=6, columns=60))
+def test_lengths_alone_are_those_among_all_products(matrix: Array) -> None:
+    assert np.array_equal(squares(Matrix(matrix), Plain()), np.diag(gram(Matrix(matrix), Plain())))
+
+
+@pytest.mark.parametrize("shape", [(100, 3000), (2, 50_000), (3, 8193), (1, 1), (400, 513)], ids=str)
 def test_integer_products_are_those_of_python(shape: tuple[int, int]) -> None:
     rows = np.random.default_rng(7).uniform(-1, 1, shape).astype(np.float32)
     rows[:, 0] = 1 - 2**-24  # the largest integer, 2**20
     scales = np.full(shape[0], 2.0**20)
-    found = Plain().gram(rows, scales)
+    found = products(rows, scales)
     whole = np.rint(rows.astype(np.float64) * 2**20).astype(np.int64)
     assert np.abs(whole).max() == 2**20
     assert np.array_equal(found, np.einsum("id,jd->ij", whole, whole))  # integers: numpy's own loop
@@ -375,7 +391,7 @@ def test_the_largest_sums_stay_exact() -> None:
     # All products are 2**40, and odd ones beside them: the sum's last bit is lost where it passes 2**53.
     rows = np.full((2, 2**18), 1 - 2**-24, np.float32)
     rows[:, -1] = 2.0**-20
-    found = Plain().gram(rows, np.full(2, 2.0**20))
+    found = products(rows, np.full(2, 2.0**20))
     assert found.tolist() == [[(2**18 - 1) * 2**40 + 1] * 2] * 2
 
 
@@ -384,8 +400,8 @@ def test_integer_products_of_pieces_add_up(cut: int) -> None:
     rows = wild(9, 9001)
     scales = 2.0 ** np.arange(-110, -101)
     rows /= np.float32(2) ** 4
-    whole = Plain().gram(rows, scales)
-    assert np.array_equal(whole, Plain().gram(rows[:, :cut], scales) + Plain().gram(list(rows[:, cut:]), scales))
+    whole = products(rows, scales)
+    assert np.array_equal(whole, products(rows[:, :cut], scales) + products(list(rows[:, cut:]), scales))
 
 
 @settings(max_examples=50)

@@ -14,7 +14,7 @@ import pytest
 from primep2p.kernels import geometry, order
 from primep2p.kernels.arrays import Array, Block
 from primep2p.kernels.backends.plain import Plain
-from primep2p.kernels.backends.seam import Backend, Doubles, Integers
+from primep2p.kernels.backends.seam import Backend, Doubles
 from primep2p.kernels.selfcheck import digest
 from primep2p.model.records import KERNELS_DIGEST
 
@@ -62,10 +62,9 @@ class Up(Plain):
         found = super().largest(rows)
         return np.nextafter(found, np.float32(self.to)) if self.method == "largest" else found
 
-    def gram(self, rows: Block, scales: Doubles) -> Integers:
-        found = super().gram(rows, scales)
-        found[0, 1] += self.method == "gram"
-        return found
+    def rounded(self, rows: Block, scales: Doubles, out: Doubles) -> None:
+        super().rounded(rows, scales, out)
+        out[0, -1] += self.method == "rounded"
 
 
 class Summing(Plain):
@@ -131,16 +130,14 @@ def ascending(values: Array) -> Array:
     return in_order(np.vstack([np.zeros_like(values[:1]), values]), np.ones(1 + len(values), np.float32))
 
 
-class Multiplying(Plain):
-    """Other products."""
+class Rounding(Plain):
+    """Other integers."""
 
-    def __init__(self, whole: Callable[[Array, Doubles], Doubles], dtype: type = np.float64) -> None:
-        self.whole, self.dtype = whole, dtype
+    def __init__(self, whole: Callable[[Array, Doubles], Doubles]) -> None:
+        self.whole = whole
 
-    def gram(self, rows: Block, scales: Doubles) -> Integers:
-        whole = self.whole(np.stack(list(rows)), scales).astype(self.dtype)
-        found: Integers = (whole @ whole.T).astype(np.int64)
-        return found
+    def rounded(self, rows: Block, scales: Doubles, out: Doubles) -> None:
+        out[:] = self.whole(np.stack(list(rows)), scales)
 
 
 def rounded(rows: Array, scales: Doubles) -> Doubles:
@@ -162,7 +159,7 @@ BACKENDS: dict[str, Backend] = {
     "a rank one bit down": Up("ranks", -np.inf),
     "the largest one bit up": Up("largest"),
     "the largest one bit down": Up("largest", 0),
-    "one product one up": Up("gram"),
+    "one integer one up": Up("rounded"),
     "fused": Summing(fused),
     "summed in double": Summing(lambda rows, weights: (rows.astype(np.float64) * weights[:, None]).sum(0)),
     "products in double": Summing(
@@ -192,17 +189,17 @@ BACKENDS: dict[str, Backend] = {
     "a mean one bit up": Averaging(
         lambda values: np.nextafter(ascending(values) * np.float32(1 / len(values)), np.float32(np.inf))
     ),
-    "products in single precision": Multiplying(rounded, np.float32),
-    "products rounded half up": Multiplying(lambda rows, scales: np.floor(rows * scales[:, None] + 0.5)),
-    "products cut": Multiplying(lambda rows, scales: np.trunc(rows * scales[:, None])),
-    "products of flushed rows": Multiplying(lambda rows, scales: rounded(flushed(rows), scales)),
-    "products not rounded": Multiplying(lambda rows, scales: rows * scales[:, None]),
+    "integers of half the precision": Rounding(lambda rows, scales: 1024 * rounded(rows, scales / 1024)),
+    "integers rounded half up": Rounding(lambda rows, scales: np.floor(rows * scales[:, None] + 0.5)),
+    "integers cut": Rounding(lambda rows, scales: np.trunc(rows * scales[:, None])),
+    "integers of flushed rows": Rounding(lambda rows, scales: rounded(flushed(rows), scales)),
+    "integers not rounded": Rounding(lambda rows, scales: rows * scales[:, None]),
 }
 
 
 def test_the_mutants_are_mutants_of_what_is_right(honest: bytes) -> None:
     assert digest(Summing(in_order)) == honest
-    assert digest(Multiplying(rounded)) == honest
+    assert digest(Rounding(rounded)) == honest
     assert digest(Ranking(lambda rows: rows)) == honest
     assert digest(Averaging(lambda values: ascending(values) * np.float32(1 / len(values)))) == honest
 

@@ -16,14 +16,16 @@ import numpy.typing as npt
 
 from primep2p.kernels.arrays import Array, Block
 from primep2p.kernels.backends.network import network
-from primep2p.kernels.backends.plain import EXACT_COLUMNS, PRODUCT_BYTES, Plain
-from primep2p.kernels.backends.seam import Doubles, Integers
+from primep2p.kernels.backends.plain import Plain
+from primep2p.kernels.backends.seam import Doubles
 from primep2p.kernels.backends.straight import MOST_ROWS, code
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 __all__ = ["Compiled", "Unusable", "load"]
+
+Integers = npt.NDArray[np.int64]
 
 WORTHWHILE = 2**20
 """Columns after which code for exactly these rows and ranks pays: what it saves by then is about what it takes."""
@@ -156,17 +158,10 @@ class Compiled:
         self._largest(addresses.ctypes.data, len(rows), len(rows[0]), out.ctypes.data)
         return out
 
-    def gram(self, rows: Block, scales: Doubles) -> Integers:
-        count, columns = len(rows), len(rows[0])
-        width = min(EXACT_COLUMNS, max(512, PRODUCT_BYTES // (8 * count)), columns)
-        scratch, total = np.empty((count, width)), np.zeros((count, count), np.int64)
+    def rounded(self, rows: Block, scales: Doubles, out: Doubles) -> None:
         addresses, scales = _addresses(rows), np.ascontiguousarray(scales)
-        for low in range(0, columns, width):
-            whole = scratch[:, : min(width, columns - low)]
-            place = addresses.ctypes.data, scales.ctypes.data, count, low, whole.shape[1]
-            self._quantise(*place, whole.ctypes.data, whole.strides[0])
-            total += (whole @ whole.T).astype(np.int64)
-        return total
+        place = addresses.ctypes.data, scales.ctypes.data, len(rows), 0, out.shape[1]
+        self._quantise(*place, out.ctypes.data, out.strides[0])
 
     def _put_in_order(self, order: Order, rows: Block, out: Array) -> None:
         """out (n, B): by code of its own, if there is some, what fills its vectors; by the table the rest."""

@@ -13,7 +13,7 @@ import mlx.core as mx
 import numpy as np
 
 from primep2p.kernels.arrays import BLOCK, Array, Block
-from primep2p.kernels.backends.seam import Doubles, Integers
+from primep2p.kernels.backends.seam import Doubles
 from primep2p.kernels.order import mean
 
 __all__ = ["Mlx", "OneThread", "devices"]
@@ -66,8 +66,8 @@ class Mlx:
     def largest(self, rows: Block) -> Array:
         return self._on(self._device, lambda: np.array([_largest(row) for row in rows], np.float32))
 
-    def gram(self, rows: Block, scales: Doubles) -> Integers:
-        return self._on(mx.cpu, lambda: _gram(rows, scales))
+    def rounded(self, rows: Block, scales: Doubles, out: Doubles) -> None:
+        self._on(mx.cpu, lambda: _rounded(rows, scales, out))
 
     def _on(self, device: Any, function: Callable[[], T]) -> T:
         def work() -> T:
@@ -113,15 +113,10 @@ def _largest(row: Array) -> float:
     return max(float(_seen(mx.max(mx.abs(mx.array(piece))))) for piece in pieces)
 
 
-def _gram(rows: Block, scales: Doubles) -> Integers:
-    count, columns = len(rows), len(rows[0])
-    width = min(EXACT_COLUMNS, max(512, PRODUCT_BYTES // (8 * count)))
-    factors, total = mx.array(scales, dtype=mx.float64)[:, None], np.zeros((count, count), np.int64)
-    for low in range(0, columns, width):
-        block = mx.stack([mx.array(row[low : low + width]) for row in rows]).astype(mx.float64)
-        whole = mx.round(block * factors)
-        total += _seen(mx.matmul(whole, whole.T)).astype(np.int64)
-    return total
+def _rounded(rows: Block, scales: Doubles, out: Doubles) -> None:
+    factors = mx.array(scales, dtype=mx.float64)
+    for row, factor, integers in zip(rows, factors, out, strict=True):
+        integers[:] = _seen(mx.round(mx.array(row).astype(mx.float64) * factor))
 
 
 def _seen(array: Any) -> Any:

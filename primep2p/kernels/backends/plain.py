@@ -6,7 +6,7 @@ import numpy as np
 
 from primep2p.kernels.arrays import Array, Block
 from primep2p.kernels.backends.network import network
-from primep2p.kernels.backends.seam import Doubles, Integers
+from primep2p.kernels.backends.seam import Doubles
 from primep2p.kernels.order import mean
 
 __all__ = ["Plain"]
@@ -21,17 +21,11 @@ SUMMED = 2**18
 """Columns of a sum at a time: so many that threads seldom wait for each other between two calls, and few enough for the
 cache behind the second-level one."""
 
-PRODUCT_BYTES = 4 * 2**20
-"""What a block of integers may take: a wide one, for the sake of the calls for each row."""
-
 NARROW = 2048
 """Columns below which a call for each row costs more than its work."""
 
 MEAN_COLUMNS = 256
 """Columns at least, of which the wanted ranks are added while they are in the cache."""
-
-EXACT_COLUMNS = 2**12
-"""Columns of a product: its sums of up to 2**40 each stay below 2**53, exact in any order."""
 
 NOTHING = np.float32(-0.0)
 
@@ -74,17 +68,10 @@ class Plain:
     def largest(self, rows: Block) -> Array:
         return np.array([max(row.max(), -row.min()) for row in rows], np.float32) + np.float32(0)
 
-    def gram(self, rows: Block, scales: Doubles) -> Integers:
-        count, columns = len(rows), len(rows[0])
-        width = min(EXACT_COLUMNS, max(512, PRODUCT_BYTES // (8 * count)), columns)
-        scratch, total = np.empty((count, width)), np.zeros((count, count), np.int64)
-        for low in range(0, columns, width):
-            whole = scratch[:, : min(width, columns - low)]
-            for row, scale, integers in zip(rows, scales, whole, strict=True):
-                np.multiply(row[low : low + width], scale, out=integers, dtype=np.float64)
-            np.rint(whole, out=whole)
-            total += (whole @ whole.T).astype(np.int64)
-        return total
+    def rounded(self, rows: Block, scales: Doubles, out: Doubles) -> None:
+        for row, scale, integers in zip(rows, scales, out, strict=True):
+            np.multiply(row, scale, out=integers, dtype=np.float64)
+        np.rint(out, out=out)
 
 
 def _narrow_sum(rows: Array, weights: Array, out: Array) -> None:

@@ -11,10 +11,9 @@ import numpy.typing as npt
 
 from primep2p.kernels.arrays import Array, Block
 
-__all__ = ["Backend", "Doubles", "Integers"]
+__all__ = ["Backend", "Doubles"]
 
 Doubles = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 
 class Backend(Protocol):
@@ -46,8 +45,7 @@ class Backend(Protocol):
         """The largest absolute value of each row: (K,), exact."""
         ...
 
-    def gram(self, rows: Block, scales: Doubles) -> Integers:
-        """The exact (K, K) inner products of rint(rows[k] * scales[k]), ties to even, as int64: scales (K,) are powers
-        of two that take every value to at most 2**20 in size. So sums over up to 2**13 columns are exact in float64 in
-        any order, and those over up to 2**22 columns, which is the most that a caller asks for, in int64."""
+    def rounded(self, rows: Block, scales: Doubles, out: Doubles) -> None:
+        """out[k, d] = rint(rows[k][d] * scales[k]), in float64, ties to even: scales (K,) are powers of two that take
+        every value to at most 2**20 in size. `out` is (K, B), its rows contiguous."""
         ...
