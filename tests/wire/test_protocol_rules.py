@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
+from primep2p.model import pipeline
 from primep2p.model.records import KERNELS_DIGEST, KERNELS_VERSION, PROTOCOL_VERSION
 from tests.wire.samples import MESSAGES, RECORDS
 
@@ -97,6 +98,27 @@ def test_the_page_has_the_versions_and_the_digest_of_the_code() -> None:
     assert f"`protocol` is {PROTOCOL_VERSION}, `kernels` is {KERNELS_VERSION}." in PAGE
     assert f"`protocol`, {PROTOCOL_VERSION} on this page" in PAGE
     assert f"`{KERNELS_DIGEST.hex()}`" in PAGE
+
+
+def test_the_page_has_the_bounds_of_a_pipelines_settings() -> None:
+    bounds = {
+        "liars": pipeline.Liars,
+        "positive": pipeline.Positive,
+        "rate": pipeline.Rate,
+        "decay": pipeline.Decay,
+    }
+    (told,) = re.findall(r"^`share` is a text.*?\. A pipeline", PAGE, re.MULTILINE | re.DOTALL)
+    words = " ".join(told.split())
+    for name, type_ in bounds.items():
+        (meta,) = type_.__metadata__
+        least = f"from {_short(meta.ge)}" if meta.ge is not None else f"above {_short(meta.gt)}"
+        most = rf"to {_short(meta.le)}" if meta.le is not None else f"below {_short(meta.lt)}"
+        assert re.search(rf"`{name}` [a-z ]*{re.escape(least)} [a-z ]*{re.escape(most)}\b", words), name
+
+
+def _short(number: float) -> str:
+    """As people write it: 1e30, not 1e+30."""
+    return re.sub(r"e\+0*", "e", f"{number:g}")
 
 
 @pytest.mark.parametrize("type_", [*RECORDS, *MESSAGES], ids=lambda type_: type_.__name__)
