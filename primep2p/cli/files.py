@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from primep2p.config import ComputeSection
-from primep2p.kernels.arrays import Array, Each, Pieces, Row, Rows, Separate, all_finite, ranges_of
+from primep2p.kernels.arrays import Array, Each, Pieces, Row, Rows, Separate, all_finite, finish, ranges_of
 from primep2p.kernels.average import Fold, shares_of
 from primep2p.kernels.backends.seam import Doubles
 from primep2p.kernels.pipeline import Combination, combine, reads
@@ -134,10 +134,11 @@ def _folded(rows: Sequence[Row], shares: Doubles) -> Array:
 
 def _columns(combination: Combination, rows: Rows, start: int, end: int, each: Each) -> Array:
     made = np.empty(end - start, np.float32)
-    for _ in each(
-        ranges_of(start, end), lambda low, high: combination.columns(rows, low, high, made[low - start : high - start])
-    ):
-        pass
+
+    def compute(low: int, high: int) -> None:
+        combination.columns(rows, low, high, made[low - start : high - start])
+
+    finish(each(ranges_of(start, end), compute))
     return made
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "Separate",
     "Span",
     "all_finite",
+    "finish",
     "one_after_another",
     "ranges_of",
 ]
@@ -54,6 +55,12 @@ class Each(Protocol):
 def one_after_another(ranges: Sequence[Range], function: Callable[[int, int], T], /) -> Iterable[T]:
     """The Each of a caller with one thread."""
     return (function(start, end) for start, end in ranges)
+
+
+def finish(work: Iterable[None]) -> None:
+    """Until all ranges of an Each are done, where they give nothing."""
+    for _ in work:
+        pass
 
 
 def ranges_of(start: int, end: int, size: int = RANGE) -> list[Range]:

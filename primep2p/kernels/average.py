@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from primep2p.kernels.arrays import BLOCK, Array, Each, Matrix, one_after_another, ranges_of
+from primep2p.kernels.arrays import BLOCK, Array, Each, Matrix, finish, one_after_another, ranges_of
 from primep2p.kernels.backends.seam import Doubles
 from primep2p.model.pipeline import Weighting
 
@@ -38,8 +38,7 @@ def any_order_mean(rows: Matrix, shares: Doubles, out: Array, *, each: Each = on
             for low, high in ranges_of(start, end, PRODUCT_COLUMNS):
                 np.matmul(weights, rows.block(low, high), out=out[low:high])
 
-    for _ in each(ranges_of(0, len(out)), mean):
-        pass
+    finish(each(ranges_of(0, len(out)), mean))
 
 
 class Fold:

@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from ml_dtypes import bfloat16
 
-from primep2p.kernels.arrays import BLOCK, Array, Each, Range, Row, one_after_another, ranges_of
+from primep2p.kernels.arrays import BLOCK, Array, Each, Range, Row, finish, one_after_another, ranges_of
 
 __all__ = [
     "INT8_BLOCK",
-    "LARGEST_BFLOAT16",
     "LARGEST_SCALE",
     "MOST_INDEXED",
     "Bfloat16Row",
@@ -39,7 +38,7 @@ Halves = npt.NDArray[np.uint16]
 Small = npt.NDArray[np.int8]
 Indices = npt.NDArray[np.uint32]
 
-LARGEST_BFLOAT16 = 0x7F7F
+_LARGEST_BFLOAT16 = 0x7F7F
 _INFINITE_BFLOAT16 = 0x7F80
 
 INT8_BLOCK = 8 * 1024
@@ -75,7 +74,7 @@ def to_bfloat16(values: Array, out: Halves, *, each: Each = one_after_another) -
         for low, high in ranges_of(start, end, _STRETCH):
             _round_halves(values[low:high], out[low:high])
 
-    _finish(each(ranges_of(0, len(values)), encode))
+    finish(each(ranges_of(0, len(values)), encode))
 
 
 def _round_halves(values: Array, out: Halves) -> None:
@@ -86,7 +85,7 @@ def _round_halves(values: Array, out: Halves) -> None:
     if np.isnan(values).any():
         raise ValueError("a value to encode is not a number")
     sign = out & np.uint16(0x8000)
-    np.minimum(out & np.uint16(0x7FFF), np.uint16(LARGEST_BFLOAT16), out=out)
+    np.minimum(out & np.uint16(0x7FFF), np.uint16(_LARGEST_BFLOAT16), out=out)
     out |= sign
 
 
@@ -138,7 +137,7 @@ def to_int8(values: Array, out: Small, scales: Array, *, each: Each = one_after_
                     place = scales[first // INT8_BLOCK :][: len(blocks)]
                     _quantise(blocks, out[first:last].reshape(-1, width), place, scratch[: last - first])
 
-    _finish(each(ranges_of(0, len(values)), encode))
+    finish(each(ranges_of(0, len(values)), encode))
 
 
 def _quantise(blocks: Array, out: Small, scales: Array, scratch: Array) -> None:
@@ -337,9 +336,3 @@ class TopKRow:
         if column >= self._columns:
             return len(self._indices)
         return int(self._indices.searchsorted(np.uint32(column)))
-
-
-def _finish(work: Iterable[None]) -> None:
-    """Until all ranges are done."""
-    for _ in work:
-        pass

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from primep2p.kernels.arrays import Array, Block, Each, Range, Rows, one_after_another, ranges_of
+from primep2p.kernels.arrays import Array, Block, Each, Range, Rows, finish, one_after_another, ranges_of
 from primep2p.kernels.average import shares_of
 from primep2p.kernels.backends.plain import Plain
 from primep2p.kernels.backends.seam import Backend, Doubles
@@ -60,9 +60,7 @@ def aggregate(
 ) -> None:
     """out (D,) = what `pipeline` makes of the rows (K, D), without the outer optimiser. See `combine`."""
     combination = combine(pipeline, rows, counts, seed, backend=backend, each=each)
-    done = each(ranges_of(0, len(out)), lambda start, end: combination.columns(rows, start, end, out[start:end]))
-    for _ in done:
-        pass
+    finish(each(ranges_of(0, len(out)), lambda start, end: combination.columns(rows, start, end, out[start:end])))
 
 
 def combine(

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from primep2p.kernels.arrays import Array, Each, Pieces, Separate, all_finite, one_after_another, ranges_of
+from primep2p.kernels.arrays import Array, Each, Pieces, Separate, all_finite, finish, one_after_another, ranges_of
 from primep2p.kernels.backends.seam import Backend
 from primep2p.kernels.outer import first_state, state_names, step
 from primep2p.kernels.pipeline import combine
-from primep2p.model.pipeline import Pipeline
+from primep2p.model.pipeline import Outer, Pipeline
 from primep2p.model.records import TensorSpec
 from primep2p.store.deltas import map_delta
 from primep2p.store.tensors import map_tensors, writing
 
-__all__ = ["Job", "Result", "aggregate"]
+__all__ = ["Job", "Result", "aggregate", "state_tensors"]
 
 _PIECE = 2**20
 """Columns computed and written at a time: 4 MiB, a piece for each of a few threads, and a write that the disk likes."""
@@ -79,6 +79,15 @@ def aggregate(job: Job, *, backend: Backend | None = None, each: Each = one_afte
     return Result(job.params_out, job.optimiser_out if coming.state_tensors else None)
 
 
+def state_tensors(outer: Outer | None, tensors: Sequence[TensorSpec]) -> list[TensorSpec]:
+    """What the file of an optimiser's state has [A8]; nothing where there is none."""
+    return [
+        TensorSpec(f"{name}/{tensor.name}", tensor.dtype, tensor.shape)
+        for name in state_names(outer)
+        for tensor in tensors
+    ]
+
+
 class _NotFinite(Exception):
     """The result is of no use to anybody."""
 
@@ -88,9 +97,7 @@ class _Next:
 
     def __init__(self, job: Job, backend: Backend | None, each: Each) -> None:
         names = state_names(job.pipeline.outer)
-        self.state_tensors = [
-            TensorSpec(f"{name}/{tensor.name}", tensor.dtype, tensor.shape) for name in names for tensor in job.tensors
-        ]
+        self.state_tensors = state_tensors(job.pipeline.outer, job.tensors)
         self._base = Pieces(map_tensors(job.base, job.tensors))
         self._before = Pieces(map_tensors(job.optimiser, self.state_tensors)) if job.optimiser else None
         self._rows = Separate([map_delta(delta, job.pipeline.wire, job.tensors) for delta in job.deltas])
@@ -107,8 +114,8 @@ class _Next:
         """These columns. Raises _NotFinite."""
         made = self._scratch[:, : end - start]
         self.params, self.state = made[0], made[1:]
-        for _ in self._each(ranges_of(start, end), lambda low, high: self._compute(made[:, low - start :], low, high)):
-            pass
+        ranges = ranges_of(start, end)
+        finish(self._each(ranges, lambda low, high: self._compute(made[:, low - start :], low, high)))
         if not all(all_finite(values) for values in made):  # nor are they where the rule's result is not
             raise _NotFinite("the params are not finite")
 

@@ -2,8 +2,6 @@
 
 import struct
 import time
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from typing import Any
 
@@ -28,6 +26,7 @@ from primep2p.kernels.compress import (
     to_bfloat16,
     to_int8,
 )
+from tests.kernels.samples import threaded
 
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 MAX = np.finfo(np.float32).max
@@ -56,16 +55,6 @@ def small_of(values: Array) -> tuple[Any, Any]:
     out, scales = np.empty(len(values), np.int8), np.empty(scales_for(len(values)), np.float32)
     to_int8(values, out, scales)
     return out, scales
-
-
-class Threads:
-    """An Each with two threads, whatever the order in which they are done."""
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(2)
-
-    def __call__(self, ranges: Sequence[tuple[int, int]], function: Any, /) -> Iterable[Any]:
-        return self._pool.map(lambda range_: function(*range_), ranges)
 
 
 # ---- bf16
@@ -100,7 +89,7 @@ def test_a_half_is_the_nearest_one(values: Array) -> None:
 def test_halves_do_not_depend_on_blocks_or_threads() -> None:
     values = every_exponent(9 * BLOCK + 13)
     out = np.empty(len(values), np.uint16)
-    to_bfloat16(values, out, each=Threads())
+    to_bfloat16(values, out, each=threaded)
     assert np.array_equal(out, halves_of(values))
     assert are_finite_halves(out)
     assert np.array_equal(out[BLOCK - 5 : BLOCK + 7], halves_of(values[BLOCK - 5 : BLOCK + 7]))
@@ -164,7 +153,7 @@ def test_a_block_has_a_scale_of_its_own() -> None:
 def test_small_integers_do_not_depend_on_threads() -> None:
     values = every_exponent(9 * BLOCK + INT8_BLOCK + 13)
     out, scales = np.empty(len(values), np.int8), np.empty(scales_for(len(values)), np.float32)
-    to_int8(values, out, scales, each=Threads())
+    to_int8(values, out, scales, each=threaded)
     assert np.array_equal(out, small_of(values)[0])
     assert np.array_equal(scales, small_of(values)[1])
     ragged = 3 * INT8_BLOCK
@@ -270,7 +259,7 @@ def test_the_largest_of_many_are_those_that_sorting_finds(name: str, count: int)
 
 def test_the_largest_do_not_depend_on_threads() -> None:
     for name in ("normal", "in steps", "ascending"):
-        check_largest(SHAPES[name], COLUMNS // 50, each=Threads())
+        check_largest(SHAPES[name], COLUMNS // 50, each=threaded)
 
 
 @pytest.mark.parametrize("name", SHAPES)

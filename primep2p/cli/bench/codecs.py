@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from primep2p.kernels.arrays import BLOCK, Array, Each, Row, Span, ranges_of
+from primep2p.kernels.arrays import BLOCK, Array, Each, Row, Span, finish, ranges_of
 from primep2p.kernels.compress import (
     Bfloat16Row,
     Int8Row,
@@ -59,8 +59,4 @@ def _reading(row: Row, each: Each) -> Callable[[], None]:
         for low, high in ranges_of(start, end, BLOCK):
             row.read(low, high)
 
-    def decode() -> None:
-        for _ in each(ranges_of(0, len(row)), read):
-            pass
-
-    return decode
+    return lambda: finish(each(ranges_of(0, len(row)), read))

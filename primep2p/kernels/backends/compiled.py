@@ -126,8 +126,8 @@ class Compiled:
         self._plain = Plain()
         self._strip = strip
         self._worthwhile = worthwhile
-        arguments = {"weighted_sum": 5, "ordered": 12, "largest": 4, "quantise": 7}
-        self._weighted_sum, self._ordered, self._largest, self._quantise = machine.compile(loops, arguments)
+        arguments = {"weighted_sum": 5, "ordered": 12, "largest": 4, "rounded": 6}
+        self._weighted_sum, self._ordered, self._largest, self._rounded = machine.compile(loops, arguments)
         self._seen: dict[Order, int] = {}
         self._claimed: dict[Order, object] = {}
         self._straight: dict[Order, Function] = {}
@@ -160,8 +160,8 @@ class Compiled:
 
     def rounded(self, rows: Block, scales: Doubles, out: Doubles) -> None:
         addresses, scales = _addresses(rows), np.ascontiguousarray(scales)
-        place = addresses.ctypes.data, scales.ctypes.data, len(rows), 0, out.shape[1]
-        self._quantise(*place, out.ctypes.data, out.strides[0])
+        place = addresses.ctypes.data, scales.ctypes.data, len(rows), out.shape[1]
+        self._rounded(*place, out.ctypes.data, out.strides[0])
 
     def _put_in_order(self, order: Order, rows: Block, out: Array) -> None:
         """out (n, B): by code of its own, if there is some, what fills its vectors; by the table the rest."""

@@ -45,13 +45,13 @@ FINITE = ("nnan", "nsz")
 
 
 def module(triple: str, layout: str) -> str:
-    """A module with the functions `weighted_sum`, `ordered`, `largest` and `quantise`."""
+    """A module with the functions `weighted_sum`, `ordered`, `largest` and `rounded`."""
     made = ir.Module()
     made.triple, made.data_layout = triple, layout
     _weighted_sum(made)
     _ordered(made)
     _largest(made)
-    _quantise(made)
+    _rounded(made)
     return str(made)
 
 
@@ -269,14 +269,14 @@ def _largest(made: ir.Module) -> None:
     f.at.ret_void()
 
 
-def _quantise(made: ir.Module) -> None:
-    """out: rint(row * scale), ties to even, as float64, of `columns` from `low` on, in rows `stride` bytes apart.
+def _rounded(made: ir.Module) -> None:
+    """out: rint(row * scale), ties to even, as float64, in rows `stride` bytes apart.
 
     Adding 1.5 * 2**52 leaves no bits for fractions of anything below 2**51, and rounds as the CPU does: ties to even.
     """
-    f = _Body(made, "quantise", "rows scales count low columns out stride")
+    f = _Body(made, "rounded", "rows scales count columns out stride")
     with f.loop(I64(0), f["count"]) as index:
-        row, to = f.place(f.row(index), f["low"], 4), f.at.add(f["out"], f.at.mul(index, f["stride"]))
+        row, to = f.row(index), f.at.add(f["out"], f.at.mul(index, f["stride"]))
         scale = f.load(F64, f.place(f["scales"], index, 8), 8)
         spread = f.spread(scale)
 

@@ -24,12 +24,6 @@ TOGETHER = 8
 SORTED_BYTES = 2**20
 """What a block of all rows that is sorted may take."""
 
-PRODUCT_BYTES = 4 * 2**20
-"""What a block of integers may take."""
-
-EXACT_COLUMNS = 2**12
-"""Columns of a product: its sums of up to 2**40 each stay below 2**53, exact in any order."""
-
 T = TypeVar("T")
 
 
@@ -46,7 +40,7 @@ def devices() -> list[str]:
 
 class Mlx:
     """See `Backend`. On a GPU too, where that keeps denormals and rounds as the standard says, which the self-check
-    finds out; only `gram`, which needs float64, is the CPU's everywhere."""
+    finds out; only `rounded`, which needs float64, is the CPU's everywhere."""
 
     name = "mlx"
 
