@@ -1,7 +1,6 @@
 """A round's work on this node: fetching and checking deltas, training, aggregating, evaluating."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from math import prod
 
 import trio
 
@@ -10,9 +9,9 @@ from primep2p.kernels.backends.seam import Backend
 from primep2p.model.errors import BlobLost, PeerError, PluginError, Unavailable
 from primep2p.model.ids import Cid, PeerId, RunId
 from primep2p.model.pipeline import Float32, Wire
-from primep2p.model.records import Metric, RunSpec
+from primep2p.model.records import Metric, RunSpec, TensorSpec
 from primep2p.model.views import Accused, Evaluated, LogLine
-from primep2p.services.aggregation import Job, aggregate
+from primep2p.services.aggregation import Job, aggregate, state_tensors
 from primep2p.services.seams import Seams, TrainingVerbs
 from primep2p.services.sending import Sender
 from primep2p.store.deltas import check_delta, delta_bytes
@@ -24,13 +23,6 @@ RETRY_S = 1.0
 
 UNKNOWN_START_S = 5.0
 """What starting a trainer is taken to cost until that is known."""
-
-OVERHEAD_BYTES = 1 << 20
-"""What a file of tensors may be larger than its tensors: names and shapes."""
-
-
-MOMENTS = 2
-"""An optimiser's state has no more than two numbers for each of the model's."""
 
 
 class _Asked:
@@ -70,7 +62,6 @@ class Work:
         self._certified: set[Cid] = set()
         """What certified checkpoints name: never removed, not even where a delta has the same bytes."""
         self._sender = Sender(run, spec, seams)
-        self._tensor_bytes = sum(4 * prod(tensor.shape) for tensor in spec.tensors) + OVERHEAD_BYTES
 
     async def obtain(self, effect: fx.Obtain) -> None:
         """Fetch a delta and check it: what a member lists, it has seen to be right."""
@@ -98,23 +89,28 @@ class Work:
     async def hold_params(self, effect: fx.HoldParams, is_wanted: Callable[[], bool]) -> None:
         """The head's params, however long it takes: nothing can go on without them."""
         try:
-            if await self._hold("params", effect.cid, effect.providers, self._tensor_bytes, is_wanted):
+            if await self._hold("params", effect.cid, effect.providers, self._spec.tensors, is_wanted):
                 await self._send(fx.ParamsHeld(effect.cid))
         except PeerError as error:  # nothing can begin from these
             self._seams.tell(Accused(run=self._run.hex(), peer=self._spec.creator, reason=error.sentence))
 
     async def hold_optimiser(self, effect: fx.HoldOptimiser, is_wanted: Callable[[], bool]) -> None:
         """The optimiser's state that the head names, however long it takes: without it this node cannot vote."""
-        most_bytes = MOMENTS * self._tensor_bytes
-        if await self._hold("optimiser", effect.cid, effect.providers, most_bytes, is_wanted):
+        tensors = state_tensors(self._spec.pipeline.outer, self._spec.tensors)
+        if await self._hold("optimiser", effect.cid, effect.providers, tensors, is_wanted):
             await self._send(fx.OptimiserHeld(effect.cid))
 
     async def _hold(
-        self, kind: str, cid: Cid, providers: Sequence[PeerId], max_bytes: int, is_wanted: Callable[[], bool]
+        self,
+        kind: str,
+        cid: Cid,
+        providers: Sequence[PeerId],
+        tensors: Sequence[TensorSpec],
+        is_wanted: Callable[[], bool],
     ) -> bool:
-        """Have what the head names, durably; False where nobody wants it any more. Raises PeerError where it is the
-        run's first params, and no model."""
-        seams = self._seams
+        """Have the file of `tensors` that the head names, durably; False where nobody wants it any more. Raises
+        PeerError where it is the run's first params, and no model."""
+        seams, max_bytes = self._seams, delta_bytes(Float32(), tensors)
         self._certified.add(cid)
         if kind not in self._verified:  # what lay on the disk while nobody looked: once for each start
             self._verified.add(kind)

@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import trio
 from trio.testing import MockClock
@@ -12,10 +13,11 @@ from primep2p.config import ComputeSection
 from primep2p.core import effects as fx
 from primep2p.model.errors import BlobLost, PeerError, StoreError, Unavailable
 from primep2p.model.ids import Cid
-from primep2p.model.pipeline import Pipeline
-from primep2p.model.records import RoundPolicy
+from primep2p.model.pipeline import Adam, Pipeline
+from primep2p.model.records import RoundPolicy, TensorSpec
 from primep2p.services.compute import Compute
 from primep2p.services.work import Work
+from primep2p.store.tensors import write_tensors
 from primep2p.wire.cid import cid_of
 
 PARAMS, THEIRS, DELTA, STATE = (cid_of(name) for name in (b"params", b"of another run", b"delta", b"state"))
@@ -40,10 +42,22 @@ class Blobs:
         self.held.discard(cid)
 
 
-def work_with(blobs: Blobs, events: list[fx.Event], residuals: Path = Path("/nowhere")) -> Work:
-    async def fetch(cid: Cid, providers: object, **_: object) -> None:
+def work_with(
+    blobs: Blobs,
+    events: list[fx.Event],
+    residuals: Path = Path("/nowhere"),
+    *,
+    pipeline: Pipeline | None = None,
+    tensors: tuple[TensorSpec, ...] = (),
+    fetched_bytes: dict[Cid, int] | None = None,
+) -> Work:
+    """`fetched_bytes` learns how many bytes each blob was allowed."""
+
+    async def fetch(cid: Cid, providers: object, *, max_bytes: int, **_: object) -> None:
         if cid == THEIRS:
             raise Unavailable("nobody has it")
+        if fetched_bytes is not None:
+            fetched_bytes[cid] = max_bytes
         blobs.held.add(cid)
 
     async def send(event: fx.Event) -> None:
@@ -59,7 +73,9 @@ def work_with(blobs: Blobs, events: list[fx.Event], residuals: Path = Path("/now
         offload=trio.to_thread.run_sync,
         compute=Compute(ComputeSection(), trio.to_thread.run_sync, lambda event: None),
     )
-    spec: Any = SimpleNamespace(tensors=(), params=cid_of(b"initial"), pipeline=Pipeline(), policy=RoundPolicy())
+    spec: Any = SimpleNamespace(
+        tensors=tensors, params=cid_of(b"initial"), pipeline=pipeline or Pipeline(), policy=RoundPolicy()
+    )
     unused: Any = None
     return Work(bytes(32), spec, seams, unused, send, unused)
 
@@ -136,6 +152,22 @@ def test_the_state_that_a_head_names_is_fetched_and_stays_whatever_a_delta_is() 
         assert events[-1] == fx.OptimiserHeld(STATE)
 
     trio.run(main)
+
+
+def test_what_a_head_names_may_be_as_large_as_its_file_is_however_many_tensors_it_has(tmp_path: Path) -> None:
+    tensors = tuple(TensorSpec(f"layer{number}.{'w' * 40}", "float32", ()) for number in range(20_000))
+    state = tuple(TensorSpec(f"{name}/{each.name}", "float32", ()) for name in ("mean", "square") for each in tensors)
+    fetched_bytes: dict[Cid, int] = {}
+
+    async def main() -> None:
+        work = work_with(Blobs(), [], pipeline=Pipeline(outer=Adam()), tensors=tensors, fetched_bytes=fetched_bytes)
+        await work.hold_params(fx.HoldParams(PARAMS, ()), lambda: True)
+        await work.hold_optimiser(fx.HoldOptimiser(STATE, ()), lambda: True)
+
+    trio.run(main)
+    for cid, specs in ((PARAMS, tensors), (STATE, state)):
+        write_tensors(tmp_path / cid, specs, [np.zeros((), np.float32)] * len(specs))
+        assert fetched_bytes[cid] == (tmp_path / cid).stat().st_size
 
 
 def test_a_state_that_nobody_has_is_asked_for_until_the_head_names_another_one() -> None:
