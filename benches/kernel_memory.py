@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -101,20 +101,23 @@ def _child() -> None:
     import numpy as np
 
     from primep2p.cli.bench.backends import present
-    from primep2p.cli.bench.measuring import Threads
+    from primep2p.config import ComputeSection
     from primep2p.kernels.arrays import Separate, Span
     from primep2p.kernels.pipeline import aggregate
+    from primep2p.services.compute import Compute
 
     mapped = [np.asarray(np.memmap(file, np.float32, "r")) for file in job.files]
     counts, backend = [1 + update % 7 for update in range(len(mapped))], present()[job.backend]
-    with Threads(job.threads) as each:
+    with closing(Compute(ComputeSection(threads=job.threads))) as compute:
         few = [row[:WARMED_COLUMNS] for row in mapped]
         for rows in (few, mapped):
             if rows is mapped:
                 print("ready", flush=True)
                 sys.stdin.readline()
             out = np.empty(len(rows[0]), np.float32)
-            aggregate(job.pipeline, Separate([Span(row) for row in rows]), counts, out=out, backend=backend, each=each)
+            aggregate(
+                job.pipeline, Separate([Span(row) for row in rows]), counts, out=out, backend=backend, each=compute.each
+            )
     print("done", flush=True)
     sys.stdin.read()  # the result is counted: it must still be there
 

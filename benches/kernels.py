@@ -12,13 +12,13 @@ their input, records of Flower's messages) is made outside of the time.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -28,14 +28,17 @@ from kernel_memory import extra_bytes, is_measurable, update_files
 from kernel_peers import PEERS, missing, prepare
 from rich.console import Console
 from rich.table import Table
+from threadpoolctl import ThreadpoolController
 
 from primep2p.cli.bench.backends import backends, present
 from primep2p.cli.bench.codecs import by_argpartition, codecs
-from primep2p.cli.bench.measuring import Memory, Threads, Timing, interleaved, together
+from primep2p.cli.bench.measuring import Memory, Timing, interleaved, together
 from primep2p.cli.bench.pipelines import rows_of
+from primep2p.config import ComputeSection
 from primep2p.kernels.arrays import Matrix, Rows, Separate, Span
 from primep2p.kernels.average import any_order_mean, shares_of
 from primep2p.kernels.pipeline import aggregate
+from primep2p.services.compute import Compute
 
 Array = np.ndarray
 
@@ -94,15 +97,10 @@ class Line:
 
 
 class Blas:
-    """How many threads its calls take, where threadpoolctl can say so."""
+    """How many threads its calls take."""
 
     def __init__(self) -> None:
-        with contextlib.suppress(ImportError):
-            from threadpoolctl import ThreadpoolController
-
-            self._controller = ThreadpoolController()
-            return
-        sys.exit("benches/kernels.py needs threadpoolctl; make venv installs it")
+        self._controller = ThreadpoolController()
 
     def take(self, threads: int) -> None:
         for library in self._controller.select(user_api="blas").lib_controllers:
@@ -112,12 +110,12 @@ class Blas:
 class Bench:
     """The measurements of one run."""
 
-    def __init__(self, threads: Threads, backends: Sequence[str], budget_s: float) -> None:
-        self.threads = threads
+    def __init__(self, compute: Compute, backends: Sequence[str], budget_s: float) -> None:
+        self._compute = compute
         self._backends = backends
         self.blas = Blas()
         self.blas.take(1)
-        self.memory = Memory(threads)
+        self.memory = Memory(compute)
         self._budget_s = budget_s
 
     def lines(self, case: Case) -> Iterator[Line]:
@@ -152,7 +150,7 @@ class Bench:
     def codec_lines(self, values: int) -> Iterator[Line]:
         """Encoding, beside numpy's argpartition where that finds the same."""
         delta = rows_of(1, values)[0]
-        for codec in codecs(delta, self.threads):
+        for codec in codecs(delta, self._compute.each):
             peer = "argpartition" if codec.name.startswith("topk") else ""
             calls = [codec.encode, self.memory.once, *([partial(by_argpartition, delta)] if peer else [])]
             ours, read, *theirs = together(calls, budget_s=self._budget_s)
@@ -168,9 +166,11 @@ class Bench:
         out = np.empty(case.values, np.float32)
         if name == ANY_ORDER:
             shares = shares_of(counts, "examples" if case.pipeline.is_weighted else "uniform")
-            call = partial(any_order_mean, Matrix(rows), shares, out, each=self.threads)
+            call = partial(any_order_mean, Matrix(rows), shares, out, each=self._compute.each)
         else:
-            call = partial(aggregate, case.pipeline, given, counts, out=out, backend=present()[name], each=self.threads)
+            call = partial(
+                aggregate, case.pipeline, given, counts, out=out, backend=present()[name], each=self._compute.each
+            )
 
         def make() -> Callable[[], object]:
             self.blas.take(1)
@@ -238,8 +238,8 @@ def compare(given: argparse.Namespace, console: Console) -> dict[str, object]:
             print(f"without {peer}: {reason}", file=sys.stderr)
     asked = [peer for peer in peers if not missing(peer)]
     lines: list[Line] = []
-    with Threads(given.threads) as threads:
-        bench = Bench(threads, given.backends, given.budget)
+    with closing(Compute(ComputeSection(threads=given.threads))) as compute:
+        bench = Bench(compute, given.backends, given.budget)
         console.print(f"{given.threads} threads read {bench.memory.bytes_per_s() / 1e9:.1f} GB/s")
         for case in cases(given.k, given.d, asked):
             if given.only and not any(word in case.name for word in given.only):

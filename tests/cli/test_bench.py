@@ -1,15 +1,13 @@
-from threading import Barrier, Event
+from threading import Event
 
 import msgspec
 import pytest
 
 from primep2p.cli.bench.figures import Bench
-from primep2p.cli.bench.measuring import Threads, interleaved
+from primep2p.cli.bench.measuring import interleaved
 from primep2p.cli.bench.pipelines import pipelines
 from primep2p.cli.main import main
 from primep2p.model.pipeline import Pipeline
-
-MEET_S = 30.0
 
 
 def test_calls_that_are_compared_take_turns() -> None:
@@ -31,17 +29,6 @@ def test_a_call_beyond_its_budget_is_made_once_and_the_others_go_on() -> None:
     assert made.count("slow") == 1
     assert made.count("quick") == 4
     assert timings[0].seconds >= 0.02
-
-
-def test_ranges_are_computed_at_once_and_answered_in_order() -> None:
-    both = Barrier(2)
-
-    def meet(start: int, end: int) -> int:
-        both.wait(MEET_S)  # a broken barrier raises: there must be two of us
-        return start
-
-    with Threads(2) as threads:
-        assert list(threads([(0, 1), (1, 2), (2, 3), (3, 4)], meet)) == [0, 1, 2, 3]
 
 
 def test_the_pipelines_suit_their_numbers_of_updates() -> None:

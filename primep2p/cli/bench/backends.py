@@ -1,12 +1,9 @@
-"""Which backends this installation has, and why it lacks the others."""
+"""Which backends a daemon could use here, and why not the others."""
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from importlib import import_module
 
-from primep2p.kernels.backends.compiled import Unusable, load
-from primep2p.kernels.backends.plain import Plain
 from primep2p.kernels.backends.seam import Backend
+from primep2p.services.backends import BACKENDS, Checked, OneThread, check
 
 __all__ = ["backends", "present"]
 
@@ -14,7 +11,9 @@ __all__ = ["backends", "present"]
 @lru_cache(maxsize=1)
 def backends() -> dict[str, Backend | str]:
     """By name, the one that every machine has first; or the reason why there is none of that name."""
-    return {"numpy": Plain(), "compiled": _compiled(), "mlx": _mlx()}
+    thread = OneThread()  # MLX belongs to it for as long as the process lives
+    found = [check(name, thread) for name in BACKENDS]
+    return {one.name: _reason(one) if one.backend is None else one.backend for one in found}
 
 
 def present() -> dict[str, Backend]:
@@ -22,19 +21,5 @@ def present() -> dict[str, Backend]:
     return {name: backend for name, backend in backends().items() if not isinstance(backend, str)}
 
 
-def _compiled() -> Backend | str:
-    found = load()
-    return found.reason if isinstance(found, Unusable) else found
-
-
-def _mlx() -> Backend | str:
-    # MLX belongs to the first thread that imports it, for as long as the process lives.
-    thread = ThreadPoolExecutor(1, thread_name_prefix="mlx")
-    try:
-        module = thread.submit(import_module, "primep2p.kernels.backends.mlx").result()
-    except ImportError as error:
-        thread.shutdown()
-        return f"MLX cannot be imported ({error}): install primep2p[mlx]"
-    device = thread.submit(lambda: module.devices()[0]).result()
-    backend: Backend = module.Mlx(lambda function: thread.submit(function).result(), device)
-    return backend
+def _reason(checked: Checked) -> str:
+    return f"{checked.reason}: {checked.fix}" if checked.fix else checked.reason

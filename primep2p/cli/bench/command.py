@@ -1,9 +1,9 @@
 """The measurements of `primep2p bench`, and what it shows meanwhile."""
 
-import os
 import platform
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +22,15 @@ from primep2p.cli.bench.figures import (
     RuleFigure,
     show,
 )
-from primep2p.cli.bench.measuring import REPEATS, Memory, Threads, Timing, timed, together
+from primep2p.cli.bench.measuring import REPEATS, Memory, Timing, timed, together
 from primep2p.cli.bench.pipelines import UNIFORM, pipelines, rows_of
 from primep2p.cli.render import print_json
+from primep2p.config import ComputeSection
 from primep2p.kernels.arrays import Array, Matrix, Separate, Span
 from primep2p.kernels.backends.seam import Backend
 from primep2p.kernels.pipeline import aggregate
 from primep2p.model.pipeline import Pipeline, TrimmedMean
+from primep2p.services.compute import Compute
 
 __all__ = ["bench"]
 
@@ -62,9 +64,9 @@ def bench(*, json: bool, quick: bool) -> None:
     progress = Progress(
         TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console, transient=True
     )
-    with progress, Threads(os.cpu_count() or 1) as threads:
+    with progress, closing(Compute(ComputeSection())) as compute:
         task = progress.add_task("memory", total=None)
-        run = _Run(threads, QUICK_BYTES, QUICK_REPEATS) if quick else _Run(threads, INPUT_BYTES, REPEATS)
+        run = _Run(compute, QUICK_BYTES, QUICK_REPEATS) if quick else _Run(compute, INPUT_BYTES, REPEATS)
 
         def doing(what: str, total: int) -> None:
             progress.update(task, description=what, total=total, advance=1)
@@ -79,11 +81,11 @@ def bench(*, json: bool, quick: bool) -> None:
 class _Run:
     """The measurements, one after another."""
 
-    def __init__(self, threads: Threads, input_bytes: int, repeats: int) -> None:
-        self._threads = threads
+    def __init__(self, compute: Compute, input_bytes: int, repeats: int) -> None:
+        self._compute = compute
         self._repeats = repeats
         self._values = input_bytes // 4
-        self._memory = Memory(threads)
+        self._memory = Memory(compute)
         self._backends = present()
 
     def all(self, doing: Callable[[str, int], None]) -> Bench:
@@ -110,14 +112,14 @@ class _Run:
         )
 
     def _machine(self) -> Machine:
-        with Threads(1) as one:
+        with closing(Compute(ComputeSection(threads=1))) as one:
             alone = Memory(one).bytes_per_s()
         return Machine(
             cpu=_cpu(),
             system=f"{platform.system()} {platform.machine()}",
             python=platform.python_version(),
             numpy=np.__version__,
-            threads=self._threads.count,
+            threads=self._compute.threads,
             read_gb_s=round(self._memory.bytes_per_s() / 1e9, 2),
             read_gb_s_one_thread=round(alone / 1e9, 2),
         )
@@ -159,12 +161,12 @@ class _Run:
 
     def _call(self, pipeline: Pipeline, rows: Matrix | Separate, backend: Backend) -> Callable[[], object]:
         out, counts = np.empty(rows.shape[1], np.float32), [1 + row % 7 for row in range(rows.shape[0])]
-        return lambda: aggregate(pipeline, rows, counts, out=out, backend=backend, each=self._threads)
+        return lambda: aggregate(pipeline, rows, counts, out=out, backend=backend, each=self._compute.each)
 
     def _codecs(self) -> list[CodecFigure]:
         values = rows_of(1, self._values)[0]
         found = []
-        for codec in codecs(values, self._threads):
+        for codec in codecs(values, self._compute.each):
             encoded, decoded = timed(codec.encode, budget_s=CALL_S), timed(codec.decode, budget_s=CALL_S)
             found.append(
                 CodecFigure(

@@ -2,55 +2,23 @@
 
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from statistics import median
-from typing import TypeVar
 
 import numpy as np
 
-from primep2p.kernels.arrays import Array, Range
+from primep2p.kernels.arrays import Array, finish
+from primep2p.services.compute import Compute
 
-__all__ = ["REPEATS", "Memory", "Threads", "Timing", "interleaved", "timed", "together"]
+__all__ = ["REPEATS", "Memory", "Timing", "interleaved", "timed", "together"]
 
 READ_BYTES = 256 * 2**20
 """Of one array that is read: eight times what the largest cache here holds, and of no use to it."""
 
 REPEATS = 5
-
-T = TypeVar("T")
-
-
-class Threads:
-    """An Each of so many threads. A context."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self._pool = ThreadPoolExecutor(count)
-
-    def __enter__(self) -> "Threads":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown()
-
-    def __call__(self, ranges: Sequence[Range], function: Callable[[int, int], T], /) -> Iterable[T]:
-        if self.count == 1 or len(ranges) == 1:
-            return (function(start, end) for start, end in ranges)
-        return self._spread(ranges, function)
-
-    def _spread(self, ranges: Sequence[Range], function: Callable[[int, int], T]) -> Iterable[T]:
-        under_way: deque[Future[T]] = deque()
-        for start, end in ranges:
-            if len(under_way) > self.count:  # one waits, so that no thread does
-                yield under_way.popleft().result()
-            under_way.append(self._pool.submit(function, start, end))
-        while under_way:
-            yield under_way.popleft().result()
 
 
 @dataclass(frozen=True)
@@ -105,8 +73,8 @@ class Memory:
 
     size_bytes = READ_BYTES
 
-    def __init__(self, threads: Threads) -> None:
-        self.threads = threads
+    def __init__(self, compute: Compute) -> None:
+        self._compute = compute
         self._values: Array = np.ones(READ_BYTES // 4, np.float32)  # written: pages that exist
         self._half = len(self._values) // 2
         self._best = max(READS, key=lambda name: self.bytes_per_s(read=name))
@@ -118,13 +86,13 @@ class Memory:
     def once(self, read: str = "") -> None:
         """One pass over the array, by the fastest of the reads where none is named."""
         values, half, function = self._values, self._half, READS[read or self._best]
-        parts = max(4, 2 * self.threads.count)
+        parts = max(4, 2 * self._compute.threads)
         bounds = [half * part // parts for part in range(parts + 1)]
-        ranges = list(pairwise(bounds))
-        for _ in self.threads(
-            ranges, lambda start, end: function(values[start:end], values[half + start : half + end])
-        ):
-            pass
+
+        def look(start: int, end: int) -> None:
+            function(values[start:end], values[half + start : half + end])
+
+        finish(self._compute.each(list(pairwise(bounds)), look))
 
 
 def _sums(one: Array, other: Array) -> None:
