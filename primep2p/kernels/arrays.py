@@ -41,6 +41,9 @@ stay in the second-level cache."""
 RANGE = 8 * BLOCK
 """Columns that a thread is given at a time: large beside the cost of handing them over."""
 
+DECODED_BYTES = 4 * 2**20
+"""What columns of all rows may take at a time where they are copies: K rows of a RANGE would take K MiB."""
+
 Range = tuple[int, int]
 T = TypeVar("T")
 
@@ -86,6 +89,11 @@ class Rows(Protocol):
         """(K, D)."""
         ...
 
+    @property
+    def width(self) -> int:
+        """Columns to ask `block` for at a time, at the most."""
+        ...
+
     def block(self, start: int, end: int, /) -> Block:
         """These columns of all rows, which nobody may write to."""
         ...
@@ -102,6 +110,10 @@ class Matrix:
     @property
     def shape(self) -> tuple[int, int]:
         return self._values.shape[0], self._values.shape[1]
+
+    @property
+    def width(self) -> int:
+        return RANGE
 
     def block(self, start: int, end: int) -> Array:
         return self._values[:, start:end]
@@ -153,6 +165,11 @@ class Separate:
     @property
     def shape(self) -> tuple[int, int]:
         return len(self._rows), len(self._rows[0])
+
+    @property
+    def width(self) -> int:
+        are_views = all(isinstance(row, Span) for row in self._rows)
+        return RANGE if are_views else min(RANGE, max(256, DECODED_BYTES // (4 * len(self._rows))))
 
     def block(self, start: int, end: int) -> list[Array]:
         return [row.read(start, end) for row in self._rows]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from primep2p.kernels.arrays import Each, Rows, one_after_another, ranges_of
+from primep2p.kernels.arrays import Array, Each, Rows, one_after_another, ranges_of
 from primep2p.kernels.backends.seam import Backend, Doubles
 
 __all__ = ["distances", "exact_products", "exact_squares", "gram", "in_order", "product", "squares"]
@@ -54,7 +54,7 @@ def _totals(rows: Rows, backend: Backend, each: Each, of: Totals) -> tuple[Doubl
     """What `of` makes of all rounded values, each total rounded once, and what undoes each row's scale."""
     count, columns = rows.shape
     scales = _scales(rows, backend, each)
-    width = max(512, ROUNDED_BYTES // (8 * count))
+    width = min(rows.width, max(512, ROUNDED_BYTES // (8 * count)))
     width -= width % EXACT_COLUMNS if width > EXACT_COLUMNS else 0
 
     def total(start: int, end: int) -> Integers:
@@ -79,7 +79,14 @@ def _scales(rows: Rows, backend: Backend, each: Each) -> Doubles:
     """(K,) powers of two that take each row's values to at most 2**BITS, the largest above half of that."""
     count, columns = rows.shape
     largest = np.zeros(count, np.float32)
-    for found in each(ranges_of(0, columns, RANGE), lambda start, end: backend.largest(rows.block(start, end))):
+
+    def longest(start: int, end: int) -> Array:
+        found = np.zeros(count, np.float32)
+        for low, high in ranges_of(start, end, rows.width):
+            np.maximum(found, backend.largest(rows.block(low, high)), out=found)
+        return found
+
+    for found in each(ranges_of(0, columns, RANGE), longest):
         np.maximum(largest, found, out=largest)
     _, exponents = np.frexp(largest.astype(np.float64))
     scales: Doubles = np.ldexp(1.0, np.where(largest > 0, BITS - exponents, 0))

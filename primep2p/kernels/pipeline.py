@@ -150,10 +150,14 @@ class Linear:
         self._backend = backend
 
     def columns(self, rows: Rows, start: int, end: int, out: Array) -> None:
+        for low, high in ranges_of(start, end, rows.width):
+            self.add_up(rows.block(low, high), out[low - start : high - start])
+
+    def add_up(self, block: Block, out: Array) -> None:
+        """The same of columns that are here."""
         if not len(self._weights):
             out[:] = 0
             return
-        block = rows.block(start, end)
         entering = block if self._all else [block[row] for row in self._entering]
         self._backend.weighted_sum(entering, self._weights, out)
 
@@ -168,7 +172,7 @@ class RankedMean:
         self._plus_zero = plus_zero
 
     def columns(self, rows: Rows, start: int, end: int, out: Array) -> None:
-        for low, high in self._sorted.ranges(start, end):
+        for low, high in self._sorted.ranges(rows, start, end):
             block = self._sorted.block(rows, low, high)
             self._backend.ranked_mean(block, self._wanted, out[low - start : high - start])
         if self._plus_zero:
@@ -185,9 +189,10 @@ class ClosestMean:
         self._backend = backend
 
     def columns(self, rows: Rows, start: int, end: int, out: Array) -> None:
-        ranked = np.empty((len(self._all), min(self._sorted.width, end - start)), np.float32)
+        width = min(self._sorted.width, rows.width)
+        ranked = np.empty((len(self._all), min(width, end - start)), np.float32)
         with np.errstate(all="ignore"):
-            for low, high in ranges_of(start, end, self._sorted.width):
+            for low, high in ranges_of(start, end, width):
                 values = ranked[:, : high - low]
                 self._backend.ranks(self._sorted.block(rows, low, high), self._all, values)
                 self._finish(values, out[low - start : high - start])
@@ -202,17 +207,17 @@ class Sorted:
         self._chosen = None if matrix is None else [int(np.argmax(row)) for row in matrix]
         self.width = max(256, SORTED_BYTES // (4 * count))
 
-    def ranges(self, start: int, end: int) -> list[Range]:
-        """What to ask `block` for: all at once, unless that makes new rows."""
-        return ranges_of(start, end, self.width) if self._mixing else [(start, end)]
+    def ranges(self, rows: Rows, start: int, end: int) -> list[Range]:
+        """What to ask `block` for: as much as the rows give at once, unless that makes new ones."""
+        return ranges_of(start, end, min(self.width, rows.width) if self._mixing else rows.width)
 
     def block(self, rows: Rows, start: int, end: int) -> Block:
+        block = rows.block(start, end)  # once: rows that travelled in another form are decoded here
         if not self._mixing:
-            block = rows.block(start, end)
             return block if self._chosen is None else [block[row] for row in self._chosen]
         mixed = np.empty((len(self._mixing), end - start), np.float32)
         for combination, row in zip(self._mixing, mixed, strict=True):
-            combination.columns(rows, start, end, row)
+            combination.add_up(block, row)
         return mixed
 
 
