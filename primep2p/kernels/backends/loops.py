@@ -20,7 +20,7 @@ LANES = 16
 
 CHUNK = BLOCK
 """Columns whose running sums stay in the second-level cache while all rows pass: pieces of rows that fit into the first
-level are so short that memory waits at the beginning of each (0.62 of its speed with 2048 columns, 0.88 with these)."""
+level are so short that memory waits at the beginning of each (0.62 of its speed with 2048 columns, 0.85 with these)."""
 
 TOGETHER = 4
 """Rows added in one pass over the running sums, which are loaded and stored so much less often."""
