@@ -14,12 +14,12 @@ from primep2p.kernels.arrays import Array, Each, Pieces, Separate, all_finite, f
 from primep2p.kernels.backends.seam import Backend
 from primep2p.kernels.outer import first_state, state_names, step
 from primep2p.kernels.pipeline import combine
-from primep2p.model.pipeline import Outer, Pipeline
+from primep2p.model.pipeline import Float32, Outer, Pipeline
 from primep2p.model.records import TensorSpec
-from primep2p.store.deltas import map_delta
+from primep2p.store.deltas import delta_bytes, map_delta
 from primep2p.store.tensors import map_tensors, writing
 
-__all__ = ["Job", "Result", "aggregate", "state_tensors"]
+__all__ = ["Job", "Result", "aggregate", "check_files", "state_tensors"]
 
 _PIECE = 2**20
 """Columns computed and written at a time: 4 MiB, a piece for each of a few threads, and a write that the disk likes."""
@@ -77,6 +77,13 @@ def aggregate(job: Job, *, backend: Backend | None = None, each: Each = one_afte
     except _NotFinite as reason:
         return Result(reason=str(reason))
     return Result(job.params_out, job.optimiser_out if coming.state_tensors else None)
+
+
+def check_files(pipeline: Pipeline, tensors: Sequence[TensorSpec]) -> None:
+    """Raises PeerError where a run of these would have to write a file that there cannot be: names take room in it."""
+    delta_bytes(pipeline.wire, tensors)
+    delta_bytes(Float32(), tensors)
+    delta_bytes(Float32(), state_tensors(pipeline.outer, tensors))
 
 
 def state_tensors(outer: Outer | None, tensors: Sequence[TensorSpec]) -> list[TensorSpec]:

@@ -17,6 +17,7 @@ from primep2p.model.records import KERNELS_DIGEST, Ban, Join, RunSpec, Scalar, T
 from primep2p.plugin.process import TrainerWorker
 from primep2p.plugin.workers import Trainers
 from primep2p.run_config import RunConfig
+from primep2p.services.aggregation import check_files
 from primep2p.services.founding import first_params
 from primep2p.services.inviting import Invitation, accept, check_welcome, invite
 from primep2p.services.joining import Pin, Seekers, find_spec, learn_head, run_key, seek_membership
@@ -24,7 +25,6 @@ from primep2p.services.origins import Start, certified, find
 from primep2p.services.rounds import RunService
 from primep2p.services.seams import Seams
 from primep2p.services.training import Training, TrainingEvent
-from primep2p.store.deltas import delta_bytes
 from primep2p.store.seam import RunRow, StoredCheckpoint
 from primep2p.tasks import TaskStatus
 from primep2p.wire.envelope import Opened
@@ -140,9 +140,11 @@ class Runs:
     ) -> RunService:
         envelopes = self._seams.envelopes
         try:
-            delta_bytes(config.pipeline.wire, tensors)
+            check_files(config.pipeline, tensors)
         except PeerError as error:
-            raise CallError(f"no delta could be sent: {error.sentence}", hint="choose another pipeline.wire") from error
+            raise CallError(
+                f"the run's files could not be: {error.sentence}", hint="choose another pipeline"
+            ) from error
         spec = envelopes.seal(
             RunSpec(
                 creator=envelopes.peer_id,

@@ -17,10 +17,10 @@ from primep2p.model.messages import AskChain, AskHead, AskSpec, Chain, Introduce
 from primep2p.model.messages import Head as HeadMessage
 from primep2p.model.records import KERNELS_VERSION, MAX_REFS, PROTOCOL_VERSION, RunSpec
 from primep2p.net.host import Host
+from primep2p.services.aggregation import check_files
 from primep2p.services.rounds import RunService
 from primep2p.services.seams import Seams
 from primep2p.services.sync import Sync
-from primep2p.store.deltas import delta_bytes
 from primep2p.wire.codec import digest, encode
 from primep2p.wire.envelope import Envelopes, Opened
 
@@ -94,9 +94,9 @@ async def find_spec(run: RunId, at: Seekers) -> tuple[Opened[RunSpec], list[Peer
     if spec.record.policy.committee_size * spec.record.policy.max_cohort > MAX_REFS:
         raise CallError("the run's committee and cohort are larger than its rounds could carry", hint="ask its creator")
     try:
-        delta_bytes(spec.record.pipeline.wire, spec.record.tensors)
+        check_files(spec.record.pipeline, spec.record.tensors)
     except PeerError as error:
-        raise CallError(f"nobody could send a delta in that run: {error.sentence}", hint="ask its creator") from error
+        raise CallError(f"that run's files cannot be: {error.sentence}", hint="ask its creator") from error
     return spec, sorted(holders)
 
 

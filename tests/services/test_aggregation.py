@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from primep2p.kernels.average import shares_of
 from primep2p.kernels.backends.plain import Plain
 from primep2p.kernels.outer import first_state, state_names, step
-from primep2p.model.errors import StoreError
+from primep2p.model.errors import PeerError, StoreError
 from primep2p.model.pipeline import Adagrad, Adam, FedAvg, Krum, Outer, Pipeline, Sgd, Weighting, Yogi
 from primep2p.model.records import TensorSpec
-from primep2p.services.aggregation import Job, aggregate
+from primep2p.services.aggregation import Job, aggregate, check_files
 from primep2p.store.tensors import map_tensors, write_tensors
 
 Array = npt.NDArray[np.float32]
@@ -179,3 +179,11 @@ def test_a_rule_that_sees_whole_updates_sees_all_their_tensors(tmp_path: Path, t
 
 def flat(arrays: Sequence[Array]) -> Array:
     return np.concatenate([array.reshape(-1) for array in arrays])
+
+
+def test_names_that_have_room_in_a_model_may_have_none_in_an_optimisers_state() -> None:
+    """Every member would stop at the end of the first round: nobody begins such a run, or joins it."""
+    tensors = [TensorSpec(f"{number:0256}", "float32", (1,)) for number in range(30_000)]
+    check_files(Pipeline(), tensors)
+    with pytest.raises(PeerError, match="header of"):
+        check_files(Pipeline(outer=Adam()), tensors)
