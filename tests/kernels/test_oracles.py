@@ -232,3 +232,9 @@ def test_bucketing_puts_every_row_into_one_bucket(round_number: int) -> None:
     )
     assert found.sum() == pytest.approx(1, abs=1e-5)
     assert np.count_nonzero(found) == count
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_of_two_different_rows_with_one_score_krum_takes_the_first(sign: int) -> None:
+    half = np.array([[11], [10], [12]], np.float32)
+    assert result_of(Pipeline(Krum(1)), np.vstack([sign * half, -sign * half])) == sign * 10
