@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from primep2p.config import read_toml
 from primep2p.model.errors import ConfigError
-from primep2p.model.pipeline import Bucketing, NearestNeighbours, Pipeline, TopK, TrimmedMean
+from primep2p.model.pipeline import Bucketing, NearestNeighbours, Pipeline, TopK
 from primep2p.model.records import MAX_REFS, Admission, RoundPolicy, Scalar
 from primep2p.strict import Fault, build
 
@@ -66,10 +66,7 @@ def check(config: RunConfig) -> None:
 
 
 def _check_pipeline(pipeline: Pipeline) -> None:
-    rule, wire = pipeline.rule, pipeline.wire
-    if isinstance(rule, TrimmedMean) and Fraction(rule.trim_ratio) >= Fraction(1, 2):
-        raise Fault("pipeline.rule.trim_ratio", "must be below 0.5: so much is cut at each end")
-    if isinstance(wire, TopK) and Fraction(wire.ratio) <= 0:
+    if isinstance(pipeline.wire, TopK) and Fraction(pipeline.wire.ratio) <= 0:
         raise Fault("pipeline.wire.ratio", "must be above 0")
     for place, stage in enumerate(pipeline.pre):
         if isinstance(stage, Bucketing | NearestNeighbours) and pipeline.is_weighted:

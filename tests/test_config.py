@@ -284,7 +284,7 @@ def test_a_stage_is_a_table_with_a_name_or_that_alone(tmp_path, written, held):
         ),
         (
             '[pipeline]\nrule = { name = "trimmed_mean", trim_ratio = 0.5 }\n[policy]\nfirst_members = 9',
-            "pipeline.rule.trim_ratio must be below 0.5",
+            "pipeline.rule.trim_ratio must be a decimal below 0.5, such as 0.1",
         ),
         ('[pipeline]\nwire = { name = "topk", ratio = 0.0 }', "pipeline.wire.ratio must be above 0"),
         ('[admission]\nmode = "allowlist"', "admission.peers must name a peer"),

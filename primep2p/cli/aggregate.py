@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from primep2p.cli.at import Json
 from primep2p.cli.render import print_json
 from primep2p.model.errors import ConfigError
-from primep2p.model.pipeline import Pipeline, Rule
+from primep2p.model.pipeline import Bucketing, Pipeline, Rule
 from primep2p.strict import Fault, build
 
 __all__ = ["aggregate"]
@@ -26,12 +26,12 @@ def aggregate(
     rule: Annotated[
         str, Parameter(help="fedavg, median, trimmed_mean, krum, multi_krum, bulyan, geometric_median, centered_clip.")
     ] = "fedavg",
-    f: Annotated[int | None, Parameter(help="How many files may be liars': krum, multi_krum, bulyan.")] = None,
-    m: Annotated[int | None, Parameter(help="How many files multi_krum averages.")] = None,
+    f: Annotated[str | None, Parameter(help="How many files may be liars': krum, multi_krum, bulyan.")] = None,
+    m: Annotated[str | None, Parameter(help="How many files multi_krum averages.")] = None,
     trim_ratio: Annotated[str | None, Parameter(help="The part that trimmed_mean cuts at each end.")] = None,
-    nu: Annotated[float | None, Parameter(help="The least distance that geometric_median divides by.")] = None,
-    tau: Annotated[float | None, Parameter(help="The longest step of centered_clip.")] = None,
-    iterations: Annotated[int | None, Parameter(help="Of geometric_median and centered_clip.")] = None,
+    nu: Annotated[str | None, Parameter(help="The least distance that geometric_median divides by.")] = None,
+    tau: Annotated[str | None, Parameter(help="The longest step of centered_clip.")] = None,
+    iterations: Annotated[str | None, Parameter(help="Of geometric_median and centered_clip.")] = None,
     pre: Annotated[
         list[str],
         Parameter(
@@ -50,7 +50,11 @@ def aggregate(
         given["weighting"] = "examples" if examples else "uniform"
     elif examples:
         raise ConfigError(f"--examples has no effect with {rule}: every file counts the same")
-    pipeline = _pipeline(rule, {key: value for key, value in given.items() if value is not None}, pre)
+    pipeline = _pipeline(rule, {key: _setting(key, value) for key, value in given.items() if value is not None}, pre)
+    if seed and not any(isinstance(stage, Bucketing) for stage in pipeline.pre):
+        raise ConfigError("--seed has no effect without --pre bucketing: nothing else is drawn")
+    if any(path.exists() and out.exists() and path.samefile(out) for path in files):
+        raise ConfigError(f"--out {out} is one of the files that are read")
     counts = _counts(examples, len(files))
     work = import_module("primep2p.cli.files").aggregate  # by name: numpy is heavy, and no other command shall wait
     answer = work(pipeline, files, counts, seed.encode(), out, quiet=json)
@@ -74,12 +78,21 @@ def _stage(text: str) -> dict[str, object]:
     name, _, settings = text.partition(":")
     table: dict[str, object] = {"name": name}
     for setting in settings.split(",") if settings else ():
-        key, _, value = setting.partition("=")
-        try:
-            table[key] = int(value) if value.isdigit() else float(value)
-        except ValueError:
-            raise ConfigError(f"--pre {text}: {key} is {value!r}, and must be a number") from None
+        key, equals, value = setting.partition("=")
+        if not equals or key in table:
+            raise ConfigError(f"--pre {text}: NAME:KEY=VALUE,KEY=VALUE is expected, each key once")
+        table[key] = _setting(f"pre {text}: {key}", value)
     return table
+
+
+def _setting(key: str, value: str) -> object:
+    """A number as TOML has it: 1 and 1.0 are not the same. What is none stays for others to judge."""
+    try:
+        return int(value) if value.lstrip("-").isdigit() else float(value)
+    except ValueError:
+        if key in ("weighting", "trim_ratio"):
+            return value
+        raise ConfigError(f"--{key.replace('_', '-')} is {value!r}, and must be a number") from None
 
 
 def _counts(examples: str, files: int) -> list[int]:

@@ -79,6 +79,8 @@ def _digits() -> Examples:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ConfigError("the demo needs scikit-learn", hint="pip install 'primep2p[demo]'") from error
+        raise ConfigError(
+            "the demo needs scikit-learn", hint="pip install '.[demo]' where primep2p was cloned"
+        ) from error
     x, y = load_digits(return_X_y=True)
     return Examples((x / BRIGHTEST).astype(np.float32), y.astype(np.intp))

@@ -1,7 +1,7 @@
 """A rule on tensors in files: what `primep2p aggregate` does, in constant memory."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,12 @@ from primep2p.kernels.arrays import Array, Each, Pieces, Row, Rows, Separate, al
 from primep2p.kernels.average import Fold, shares_of
 from primep2p.kernels.backends.seam import Doubles
 from primep2p.kernels.pipeline import Combination, combine, reads
-from primep2p.model.errors import ConfigError, PeerError, StoreError
+from primep2p.model.errors import ConfigError
 from primep2p.model.pipeline import FedAvg, Pipeline
 from primep2p.model.records import TensorSpec
 from primep2p.plugin.tensors import open_mapped
 from primep2p.services.compute import Compute
-from primep2p.store.tensors import map_tensors, writing
+from primep2p.store.tensors import writing
 
 __all__ = ["Aggregated", "aggregate"]
 
@@ -35,7 +35,7 @@ FOLDED_BYTES = 2**26
 NODE = ComputeSection()
 """As a node without a configuration computes."""
 
-FLOATS = "all files must have the same tensors, of float32"
+Shapes = Mapping[str, tuple[int, ...]]
 
 SHOWN_BYTES = 2**28
 """Reading less takes no time worth a progress bar."""
@@ -87,21 +87,34 @@ def aggregate(
 
 def _open(files: Sequence[Path]) -> tuple[tuple[TensorSpec, ...], list[Pieces]]:
     """What the first file has, and the values of each in that order."""
-    try:
-        tensors, _ = open_mapped(files[0])
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"{files[0]} cannot be read: {error}", hint=FLOATS) from error
-    rows = []
-    for path in files:
-        try:
-            rows.append(Pieces(map_tensors(path, tensors)))
-        except PeerError as error:
-            raise ConfigError(f"{path}: {error.sentence}, unlike {files[0]}", hint=FLOATS) from error
-        except StoreError as error:
-            raise ConfigError(error.sentence) from error
+    opened = [_read(path) for path in files]
+    tensors, _ = opened[0]
+    shapes = {tensor.name: tensor.shape for tensor in tensors}
+    for path, (found, _) in zip(files, opened, strict=True):
+        _check_alike(path, {tensor.name: tensor.shape for tensor in found}, files[0], shapes)
+    rows = [Pieces([views[tensor.name] for tensor in tensors]) for _, views in opened]
     if not tensors or not len(rows[0]):
         raise ConfigError(f"{files[0]} has no values")
     return tensors, rows
+
+
+def _read(path: Path) -> tuple[tuple[TensorSpec, ...], Mapping[str, Array]]:
+    try:
+        return open_mapped(path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path}: {error}", hint="safetensors files of float32 tensors are expected") from error
+
+
+def _check_alike(path: Path, found: Shapes, first: Path, expected: Shapes) -> None:
+    for name in expected.keys() - found.keys():
+        raise ConfigError(f"{path} has no tensor {name!r}, which {first} has")
+    for name, shape in found.items():
+        if name not in expected:
+            raise ConfigError(f"{path} has a tensor {name!r}, which {first} has not")
+        if shape != expected[name]:
+            raise ConfigError(f"tensor {name!r} has shape {shape} in {path}, and {expected[name]} in {first}")
 
 
 class _Watched:
@@ -145,8 +158,10 @@ def _columns(combination: Combination, rows: Rows, start: int, end: int, each: E
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
     """Another name to write to, which becomes `path` when all is written: it may be one of those that are read."""
-    if not path.parent.is_dir() or path.is_dir():
-        raise ConfigError(f"{path} cannot be written: it is a directory, or in none")
+    if path.is_dir():
+        raise ConfigError(f"{path} is a directory")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise ConfigError(f"nothing can be written in {path.absolute().parent}")
     hidden = path.with_name(f".{path.name}.{os.getpid()}")
     yield hidden  # whoever writes there removes it when it fails
     os.replace(hidden, path)

@@ -232,6 +232,9 @@ def _show_quorum(run: RunDetail) -> None:
         drawn = "" if len(run.committee) == len(run.members) else f" drawn from {_many(len(run.members), 'member')}"
         survives = f"{_many(run.survives_silent, 'silent member')}, {_many(run.survives_liars, 'liar')}"
         _print(f"quorum    {run.quorum} of {len(run.committee)}{drawn}: survives {survives}")
+        spare = run.cohort - run.least_updates
+        learns = f"bears {_many(spare, 'silent trainer')}" if spare >= 0 else "not before more members join"
+        _print(f"learns    from {_many(run.least_updates, 'update')} a round or more, of {run.cohort}: {learns}")
     for risk in run.risks:
         fork, stall = _chance(risk.fork), _chance(risk.stall)
         _print(f"risk      with {risk.bad_share:.0%} bad, in {risk.rounds:,} rounds: a fork {fork}, a stall {stall}")

@@ -21,9 +21,10 @@ def ranked(beacon: Hash, role: str, peers: tuple[PeerId, ...]) -> tuple[PeerId, 
 
 
 def voters_of(state: RunState) -> tuple[PeerId, ...]:
-    """Members that compute what the protocol says. Where there is none of them a run of equals may go on [S4]."""
+    """Members that compute what the protocol says, if they are more than half; else all, so that no few of them become
+    the committee of the others by their word alone, and a run of equals may go on [S4]."""
     able = tuple(member.peer for member in state.members if member.kernels == KERNELS_DIGEST)
-    return able or tuple(member.peer for member in state.members)
+    return able if 2 * len(able) > len(state.members) else tuple(member.peer for member in state.members)
 
 
 def candidates_of(state: RunState) -> frozenset[PeerId]:

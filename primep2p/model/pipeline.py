@@ -55,6 +55,7 @@ Rate = Annotated[float, Meta(gt=0, le=1e6)]
 Decay = Annotated[float, Meta(ge=0, lt=1)]
 Share = Annotated[str, Meta(pattern=r"^0\.[0-9]{1,6}\Z", extra={"decimal": "a decimal below 1, such as 0.1"})]
 """Computed in exact fractions."""
+Half = Annotated[str, Meta(pattern=r"^0\.[0-4][0-9]{0,5}\Z", extra={"decimal": "a decimal below 0.5, such as 0.1"})]
 
 
 class Stage(Record, frozen=True, tag_field="name"):
@@ -89,11 +90,19 @@ class FedAvg(Stage, frozen=True, tag="fedavg"):
 class Median(Stage, frozen=True, tag="median"):
     """Of each coordinate. Yin et al., arXiv:1803.01498."""
 
+    @property
+    def least_updates(self) -> int:
+        return 3
+
+    @property
+    def bound(self) -> str:
+        return "of two it is the mean"
+
 
 class TrimmedMean(Stage, frozen=True, tag="trimmed_mean"):
     """Of each coordinate, without the largest and the smallest values. Yin et al., arXiv:1803.01498."""
 
-    trim_ratio: Share = "0.1"
+    trim_ratio: Half = "0.1"
     """The part that is cut at each end: so many updates, rounded down, and one at least."""
 
     @property
@@ -158,6 +167,14 @@ class GeometricMedian(Stage, frozen=True, tag="geometric_median"):
     iterations: Iterations = 8
     """Of the smoothed Weiszfeld algorithm, from the weighted mean on."""
     weighting: Weighting = "examples"
+
+    @property
+    def least_updates(self) -> int:
+        return 3
+
+    @property
+    def bound(self) -> str:
+        return "of two it is the mean"
 
 
 class CenteredClip(Stage, frozen=True, tag="centered_clip"):

@@ -166,6 +166,8 @@ class RunDetail(View, frozen=True):
     """Who votes in the round under way, in the order in which they have their turn to propose."""
     cohort: int
     """So many train in it."""
+    least_updates: int
+    """A round with fewer ends without a model."""
     quorum: int
     survives_silent: int
     survives_liars: int

@@ -36,18 +36,24 @@ def create_mapped(path: Path, tensors: tuple[TensorSpec, ...]) -> dict[str, Arra
 
 
 def open_mapped(path: Path) -> tuple[tuple[TensorSpec, ...], dict[str, Array]]:
-    """The tensors of the file at `path`, in its order, read-only. Raises ValueError where it is not such a file."""
+    """The tensors of the file at `path`, in its order, read-only. Raises ValueError where it is not such a file,
+    OSError where it cannot be read."""
     mapped = np.memmap(path, dtype=np.uint8, mode="r")
     header_size = int.from_bytes(mapped[:LENGTH_BYTES].tobytes(), "little")
     if header_size > min(MAX_HEADER_BYTES, mapped.size - LENGTH_BYTES):
-        raise ValueError(f"{path} is not a safetensors file")
+        raise ValueError("it is no safetensors file")
     entries = json.loads(mapped[LENGTH_BYTES : LENGTH_BYTES + header_size].tobytes())
     entries.pop(RESERVED_NAME, None)
     in_order = sorted(entries.items(), key=lambda entry: entry[1]["data_offsets"])
     tensors = tuple(TensorSpec(name, "float32", tuple(entry["shape"])) for name, entry in in_order)
     start = LENGTH_BYTES + header_size
-    if any(entry["dtype"] != "F32" for entry in entries.values()) or start + data_bytes(tensors) != mapped.size:
-        raise ValueError(f"{path} holds something else than float32 tensors in a row")
+    for name, entry in in_order:
+        if entry["dtype"] != "F32":
+            raise ValueError(f"tensor {name!r} is {entry['dtype']}, and must be F32")
+    if start + data_bytes(tensors) != mapped.size:
+        raise ValueError(
+            f"the tensors take {data_bytes(tensors)} bytes, and the file has {mapped.size - start} for them"
+        )
     return tensors, _views(mapped, start, tensors)
 
 

@@ -153,8 +153,10 @@ def _imported(name: str, *, extra: str) -> Any:
         return import_module(name)
     except ModuleNotFoundError as error:
         library = (error.name or name).partition(".")[0]
-        raise _Absent(f"{library} is not installed", f"pip install 'primep2p[{extra}]'", missing=True) from error
+        raise _Absent(
+            f"{library} is not installed", f"pip install '.[{extra}]' where primep2p was cloned", missing=True
+        ) from error
     except ImportError as error:
         raise _Absent(
-            f"it cannot be imported: {error}", f"pip install --force-reinstall 'primep2p[{extra}]'"
+            f"it cannot be imported: {error}", f"pip install --force-reinstall '.[{extra}]' where primep2p was cloned"
         ) from error

@@ -80,6 +80,7 @@ def detail(service: RunService, connected: frozenset[PeerId], seams: Seams) -> R
         origin=service.origin or spec.origin.hex(),
         committee=list(committee.members),
         cohort=len(head.cohort) if head else 0,
+        least_updates=spec.least_updates,
         quorum=committee.q,
         survives_silent=committee.survives_silent if head else 0,
         survives_liars=committee.survives_liars if head else 0,

@@ -19,7 +19,7 @@ try:
     from mlx.utils import tree_flatten
 except ImportError as error:
     raise ImportError(
-        f"MLX cannot be imported ({error}): pip install 'primep2p[mlx]', for which there must be "
+        f"MLX cannot be imported ({error}): pip install '.[mlx]' where primep2p was cloned, for which there must be "
         "glibc 2.35 on Linux, or macOS 14 on Apple silicon"
     ) from error
 

@@ -62,13 +62,20 @@ def test_options_are_the_settings_of_the_rule(
     np.testing.assert_allclose(load_file(out)["weight"], ROWS[0] * factor, rtol=0.02)
 
 
-def test_the_result_may_take_the_place_of_a_file_that_is_read(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_that_is_read_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = files(tmp_path, ROWS[:2])
-    assert run([*paths, "-o", paths[0]], capsys)[0] == 0
-    np.testing.assert_array_equal(load_file(paths[0])["weight"], ROWS[0] * np.float32(1.5))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.safetensors", "1.safetensors"]
+    code, _, errors = run([*paths, "-o", str(tmp_path / "." / "0.safetensors")], capsys)
+    assert code == 2
+    assert "is one of the files that are read" in errors
+    np.testing.assert_array_equal(load_file(paths[0])["weight"], ROWS[0])
+
+
+def test_another_file_is_replaced_when_the_result_is_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths, out = files(tmp_path, ROWS[:2]), tmp_path / "out.safetensors"
+    out.write_text("what was there before")
+    assert run([*paths, "-o", str(out)], capsys)[0] == 0
+    np.testing.assert_array_equal(load_file(out)["weight"], ROWS[0] * np.float32(1.5))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.safetensors", "1.safetensors", "out.safetensors"]
 
 
 @pytest.mark.parametrize(
@@ -77,10 +84,15 @@ def test_the_result_may_take_the_place_of_a_file_that_is_read(
         (["--rule", "krum", "--f", "2"], "krum with f = 2 needs 7 files (2f + 3), and there are 5"),
         (["--rule", "krmu"], "--rule must be one of fedavg, median,"),
         (["--rule", "median", "--f", "1"], "--f has no effect with median"),
-        (["--rule", "trimmed_mean", "--trim-ratio", "1.5"], "--trim-ratio must be a decimal below 1"),
+        (["--rule", "trimmed_mean", "--trim-ratio", "1.5"], "--trim-ratio must be a decimal below 0.5"),
         (["--rule", "median", "--examples", "1,2,3,4,5"], "--examples has no effect with median"),
         (["--examples", "1,2"], "--examples must be 5 counts above 0"),
         (["--pre", "nnm:f=x"], "--pre nnm:f=x: f is 'x', and must be a number"),
+        (["--rule", "krum", "--f", "1.5"], "--f must be an integer"),
+        (["--rule", "geometric_median", "--nu", "x"], "--nu is 'x', and must be a number"),
+        (["--seed", "x"], "--seed has no effect without --pre bucketing"),
+        (["--pre", "clip:5"], "--pre clip:5: NAME:KEY=VALUE"),
+        (["--pre", "nnm:f=1,f=2"], "--pre nnm:f=1,f=2: NAME:KEY=VALUE"),
         (["--pre", "nmm"], "--pre[0].name must be one of clip, arc, nnm, bucketing"),
     ],
 )
@@ -97,9 +109,12 @@ def test_a_mistake_is_one_sentence_and_no_file(
 @pytest.mark.parametrize(
     ("tensors", "problem"),
     [
-        ({"weight": np.zeros((2, 3), np.float32)}, "other tensors"),
+        ({"weight": np.zeros((2, 3), np.float32)}, "has no tensor 'bias'"),
         ({"weight": np.zeros((3, 2), np.float32), "bias": np.zeros(3, np.float32)}, "shape"),
-        ({"weight": np.zeros((2, 3), np.float16), "bias": np.zeros(3, np.float32)}, "F16"),
+        (
+            {"weight": np.zeros((2, 3), np.float16), "bias": np.zeros(3, np.float32)},
+            "is F16, and must be F32",
+        ),
         ({"weight": np.full((2, 3), np.nan, np.float32), "bias": np.zeros(3, np.float32)}, "not finite"),
     ],
 )

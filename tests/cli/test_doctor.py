@@ -13,7 +13,9 @@ def lines(config: NodeConfig, **others: Checked) -> dict[str, str]:
     """What is found where backends are as said; the others as they are without their libraries."""
 
     def said(name: str, thread: OneThread) -> Checked:
-        missing = Checked(name, None, f"{name} is not installed", f"pip install 'primep2p[{name}]'", missing=True)
+        missing = Checked(
+            name, None, f"{name} is not installed", f"pip install '.[{name}]' where primep2p was cloned", missing=True
+        )
         return others.get(name) or (check(name, thread) if name == "numpy" else missing)
 
     return {found.what: " ".join((found.state, found.said, found.fix)) for found in backends(config, said)}
@@ -36,7 +38,7 @@ def test_people_read_a_line_for_each_finding(tmp_path, capsys):
 
 def test_what_is_missing_is_a_note_with_the_command_that_brings_it():
     found = lines(NodeConfig(compute=ComputeSection(backend="mlx", threads=3)))
-    assert found["backend mlx"] == "note mlx is not installed pip install 'primep2p[mlx]'"
+    assert found["backend mlx"] == "note mlx is not installed pip install '.[mlx]' where primep2p was cloned"
     assert found["daemon"].startswith("ok aggregates with numpy, 3 threads; not with mlx: mlx is not installed;")
 
 

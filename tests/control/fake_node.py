@@ -72,6 +72,7 @@ def detail(**more: object) -> RunDetail:
         "origin": "",
         "committee": [PEER],
         "cohort": 1,
+        "least_updates": 2,
         "quorum": 3,
         "survives_silent": 1,
         "survives_liars": 1,

@@ -150,11 +150,18 @@ def test_who_votes_is_drawn_as_if_those_whose_kernels_differ_were_not_there(
 ) -> None:
     state, policy = state_of(n, heard=heard), RoundPolicy(committee_size=size)
     able = tuple(member for member in state.members if member.peer not in odd)
-    without = msgspec.structs.replace(state, members=able) if able else state
+    without = msgspec.structs.replace(state, members=able) if 2 * len(able) > n else state
     mixed = odd_ones(state, odd)
     assert committee_of(mixed, BEACONS[0], policy) == committee_of(without, BEACONS[0], policy)
     assert set(voters_of(mixed)) == {member.peer for member in without.members}
     assert cohort_of(mixed, BEACONS[0], policy, 1) == cohort_of(state, BEACONS[0], policy, 1)
+
+
+@pytest.mark.parametrize(("right", "votes"), [(0, 10), (1, 10), (5, 10), (6, 6), (9, 9), (10, 10)])
+def test_few_that_claim_the_right_kernels_are_not_the_committee_of_all_others(right: int, votes: int) -> None:
+    state = state_of(10, heard={})
+    mixed = odd_ones(state, {member.peer for member in state.members[right:]})
+    assert len(committee_of(mixed, BEACONS[0], RoundPolicy()).members) == votes
 
 
 # ---- who trains

@@ -186,13 +186,12 @@ def test_the_order_of_rows_moves_a_weighted_sum_by_roundings_alone(rule: object)
 # ---- special values
 
 
-@pytest.mark.parametrize("count", [2, 3, 7, 8, 40])
+@pytest.mark.parametrize("count", [3, 7, 8, 40])
 def test_a_median_or_trimmed_mean_of_zeros_is_positive(count: int) -> None:
     for signs in itertools.islice(itertools.product([-0.0, 0.0], repeat=count), 200):
         rows = np.array([[sign] for sign in signs], np.float32)
         assert not np.signbit(result_of(Pipeline(Median()), rows)).any()
-        if count >= 3:
-            assert not np.signbit(result_of(Pipeline(TrimmedMean("0.3")), rows)).any()
+        assert not np.signbit(result_of(Pipeline(TrimmedMean("0.3")), rows)).any()
 
 
 def test_special_values_follow_the_standard() -> None:
@@ -217,9 +216,10 @@ def test_one_row_or_as_few_as_a_rule_takes_and_one_column_are_enough(rule: objec
         result_of(Pipeline(rule), rows[:-1] if count > 1 else rows, [1] * (count - 1) or [1, 1])
 
 
-def test_a_median_of_two_that_rounds_to_zero_is_positive() -> None:
+def test_a_mean_of_two_middle_values_that_rounds_to_zero_is_positive() -> None:
     for pair in ([-1e-45, 0.0], [0.0, -1e-45]):
-        assert result_of(Pipeline(Median()), np.array(pair, np.float32).reshape(2, 1)).view(np.uint32) == [0]
+        rows = np.array([-1.0, *pair, 1.0], np.float32).reshape(4, 1)
+        assert result_of(Pipeline(Median()), rows).view(np.uint32) == [0]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
@@ -228,7 +228,7 @@ def test_rows_of_zeros_are_a_result_of_zeros(rule: object) -> None:
     assert not found.any()
 
 
-@pytest.mark.parametrize("rule", [FedAvg(), UNIFORM, Median(), CenteredClip(), GeometricMedian()], ids=str)
+@pytest.mark.parametrize("rule", [FedAvg(), UNIFORM, CenteredClip()], ids=str)
 def test_one_row_is_its_own_result(rule: object) -> None:
     row = np.array([[1.5, -0.0, 1e-45, 2.5]], np.float32)
     found = result_of(Pipeline(rule), row, [17])
@@ -245,8 +245,8 @@ def test_overflow_is_neither_a_warning_nor_an_error(rule: object) -> None:
         result_of(Pipeline(rule, (NearestNeighbours(2), Bucketing(2))), np.tile(rows, (3, 1)))
 
 
-def test_a_median_of_two_that_overflows_is_not_finite() -> None:
-    found = result_of(Pipeline(Median()), np.full((2, 1), 3e38, np.float32))
+def test_a_mean_of_two_middle_values_that_overflows_is_not_finite() -> None:
+    found = result_of(Pipeline(Median()), np.full((4, 1), 3e38, np.float32))
     assert not all_finite(found)
 
 

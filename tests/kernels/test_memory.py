@@ -14,6 +14,7 @@ from primep2p.kernels.pipeline import aggregate
 from primep2p.model.pipeline import (
     Bucketing,
     Bulyan,
+    CenteredClip,
     Clip,
     FedAvg,
     Median,
@@ -52,7 +53,7 @@ def int8_rows(count: int, columns: int) -> list[Int8Row]:
         Pipeline(FedAvg()),
         Pipeline(Median()),
         Pipeline(TrimmedMean(), (Clip(),)),
-        Pipeline(Median(), (Bucketing(64), Bucketing(64))),  # one row is sorted, and made of all
+        Pipeline(CenteredClip(), (Bucketing(64), Bucketing(64))),
     ],
     ids=str,
 )

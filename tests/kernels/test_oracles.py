@@ -107,7 +107,7 @@ def test_neighbours_and_the_longest_are_the_paper_s_ties_among_them(rows: Array,
 
 
 @settings(max_examples=60)
-@given(matrices(eighths, columns=8), st.floats(0.1, 100), st.integers(1, 5), st.data())
+@given(matrices(eighths, least=3, columns=8), st.floats(0.1, 100), st.integers(1, 5), st.data())
 def test_weighted_points_are_the_paper_s(rows: Array, size: float, iterations: int, draw: st.DataObject) -> None:
     counts = draw.draw(st.lists(st.integers(1, 1000), min_size=len(rows), max_size=len(rows)))
     for rule in (GeometricMedian(size, iterations), CenteredClip(size, iterations)):

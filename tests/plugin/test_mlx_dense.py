@@ -139,7 +139,7 @@ async def test_without_mlx_its_trainer_fails_with_a_sentence_that_says_what_to_i
     worker = Worker("mlp-mlx", plugins={}, config=SHAPE, data=None, directory=tmp_path / "run")  # type: ignore[arg-type]
     async with trio.open_nursery() as nursery:
         await nursery.start(worker.run)
-        with pytest.raises(PluginError, match=r"MLX cannot be imported .* pip install 'primep2p\[mlx\]'") as caught:
+        with pytest.raises(PluginError, match=r"MLX cannot be imported .* pip install '\.\[mlx\]'") as caught:
             await worker.init(1)
         nursery.cancel_scope.cancel()
     assert "\n" not in caught.value.sentence

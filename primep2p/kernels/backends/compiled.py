@@ -62,7 +62,7 @@ def load(*, worthwhile: int = WORTHWHILE) -> Compiled | Unusable:
 
         from primep2p.kernels.backends import loops
     except (ImportError, OSError) as error:
-        return Unusable(f"llvmlite cannot be imported ({error}): install primep2p[compiled]")
+        return Unusable(f"llvmlite cannot be imported ({error}): its extra is `compiled`")
     try:
         return Compiled(Machine(binding), loops.STRIP, loops.module, worthwhile)
     except (RuntimeError, OSError, AttributeError, TypeError) as error:
