@@ -48,7 +48,7 @@ normally distributed values, and more where layers of different size meet."""
 LARGEST_SCALE = np.nextafter(np.float32(np.finfo(np.float32).max / 127), np.float32(0))
 """127 times this is finite, and more is not."""
 
-_STRETCH = 4 * BLOCK
+_STRETCH = 8 * BLOCK
 """Columns that are encoded at a time: with few passes over each, calls count for more than the cache does."""
 
 _SMALL_SIZE = np.float32(1e-30)

@@ -1,7 +1,6 @@
 """What travels is held to definitions that are slow and plain: one value at a time, or float64."""
 
 import struct
-import time
 from fractions import Fraction
 from typing import Any
 
@@ -260,23 +259,6 @@ def test_the_largest_of_many_are_those_that_sorting_finds(name: str, count: int)
 def test_the_largest_do_not_depend_on_threads() -> None:
     for name in ("normal", "in steps", "ascending"):
         check_largest(SHAPES[name], COLUMNS // 50, each=threaded)
-
-
-@pytest.mark.parametrize("name", SHAPES)
-def test_no_row_makes_it_much_slower_than_partitioning(name: str) -> None:
-    """Processor time, the better of three each; where it is not several times faster it is about as fast."""
-    values, count = SHAPES[name], COLUMNS // 100
-
-    def seconds(function: Any) -> float:
-        taken = []
-        for _ in range(3):
-            began = time.process_time()
-            function()
-            taken.append(time.process_time() - began)
-        return min(taken)
-
-    ours = seconds(lambda: largest(Span(values), count))
-    assert ours < 2 * seconds(lambda: np.argpartition(np.abs(values), COLUMNS - count))
 
 
 def test_how_many_are_kept_is_exact() -> None:
