@@ -279,9 +279,13 @@ def deferred_signals() -> Iterator[None]:
             signal.raise_signal(came[0])
 
 
+_SHUFFLED = iter(random.sample(PORTS, len(PORTS)))
+
+
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    for port in random.sample(PORTS, 100):
+    """A port of the loopback interface that nobody listens on, and that this process has not been given before: daemons
+    are given theirs long before they listen."""
+    for port in _SHUFFLED:
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

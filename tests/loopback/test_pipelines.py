@@ -36,10 +36,10 @@ def accuracy(daemon, run) -> float:
     ("pipeline", "is_robust"),
     [
         (Pipeline(FedAvg("uniform")), False),
-        (Pipeline(TrimmedMean("0.25")), True),
+        (Pipeline(TrimmedMean("0.25"), pre=(NearestNeighbours(1),)), True),
         (Pipeline(Median(), pre=(NearestNeighbours(1),), wire=Int8()), True),
     ],
-    ids=["fedavg", "trimmed_mean", "nnm, median, int8"],
+    ids=["fedavg", "nnm, trimmed_mean", "nnm, median, int8"],
 )
 def test_one_of_four_who_lies_ruins_a_mean_and_no_robust_rule(four, pipeline, is_robust):
     run = found(*four, rounds=8, trainer="lies", settings=SETTINGS, min_updates=4, pipeline=pipeline)
@@ -51,7 +51,10 @@ def test_one_of_four_who_lies_ruins_a_mean_and_no_robust_rule(four, pipeline, is
 
 @pytest.mark.parametrize(
     "pipeline",
-    [Pipeline(outer=Sgd(0.7, 0.9, nesterov=True)), Pipeline(TrimmedMean(), pre=(Clip(50.0),), outer=Adam(0.05))],
+    [
+        Pipeline(outer=Sgd(0.7, 0.9, nesterov=True)),
+        Pipeline(TrimmedMean(), pre=(Clip(50.0), NearestNeighbours(1)), outer=Adam(0.05)),
+    ],
     ids=["nesterov", "adam"],
 )
 def test_an_optimisers_state_outlives_a_node_that_is_killed_and_comes_back(four, swarm, pipeline):
