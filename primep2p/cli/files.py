@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from primep2p.config import ComputeSection
-from primep2p.kernels.arrays import Array, Each, Pieces, Row, Rows, Separate, all_finite, finish, ranges_of
+from primep2p.kernels.arrays import Array, Pieces, Row, Separate, all_finite, ranges_of
 from primep2p.kernels.average import Fold, shares_of
 from primep2p.kernels.backends.seam import Doubles
-from primep2p.kernels.pipeline import Combination, combine, reads
+from primep2p.kernels.pipeline import combine, fill, reads
 from primep2p.model.errors import ConfigError
 from primep2p.model.pipeline import FedAvg, Pipeline
 from primep2p.model.records import TensorSpec
@@ -81,7 +81,9 @@ def aggregate(
                 together = Separate(watched)
                 combination = combine(pipeline, together, counts, seed, backend=backend, each=compute.each)
                 for start, end in ranges_of(0, len(rows[0]), PIECE):
-                    writer.write(_columns(combination, together, start, end, compute.each))
+                    made_columns = np.empty(end - start, np.float32)
+                    fill(combination, together, start, made_columns, compute.each)
+                    writer.write(made_columns)
     return Aggregated(str(out), len(files), len(rows[0]), backend.name, round(perf_counter() - began, 3))
 
 
@@ -143,16 +145,6 @@ def _folded(rows: Sequence[Row], shares: Doubles) -> Array:
     for row in rows:
         fold.add(row.read(0, len(row)))
     return fold.result
-
-
-def _columns(combination: Combination, rows: Rows, start: int, end: int, each: Each) -> Array:
-    made = np.empty(end - start, np.float32)
-
-    def compute(low: int, high: int) -> None:
-        combination.columns(rows, low, high, made[low - start : high - start])
-
-    finish(each(ranges_of(start, end), compute))
-    return made
 
 
 @contextmanager

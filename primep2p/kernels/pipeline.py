@@ -33,7 +33,7 @@ from primep2p.model.pipeline import (
     trimmed,
 )
 
-__all__ = ["Combination", "aggregate", "combine", "reads"]
+__all__ = ["Combination", "aggregate", "combine", "fill", "reads"]
 
 SORTED_BYTES = 4 * 2**20
 """What the columns that are sorted at a time may take, inputs and outputs each."""
@@ -60,7 +60,16 @@ def aggregate(
 ) -> None:
     """out (D,) = what `pipeline` makes of the rows (K, D), without the outer optimiser. See `combine`."""
     combination = combine(pipeline, rows, counts, seed, backend=backend, each=each)
-    finish(each(ranges_of(0, len(out)), lambda start, end: combination.columns(rows, start, end, out[start:end])))
+    fill(combination, rows, 0, out, each)
+
+
+def fill(combination: Combination, rows: Rows, start: int, out: Array, each: Each) -> None:
+    """out (B,) = the columns of the result from `start` on."""
+
+    def compute(low: int, high: int) -> None:
+        combination.columns(rows, low, high, out[low - start : high - start])
+
+    finish(each(ranges_of(start, start + len(out)), compute))
 
 
 def combine(

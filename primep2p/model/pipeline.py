@@ -78,6 +78,32 @@ class Stage(Record, frozen=True, tag_field="name"):
         return f"{self.__struct_config__.tag}{' with ' if settings else ''}{' and '.join(settings)}"
 
 
+class Middle(Stage, frozen=True):
+    """Bears a liar from three updates on."""
+
+    @property
+    def least_updates(self) -> int:
+        return 3
+
+    @property
+    def bound(self) -> str:
+        return "of two it is the mean"
+
+
+class Outnumbered(Stage, frozen=True):
+    """Bears liars that are fewer than the others."""
+
+    f: Liars = 1
+
+    @property
+    def least_updates(self) -> int:
+        return 2 * self.f + 1
+
+    @property
+    def bound(self) -> str:
+        return "2f + 1"
+
+
 # ---- rules
 
 
@@ -87,16 +113,8 @@ class FedAvg(Stage, frozen=True, tag="fedavg"):
     weighting: Weighting = "examples"
 
 
-class Median(Stage, frozen=True, tag="median"):
+class Median(Middle, frozen=True, tag="median"):
     """Of each coordinate. Yin et al., arXiv:1803.01498."""
-
-    @property
-    def least_updates(self) -> int:
-        return 3
-
-    @property
-    def bound(self) -> str:
-        return "of two it is the mean"
 
 
 class TrimmedMean(Stage, frozen=True, tag="trimmed_mean"):
@@ -159,7 +177,7 @@ class Bulyan(Stage, frozen=True, tag="bulyan"):
         return "4f + 3"
 
 
-class GeometricMedian(Stage, frozen=True, tag="geometric_median"):
+class GeometricMedian(Middle, frozen=True, tag="geometric_median"):
     """The point of the least sum of distances (RFA). Pillutla et al., arXiv:1912.13445."""
 
     nu: Positive = 1e-6
@@ -167,14 +185,6 @@ class GeometricMedian(Stage, frozen=True, tag="geometric_median"):
     iterations: Iterations = 8
     """Of the smoothed Weiszfeld algorithm, from the weighted mean on."""
     weighting: Weighting = "examples"
-
-    @property
-    def least_updates(self) -> int:
-        return 3
-
-    @property
-    def bound(self) -> str:
-        return "of two it is the mean"
 
 
 class CenteredClip(Stage, frozen=True, tag="centered_clip"):
@@ -201,32 +211,12 @@ class Clip(Stage, frozen=True, tag="clip"):
     norm: Positive = 1.0
 
 
-class Arc(Stage, frozen=True, tag="arc"):
+class Arc(Outnumbered, frozen=True, tag="arc"):
     """Scale the floor(2 f (n - f) / n) longest updates down to the longest other. Allouah et al., arXiv:2405.14432."""
 
-    f: Liars = 1
 
-    @property
-    def least_updates(self) -> int:
-        return 2 * self.f + 1
-
-    @property
-    def bound(self) -> str:
-        return "2f + 1"
-
-
-class NearestNeighbours(Stage, frozen=True, tag="nnm"):
+class NearestNeighbours(Outnumbered, frozen=True, tag="nnm"):
     """Replace each update by the mean of the n - f closest to it, itself among them. Allouah et al., 2302.01772."""
-
-    f: Liars = 1
-
-    @property
-    def least_updates(self) -> int:
-        return 2 * self.f + 1
-
-    @property
-    def bound(self) -> str:
-        return "2f + 1"
 
 
 class Bucketing(Stage, frozen=True, tag="bucketing"):
