@@ -36,7 +36,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """A public name, when it is asked for: they bring trio and numpy, for which no command shall wait."""
+    """A public name, when it is asked for: they bring anyio and numpy, for which no command shall wait."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -1,12 +1,15 @@
-"""The trio client of the control socket: many calls and streams at a time over one connection."""
+"""The async client of the control socket, under asyncio and trio: many calls and streams at a time over one
+connection."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
+import anyio
 import msgspec
-import trio
+from anyio.abc import ByteStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from primep2p.control.calls import Call, answer_type
 from primep2p.control.client import decode_answer
@@ -33,29 +36,37 @@ A = TypeVar("A")
 MOST_WAITING = 1024
 """Events of a stream that wait to be read: as many as the daemon keeps for a slow reader."""
 
+READ_BYTES = 65_536
+
 
 class Client:
-    """Calls over a connection that `run` reads. From `open`."""
+    """Calls over a connection that `run` reads and writes. From `open`."""
 
     @classmethod
     @asynccontextmanager
     async def open(cls, home: Path) -> AsyncIterator[Self]:
-        """A client of the daemon of `home` until the context is left. Raises Unavailable where no daemon runs."""
+        """A client of the daemon of `home` until the context is left. Raises Unavailable where no daemon runs, and
+        whatever its body raises, as it is."""
         try:
-            stream = await trio.open_unix_socket(str(find_socket(home)))
+            stream = await anyio.connect_unix(str(find_socket(home)))
         except OSError as error:
             raise no_daemon(home) from error
-        client = cls(stream)
-        async with stream, trio.open_nursery() as nursery:
-            nursery.start_soon(client.run)
-            yield client
-            nursery.cancel_scope.cancel()
+        client, failure = cls(stream), None
+        async with stream, anyio.create_task_group() as group:
+            group.start_soon(client.run)
+            try:
+                yield client
+            except Exception as error:  # raised below: the group would wrap it
+                failure = error
+            group.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
-        self._sending = trio.Lock()
+        self._outgoing, self._lines = anyio.create_memory_object_stream[bytes](0)
         self._calls = 0
-        self._inboxes: dict[RequestId, trio.MemorySendChannel[Message]] = {}
+        self._inboxes: dict[RequestId, MemoryObjectSendStream[Message]] = {}
         self._gone = False
 
     async def call(self, call: Call[A]) -> A:
@@ -72,47 +83,64 @@ class Client:
 
     async def run(self) -> None:
         """Hands what arrives to whoever asked, until the daemon closes."""
-        lines = LineBuffer(MAX_ANSWER_BYTES)
         try:
-            while received := await self._stream.receive_some(65_536):
-                for line in lines.feed(bytes(received)):
-                    self._hand_over(decode_message(line))
-        except (trio.BrokenResourceError, trio.ClosedResourceError, TooLong, Unavailable):
-            pass  # as good as closed: each who waits is told below
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._write)
+                await self._read()
+                group.cancel_scope.cancel()
         finally:
             self._gone = True
+            self._lines.close()
+            self._outgoing.close()
             for inbox in self._inboxes.values():
                 inbox.close()
 
+    async def _read(self) -> None:
+        lines = LineBuffer(MAX_ANSWER_BYTES)
+        try:
+            while True:
+                for line in lines.feed(await self._stream.receive(READ_BYTES)):
+                    self._hand_over(decode_message(line))
+        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, TooLong, Unavailable):
+            return  # as good as closed: each who waits is told by `run`
+
+    async def _write(self) -> None:
+        """Whole lines only, even where those who ask are cancelled in the middle."""
+        try:
+            async for line in self._lines:
+                await self._stream.send(line)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            self._lines.close()  # what the daemon said before it went can still be read
+
     @asynccontextmanager
-    async def _asked(self, call: Call[Any]) -> "AsyncIterator[tuple[bytes, trio.MemoryReceiveChannel[Message]]]":
+    async def _asked(self, call: Call[Any]) -> "AsyncIterator[tuple[bytes, MemoryObjectReceiveStream[Message]]]":
         self._calls += 1
         id_ = self._calls
-        outbox, inbox = trio.open_memory_channel[Message](MOST_WAITING)
+        outbox, inbox = anyio.create_memory_object_stream[Message](MOST_WAITING)
         self._inboxes[id_] = outbox
-        try:
-            with trio.move_on_after(call.deadline_s) as waiting:
-                answer = await self._answer(id_, call, inbox)
-            if waiting.cancelled_caught:
-                raise Unavailable("the daemon does not answer in time")
-            yield answer, inbox
-        finally:
-            self._inboxes.pop(id_, None)
+        with outbox, inbox:
+            try:
+                with anyio.move_on_after(call.deadline_s) as waiting:
+                    answer = await self._answer(id_, call, inbox)
+                if waiting.cancelled_caught:
+                    raise Unavailable("the daemon does not answer in time")
+                yield answer, inbox
+            finally:
+                self._inboxes.pop(id_, None)
 
-    async def _answer(self, id_: int, call: Call[Any], inbox: trio.MemoryReceiveChannel[Message]) -> bytes:
+    async def _answer(self, id_: int, call: Call[Any], inbox: MemoryObjectReceiveStream[Message]) -> bytes:
         if self._gone:
             raise _closed()
         try:
-            async with self._sending:
-                await self._stream.send_all(request_line(id_, call.name, plain(call)))
+            await self._outgoing.send(request_line(id_, call.name, plain(call)))
             message = await inbox.receive()
-        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.EndOfChannel) as error:
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream) as error:
             raise _closed() from error
         if not isinstance(message.error, msgspec.UnsetType):
             raise failure_error(message.error)
         return b"null" if isinstance(message.result, msgspec.UnsetType) else bytes(message.result)
 
-    async def _events(self, inbox: trio.MemoryReceiveChannel[Message], type_: Any) -> AsyncIterator[Any]:
+    async def _events(self, inbox: MemoryObjectReceiveStream[Message], type_: Any) -> AsyncIterator[Any]:
         async for message in inbox:
             if message.method == "event":
                 yield decode_answer(type_, bytes(decode_answer(EventNotice, bytes(message.params)).event))
@@ -130,7 +158,7 @@ class Client:
         if id_ is not None and id_ in self._inboxes:
             try:
                 self._inboxes[id_].send_nowait(message)
-            except trio.WouldBlock:  # the others on this connection do not wait for it
+            except anyio.WouldBlock:  # the others on this connection do not wait for it
                 self._inboxes.pop(id_).close()
 
 

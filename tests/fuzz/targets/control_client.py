@@ -5,8 +5,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import anyio
 import trio
 import trio.testing
+from anyio.abc import ByteStream
 from trio.testing import memory_stream_pair
 
 from primep2p.control.async_client import Client
@@ -25,15 +27,39 @@ ASKED: tuple[type[Call[Any]], ...] = tuple(call for call in CALLS.values() if no
 
 
 def fuzz(data: bytes) -> None:
-    """Answers of the declared type, or an error for people; from the trio client and the blocking one."""
+    """Answers of the declared type, or an error for people; from the async client and the blocking one."""
     virtual(_all_at_once, data)
     _one_by_one(data)
 
 
+class Near(ByteStream):
+    """The client's end of a pair in memory."""
+
+    def __init__(self, stream: trio.StapledStream) -> None:
+        self._stream = stream
+
+    async def receive(self, max_bytes: int = 65_536) -> bytes:
+        received = await self._stream.receive_some(max_bytes)
+        if not received:
+            raise anyio.EndOfStream
+        return bytes(received)
+
+    async def send(self, item: bytes) -> None:
+        try:
+            await self._stream.send_all(item)
+        except trio.BrokenResourceError as error:
+            raise anyio.BrokenResourceError from error
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
 async def _all_at_once(data: bytes) -> None:
     here, there = memory_stream_pair()
-    stream: Any = here
-    client = Client(stream)
+    client = Client(Near(here))
 
     async def ask(call: Call[Any]) -> None:
         try:
