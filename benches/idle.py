@@ -17,7 +17,7 @@ from primep2p.cli.feed import Feed
 from primep2p.cli.swarm import Settings, Swarm
 from primep2p.cli.watched import create_and_join
 from primep2p.model.records import RoundPolicy
-from primep2p.model.views import RunFinished
+from primep2p.model.views.events import RunFinished
 from primep2p.run_config import RunConfig
 
 NODES = 4

@@ -22,10 +22,10 @@ from primep2p.cli.digits import load_shares, save
 from primep2p.cli.feed import Feed
 from primep2p.cli.swarm import Settings, Swarm
 from primep2p.cli.watched import create_and_join
-from primep2p.control.calls import ModelPathOf
+from primep2p.control.calls.models import ModelPathOf
 from primep2p.model.pipeline import Bfloat16, Float32, Int8, Pipeline, TopK, Wire
 from primep2p.model.records import TensorSpec
-from primep2p.model.views import RoundCertified
+from primep2p.model.views.events import RoundCertified
 from primep2p.store.deltas import columns_of, delta_bytes
 
 NODES = 4

@@ -14,17 +14,10 @@ from primep2p.config import NodeConfig
 from primep2p.model.errors import CallError, Unavailable
 from primep2p.model.ids import PeerId, RunId
 from primep2p.model.records import KERNELS_DIGEST, Header
-from primep2p.model.views import (
-    Accused,
-    AnyEvent,
-    InviteView,
-    ModelPath,
-    NodeStatus,
-    PeerChanged,
-    PeerView,
-    RunDetail,
-    RunSummary,
-)
+from primep2p.model.views.events import Accused, AnyEvent, PeerChanged
+from primep2p.model.views.models import ModelPath
+from primep2p.model.views.node import NodeStatus, PeerView
+from primep2p.model.views.runs import InviteView, RunDetail, RunSummary
 from primep2p.net.host import Host, PeerConnected
 from primep2p.plugin.workers import Trainers
 from primep2p.run_config import RunConfig

@@ -7,7 +7,7 @@ from typing import Annotated, get_args
 from cyclopts import Parameter
 
 from primep2p.cli.at import Json
-from primep2p.cli.render import print_json
+from primep2p.cli.render.printing import print_json
 from primep2p.model.errors import ConfigError
 from primep2p.model.pipeline import Bucketing, Pipeline, Rule
 from primep2p.strict import Fault, build

@@ -9,9 +9,11 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 from cyclopts import App
 
+from primep2p.cli.derive import description
 from primep2p.cli.exits import EXIT_CODES
 from primep2p.cli.main import app
-from primep2p.control.calls import CALLS, Call, answer_type
+from primep2p.control.calls import CALLS
+from primep2p.control.calls.call import Call, answer_type
 from primep2p.control.jsonrpc import MAX_LINE_BYTES
 
 __all__ = ["PAGES", "cli_page", "control_page", "write"]
@@ -51,7 +53,10 @@ A **stream** answers `null` once the subscription is in place. Then come notific
 `{{"id": the request's, "event": …}}`, and `end` with `{{"id": …, "error": null}}` when there will be no more. Closing
 the connection cancels it. A reader that falls too far behind is disconnected.
 
-In Python, `primep2p.Client` speaks it under trio; the calls are the classes of `primep2p.control.calls`:
+`rpc.discover` describes all of it to programs, as an OpenRPC document. A call that reads changes nothing, here or among
+peers.
+
+In Python, `primep2p.Client` speaks it under asyncio and trio; the calls are the classes of `primep2p.control.calls`:
 `async with Client.open(home) as client: await client.call(RunList())`, and for a stream
 `async with client.stream(RunWatch()) as events`, then `async for event in events`.
 """
@@ -131,18 +136,22 @@ def _default(argument: Any) -> str:
 
 def _call(call: type[Call[Any]], types: dict[str, type[msgspec.Struct]]) -> str:
     fields = msgspec.structs.fields(call)
-    params = "".join(f"- `{field.name}`: {_type(field.type, types)}{_or_default(field)}\n" for field in fields)
+    params = "".join(f"{_field(field, types)}\n" for field in fields)
     answer = _type(answer_type(call), types)
-    kind = f"A stream of {answer}." if call.stream else f"Answers {answer}."
-    return f"### {call.name}\n\n{inspect.getdoc(call)}\n\n{kind}\n{params and chr(10) + params}"
+    kind = f"A stream of {answer}" if call.stream else f"Answers {answer}"
+    told = f"{call.access.capitalize()}. {kind}. Command: `primep2p {call.command}`."
+    return f"### {call.name}\n\n{inspect.getdoc(call)}\n\n{told}\n{params and chr(10) + params}"
+
+
+def _field(field: msgspec.structs.FieldInfo, types: dict[str, type[msgspec.Struct]]) -> str:
+    said = description(field)
+    return f"- `{field.name}`: {_type(field.type, types)}{_or_default(field)}{said and '. ' + said}"
 
 
 def _struct(type_: type[msgspec.Struct], types: dict[str, type[msgspec.Struct]]) -> str:
     config = type_.__struct_config__
     tagged = [f'- `{config.tag_field}`: "{config.tag}"\n'] if config.tag else []
-    fields = [
-        f"- `{field.name}`: {_type(field.type, types)}{_or_default(field)}\n" for field in msgspec.structs.fields(type_)
-    ]
+    fields = [f"{_field(field, types)}\n" for field in msgspec.structs.fields(type_)]
     return f"### {type_.__name__}\n\n{inspect.getdoc(type_)}\n\n{''.join(tagged + fields)}\n"
 
 
@@ -172,7 +181,15 @@ def _type(type_: Any, types: dict[str, type[msgspec.Struct]]) -> str:
     if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
         types.setdefault(type_.__name__, type_)
         return f"[{type_.__name__}](#{type_.__name__.lower()})"
-    names = {str: "text", int: "integer", float: "number", bool: "true or false", NoneType: "null", object: "anything"}
+    names = {
+        str: "text",
+        int: "integer",
+        bytes: "base64 text",
+        float: "number",
+        bool: "true or false",
+        NoneType: "null",
+        object: "anything",
+    }
     return names[type_]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from threadpoolctl import threadpool_info
 
 from primep2p import __version__
-from primep2p.cli.render import print_json
+from primep2p.cli.render.printing import print_json
 from primep2p.config import NodeConfig
 from primep2p.model.records import KERNELS_DIGEST
 from primep2p.model.text import printable

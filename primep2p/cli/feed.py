@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from itertools import chain
 
 from primep2p.cli.swarm import Daemon
-from primep2p.control.calls import RunShow, RunWatch
+from primep2p.control.calls.runs import RunShow, RunWatch
 from primep2p.control.client import BlockingClient
 from primep2p.model.errors import PrimeError, Unavailable
-from primep2p.model.views import AnyEvent, RoundCertified, RunFinished
+from primep2p.model.views.events import AnyEvent, RoundCertified, RunFinished
 
 __all__ = ["Feed", "Happened", "Silent"]
 

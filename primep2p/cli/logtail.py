@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from primep2p.cli.render import clock
+from primep2p.cli.render.printing import clock
 from primep2p.model.text import printable
 
 __all__ = ["follow", "for_people", "readable", "tail"]

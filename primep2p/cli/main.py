@@ -8,12 +8,10 @@ from typing import Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 from primep2p import __version__
-from primep2p.cli import daemon, runs
 from primep2p.cli.aggregate import aggregate
 from primep2p.cli.at import HERE, At, Json, Verbose, flag
+from primep2p.cli.commands import daemon, models, node, runs
 from primep2p.cli.exits import USAGE, exit_code
-from primep2p.cli.render import print_json, show_peers
-from primep2p.control.calls import PeersList
 from primep2p.model.errors import PluginError, PrimeError
 from primep2p.model.text import printable
 
@@ -29,15 +27,10 @@ app = App(
 app.command(daemon.app)
 app.command(runs.app)
 app.command(daemon.status, name="status")
+app.command(models.app)
+app.command(node.peers, name="peers")
+app.command(node.rpc)
 app.command(aggregate)
-
-
-@app.command
-def peers(*, json: Json = False, at: At = HERE) -> None:
-    """List the peers that this node is connected to, or has something against."""
-    with at.connect() as client:
-        answer = client.call(PeersList())
-    print_json(answer) if json else show_peers(answer)
 
 
 @app.command

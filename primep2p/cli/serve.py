@@ -14,7 +14,7 @@ from primep2p.config import NodeConfig
 from primep2p.control.handlers import NodeHandlers, NodeVerbs
 from primep2p.control.place import link_path, socket_path
 from primep2p.control.server import ControlServer
-from primep2p.model.views import NodeStatus
+from primep2p.model.views.node import NodeStatus
 from primep2p.tasks import TaskStatus
 
 __all__ = ["RunnableNode", "serve", "serve_node"]

@@ -14,7 +14,7 @@ import msgspec
 
 from primep2p.control.jsonrpc import ErrorObject, InternalError, failure, failure_error
 from primep2p.model.errors import PrimeError, StoreError, Unavailable
-from primep2p.model.views import NodeStatus
+from primep2p.model.views.node import NodeStatus
 
 __all__ = ["START_S", "Ready", "Starting", "tell_failure", "tell_ready"]
 

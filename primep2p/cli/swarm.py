@@ -22,7 +22,7 @@ import psutil
 
 from primep2p.cli.spawn import Starting
 from primep2p.config import ENV_FILE, ENV_PREFIX
-from primep2p.control.calls import Call
+from primep2p.control.calls.call import Call
 from primep2p.control.client import BlockingClient
 from primep2p.keys import load_identity
 from primep2p.model.errors import Unavailable
@@ -201,7 +201,7 @@ class Swarm:
 
     def until_connected(self, within_s: float = 20.0) -> None:
         """Returns when each that runs is connected to all others that do. Raises Unavailable."""
-        from primep2p.control.calls import DaemonStatus
+        from primep2p.control.calls.daemon import DaemonStatus
 
         alive = [daemon for daemon in self.daemons if daemon.alive]
         deadline = time.monotonic() + within_s

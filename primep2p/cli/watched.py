@@ -12,9 +12,11 @@ from typing import TypeVar
 
 from primep2p.cli.feed import Feed, Happened, Silent
 from primep2p.cli.swarm import Daemon
-from primep2p.control.calls import ModelPathOf, RunCreate, RunJoin, RunShow
+from primep2p.control.calls.models import ModelPathOf
+from primep2p.control.calls.runs import RunCreate, RunJoin, RunShow
 from primep2p.model.errors import PrimeError, Unavailable
-from primep2p.model.views import Accused, AnyEvent, Event, RoundCertified, RunDetail, RunFinished, StepChanged
+from primep2p.model.views.events import Accused, AnyEvent, Event, RoundCertified, RunFinished, StepChanged
+from primep2p.model.views.runs import RunDetail
 from primep2p.run_config import RunConfig
 
 __all__ = ["LONG_S", "Watched", "create_and_join", "eventually", "proposer_of"]

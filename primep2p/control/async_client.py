@@ -11,7 +11,7 @@ import msgspec
 from anyio.abc import ByteStream
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from primep2p.control.calls import Call, answer_type
+from primep2p.control.calls.call import Call, answer_type
 from primep2p.control.client import decode_answer
 from primep2p.control.jsonrpc import (
     MAX_ANSWER_BYTES,

@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar, cast
 
 import msgspec
 
-from primep2p.control.calls import Call, answer_type
+from primep2p.control.calls.call import Call, answer_type
 from primep2p.control.jsonrpc import (
     MAX_ANSWER_BYTES,
     End,

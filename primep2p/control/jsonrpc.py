@@ -19,11 +19,13 @@ from primep2p.model.errors import (
 )
 
 __all__ = [
+    "CODES",
     "INTERNAL",
     "INVALID_PARAMS",
     "MAX_ANSWER_BYTES",
     "MAX_LINE_BYTES",
     "METHOD_NOT_FOUND",
+    "REFUSED",
     "End",
     "ErrorObject",
     "EventNotice",
@@ -70,7 +72,7 @@ class InternalError(PrimeError):
     code = "internal"
 
 
-_BY_CODE: dict[str, type[PrimeError]] = {
+CODES: dict[str, type[PrimeError]] = {
     kind.code: kind
     for kind in (CallError, ConfigError, InternalError, PeerError, PluginError, StoreError, Unavailable, PrimeError)
 }
@@ -227,7 +229,7 @@ def failure_error(error: ErrorObject) -> PrimeError:
     detail = error.data
     if detail.code == PluginError.code:
         return PluginError(error.message, stderr=detail.stderr, hint=detail.hint)
-    return _BY_CODE.get(detail.code, PrimeError)(error.message, hint=detail.hint)
+    return CODES.get(detail.code, PrimeError)(error.message, hint=detail.hint)
 
 
 def blamed(error: BaseException) -> PrimeError | None:

@@ -14,7 +14,8 @@ from typing import Any
 import structlog
 import trio
 
-from primep2p.control.calls import CALLS, Call, Handlers, decode_call
+from primep2p.control.calls import CALLS, decode_call
+from primep2p.control.calls.call import Call, Handlers
 from primep2p.control.jsonrpc import (
     INVALID_PARAMS,
     MAX_LINE_BYTES,

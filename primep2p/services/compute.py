@@ -15,7 +15,8 @@ from primep2p.config import ComputeSection
 from primep2p.kernels.arrays import Range, one_after_another
 from primep2p.model.ids import Hash
 from primep2p.model.records import KERNELS_DIGEST
-from primep2p.model.views import OTHER_KERNELS, AnyEvent, LogLine
+from primep2p.model.views.events import AnyEvent, LogLine
+from primep2p.model.views.node import OTHER_KERNELS
 from primep2p.services.backends import Check, Choice, OneThread, check, choose, preferred
 from primep2p.tasks import Offload
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import msgspec
 import trio
 
-from primep2p.model.views import AnyEvent, RunFinished
+from primep2p.model.views.events import AnyEvent, RunFinished
 
 __all__ = ["Hub"]
 

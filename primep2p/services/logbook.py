@@ -2,7 +2,7 @@
 
 import structlog
 
-from primep2p.model.views import (
+from primep2p.model.views.events import (
     Accused,
     AnyEvent,
     LogLine,

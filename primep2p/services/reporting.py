@@ -15,12 +15,12 @@ from primep2p.core.waking import Waking
 from primep2p.model.errors import CallError
 from primep2p.model.ids import PeerId
 from primep2p.model.records import KERNELS_DIGEST, Evidence, Header
-from primep2p.model.views import (
+from primep2p.model.views.node import PeerView
+from primep2p.model.views.runs import (
     EvidenceView,
     ExpelledView,
     InviteUseView,
     MemberView,
-    PeerView,
     RiskView,
     RunDetail,
     RunPhase,

@@ -18,7 +18,7 @@ from primep2p.model.ids import PeerId, RunId
 from primep2p.model.journal import JournalEntry
 from primep2p.model.messages import AskChain, AskVotes, Certified, Chain, OverlayMessage, Proven, Records, Votes
 from primep2p.model.records import Evidence, Join, RunSpec
-from primep2p.model.views import Accused, LogLine, PluginFailed, RoundCertified, RunFinished, StepChanged
+from primep2p.model.views.events import Accused, LogLine, PluginFailed, RoundCertified, RunFinished, StepChanged
 from primep2p.services.driver import Driver
 from primep2p.services.seams import Seams, TrainingVerbs
 from primep2p.services.training import TrainingEvent

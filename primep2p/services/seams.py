@@ -8,7 +8,7 @@ from typing import Protocol
 import trio
 
 from primep2p.model.ids import Cid, PeerId
-from primep2p.model.views import AnyEvent
+from primep2p.model.views.events import AnyEvent
 from primep2p.net.host import Host
 from primep2p.plugin.process import Trained
 from primep2p.services.book import Book

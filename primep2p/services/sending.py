@@ -18,7 +18,7 @@ from primep2p.model.errors import PeerError
 from primep2p.model.ids import Cid, PeerId, RunId
 from primep2p.model.pipeline import Float32, TopK
 from primep2p.model.records import Header, RunSpec, TensorSpec
-from primep2p.model.views import LogLine
+from primep2p.model.views.events import LogLine
 from primep2p.services.seams import Seams
 from primep2p.store.deltas import check_delta, map_delta, write_delta
 from primep2p.store.files import disk, make_directory, sync_directory, sync_file

@@ -9,7 +9,7 @@ from pathlib import Path
 import trio
 
 from primep2p.model.errors import PluginError
-from primep2p.model.views import PluginFailed, TrainingReported
+from primep2p.model.views.events import PluginFailed, TrainingReported
 from primep2p.plugin.process import InitialModel, Report, Trained, TrainerWorker
 from primep2p.tasks import TaskStatus
 

@@ -10,7 +10,7 @@ from primep2p.model.errors import BlobLost, PeerError, PluginError, Unavailable
 from primep2p.model.ids import Cid, PeerId, RunId
 from primep2p.model.pipeline import Float32, Wire
 from primep2p.model.records import Metric, RunSpec, TensorSpec
-from primep2p.model.views import Accused, Evaluated, LogLine
+from primep2p.model.views.events import Accused, Evaluated, LogLine
 from primep2p.services.aggregation import Job, aggregate, state_tensors
 from primep2p.services.seams import Seams, TrainingVerbs
 from primep2p.services.sending import Sender

@@ -9,24 +9,15 @@ import trio
 from primep2p.cli.exits import EXIT_CODES
 from primep2p.cli.logtail import follow, tail
 from primep2p.cli.main import main
-from primep2p.cli.render import duration
+from primep2p.cli.render.printing import duration
 from primep2p.control.handlers import NodeHandlers
 from primep2p.control.place import link_path, socket_path
 from primep2p.control.server import ControlServer
 from primep2p.model.errors import PrimeError
 from primep2p.model.pipeline import Clip, Krum, Pipeline, Sgd
-from primep2p.model.views import (
-    OTHER_KERNELS,
-    Accused,
-    EvidenceView,
-    ExpelledView,
-    InviteUseView,
-    RiskView,
-    RoundCertified,
-    RunFinished,
-    StepChanged,
-    TrainingReported,
-)
+from primep2p.model.views.events import Accused, RoundCertified, RunFinished, StepChanged, TrainingReported
+from primep2p.model.views.node import OTHER_KERNELS
+from primep2p.model.views.runs import EvidenceView, ExpelledView, InviteUseView, RiskView
 from primep2p.services.origins import Start
 from primep2p.strict import plain
 from primep2p.wire.token import write_token

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from primep2p.cli.main import main
-from primep2p.control.calls import DaemonStatus
+from primep2p.control.calls.daemon import DaemonStatus
 from primep2p.control.client import BlockingClient
 
 STAND_IN = Path(__file__).parent / "stand_in"

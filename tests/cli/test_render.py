@@ -12,17 +12,14 @@ from primep2p.cli.demo.screen import Screen
 from primep2p.cli.logs import configure_logs
 from primep2p.cli.logtail import readable
 from primep2p.cli.main import print_error
-from primep2p.cli.render import RoundTable, print_json, show_joined, show_peers, show_run, show_runs
+from primep2p.cli.render.node import show_peers
+from primep2p.cli.render.printing import print_json
+from primep2p.cli.render.rounds import RoundTable
+from primep2p.cli.render.runs import show_joined, show_run, show_runs
 from primep2p.model.errors import PeerError, PluginError
-from primep2p.model.views import (
-    Accused,
-    Evaluated,
-    LogLine,
-    PeerView,
-    PluginFailed,
-    RoundCertified,
-    RunSummary,
-)
+from primep2p.model.views.events import Accused, Evaluated, LogLine, PluginFailed, RoundCertified
+from primep2p.model.views.node import PeerView
+from primep2p.model.views.runs import RunSummary
 from tests.control.fake_node import detail, member
 
 HOSTILE = "a\x1b[2J\x1b]0;owned\x07\x9b2J\x7f\u202eb\nquorum    1"

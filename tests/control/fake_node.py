@@ -8,17 +8,10 @@ import msgspec
 import trio
 
 from primep2p.model.errors import CallError, PluginError, Unavailable
-from primep2p.model.views import (
-    AnyEvent,
-    InviteView,
-    MemberView,
-    ModelPath,
-    NodeStatus,
-    PeerView,
-    RunDetail,
-    RunPhase,
-    RunSummary,
-)
+from primep2p.model.views.events import AnyEvent
+from primep2p.model.views.models import ModelPath
+from primep2p.model.views.node import NodeStatus, PeerView
+from primep2p.model.views.runs import InviteView, MemberView, RunDetail, RunPhase, RunSummary
 from primep2p.run_config import RunConfig
 from primep2p.services.origins import Start
 from primep2p.strict import plain

@@ -13,12 +13,13 @@ import pytest
 import trio
 
 from primep2p.control.async_client import MOST_WAITING, Client
-from primep2p.control.calls import DaemonStatus, DaemonStop, PeersList, RunCreate, RunList, RunShow, RunWatch
+from primep2p.control.calls.daemon import DaemonStatus, DaemonStop, PeersList
+from primep2p.control.calls.runs import RunCreate, RunList, RunShow, RunWatch
 from primep2p.control.handlers import NodeHandlers
 from primep2p.control.place import link_path, socket_path
 from primep2p.control.server import ControlServer
 from primep2p.model.errors import CallError, PluginError, PrimeError, Unavailable
-from primep2p.model.views import RunFinished, StepChanged, TrainingReported
+from primep2p.model.views.events import RunFinished, StepChanged, TrainingReported
 from primep2p.run_config import RunConfig
 from tests.control.fake_node import PEER, RUN, FakeNode
 

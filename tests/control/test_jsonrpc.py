@@ -4,8 +4,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from primep2p.control.calls import CALLS, answer_type, decode_call
-from primep2p.control.handlers import parse_pin
+from primep2p.control.calls import CALLS, decode_call
+from primep2p.control.calls.call import answer_type
+from primep2p.control.handlers.references import parse_pin
 from primep2p.control.jsonrpc import LineBuffer, Refusal, Request, TooLong, decode_request
 from primep2p.model.errors import CallError
 from primep2p.strict import Fault, build, plain
@@ -85,7 +86,7 @@ def test_every_call_says_what_it_is():
 
 
 def test_tables_of_all_fields_build_the_same_call_again():
-    from primep2p.control.calls import RunCreate
+    from primep2p.control.calls.runs import RunCreate
     from primep2p.run_config import RunConfig
 
     call = RunCreate(config=RunConfig(name="x", trainer="mlp", trainer_config={"layers": [1, 2]}))

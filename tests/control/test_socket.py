@@ -12,27 +12,18 @@ import pytest
 import trio
 
 from primep2p.control.async_client import MOST_WAITING, Client
-from primep2p.control.calls import (
-    DaemonStatus,
-    DaemonStop,
-    ModelPathOf,
-    PeersList,
-    RunBan,
-    RunCreate,
-    RunInvite,
-    RunJoin,
-    RunList,
-    RunShow,
-    RunWatch,
-)
+from primep2p.control.calls.daemon import DaemonStatus, DaemonStop, Discover, PeersList
+from primep2p.control.calls.models import ModelPathOf
+from primep2p.control.calls.runs import RunBan, RunCreate, RunInvite, RunJoin, RunList, RunShow, RunWatch
 from primep2p.control.client import BlockingClient
-from primep2p.control.handlers import NodeHandlers, parse_join, parse_start
+from primep2p.control.handlers import NodeHandlers
+from primep2p.control.handlers.references import parse_join, parse_start
 from primep2p.control.jsonrpc import MAX_LINE_BYTES, InternalError
 from primep2p.control.place import link_path, socket_path
 from primep2p.control.server import MAX_CALLS, QUEUE_LINES, ControlServer
 from primep2p.model.errors import CallError, ConfigError, PluginError, Unavailable
 from primep2p.model.records import RoundPolicy
-from primep2p.model.views import RunFinished, StepChanged, TrainingReported
+from primep2p.model.views.events import RunFinished, StepChanged, TrainingReported
 from primep2p.run_config import RunConfig
 from primep2p.services.origins import Start
 from primep2p.wire.token import write_token
@@ -98,6 +89,7 @@ async def test_every_call_reaches_its_verb_and_brings_its_answer_back(tmp_path):
         assert (await client.call(RunShow(run=RUN[:4]))).quorum == 3
         assert (await client.call(ModelPathOf(run=RUN))).round == -1
         assert (await client.call(PeersList()))[0].connected
+        assert "run.watch" in [method["name"] for method in (await client.call(Discover()))["methods"]]
         assert (await client.call(DaemonStop())).pid == os.getpid()
         assert it.node.stopped.is_set()
 

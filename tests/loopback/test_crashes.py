@@ -5,9 +5,10 @@ from pathlib import Path
 from runs import found
 
 from primep2p.cli.watched import eventually
-from primep2p.control.calls import ModelPathOf, RunShow
+from primep2p.control.calls.models import ModelPathOf
+from primep2p.control.calls.runs import RunShow
 from primep2p.model.errors import PrimeError
-from primep2p.model.views import TrainingReported
+from primep2p.model.views.events import TrainingReported
 
 
 def test_a_killed_node_resumes_and_takes_part_again_within_two_rounds(four, swarm):

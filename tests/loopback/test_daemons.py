@@ -10,7 +10,7 @@ import pytest
 from runs import found
 
 from primep2p.cli.swarm import Settings, Swarm
-from primep2p.control.calls import DaemonStatus
+from primep2p.control.calls.daemon import DaemonStatus
 
 
 def start(*arguments: str) -> subprocess.CompletedProcess[str]:

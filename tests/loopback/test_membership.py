@@ -11,7 +11,9 @@ from runs import found
 
 from primep2p.cli.swarm import Settings, Swarm
 from primep2p.cli.watched import Watched, eventually
-from primep2p.control.calls import ModelPathOf, PeersList, RunBan, RunCreate, RunInvite, RunJoin, RunList, RunShow
+from primep2p.control.calls.daemon import PeersList
+from primep2p.control.calls.models import ModelPathOf
+from primep2p.control.calls.runs import RunBan, RunCreate, RunInvite, RunJoin, RunList, RunShow
 from primep2p.model.errors import CallError, Unavailable
 from primep2p.model.records import Admission, RoundPolicy
 from primep2p.run_config import RunConfig

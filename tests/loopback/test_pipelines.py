@@ -4,7 +4,7 @@ import pytest
 from runs import found
 
 from primep2p.cli.digits import load_shares
-from primep2p.control.calls import ModelPathOf
+from primep2p.control.calls.models import ModelPathOf
 from primep2p.model.pipeline import (
     Adam,
     Clip,

@@ -16,7 +16,7 @@ from runs import found
 from primep2p.cli.exits import EXIT_CODES
 from primep2p.cli.swarm import Daemon, Settings, Swarm
 from primep2p.cli.watched import Watched, eventually
-from primep2p.control.calls import RunShow
+from primep2p.control.calls.runs import RunShow
 from primep2p.model.errors import StoreError
 
 QUICK = {"propose_s": 1.0, "vote_s": 0.5}

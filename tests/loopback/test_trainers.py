@@ -5,8 +5,8 @@ from conftest import FAILING
 from runs import found
 from trainers import FAILING_ROUND
 
-from primep2p.control.calls import RunShow
-from primep2p.model.views import LogLine, PluginFailed
+from primep2p.control.calls.runs import RunShow
+from primep2p.model.views.events import LogLine, PluginFailed
 
 
 @pytest.mark.parametrize(

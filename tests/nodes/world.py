@@ -27,7 +27,7 @@ from primep2p.model.errors import Unavailable
 from primep2p.model.ids import Cid, Hash, PeerId, RunId
 from primep2p.model.pipeline import Pipeline
 from primep2p.model.records import KERNELS_DIGEST, Header, RoundPolicy, RunState
-from primep2p.model.views import RunSummary
+from primep2p.model.views.runs import RunSummary
 from primep2p.net.memory_host import MemoryNetwork
 from primep2p.node import Node
 from primep2p.run_config import RunConfig

@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from primep2p.model.errors import PluginError
-from primep2p.model.views import PluginFailed, TrainingReported
+from primep2p.model.views.events import PluginFailed, TrainingReported
 from primep2p.plugin.process import InitialModel, Report, Trained
 from primep2p.services.training import Training, TrainingEvent
 

@@ -16,7 +16,7 @@ from primep2p.kernels.arrays import Array, Block
 from primep2p.kernels.backends.plain import Plain
 from primep2p.kernels.selfcheck import digest
 from primep2p.model.errors import PeerError
-from primep2p.model.views import LogLine
+from primep2p.model.views.events import LogLine
 from primep2p.services.backends import Checked, OneThread, check, choose, examine, preferred
 from primep2p.services.compute import Compute
 

@@ -8,7 +8,7 @@ import pytest
 from primep2p.core.runs import Run
 from primep2p.model.ids import PeerId
 from primep2p.model.records import Admission, Ban, Evidence, RoundPolicy
-from primep2p.model.views import RunDetail
+from primep2p.model.views.runs import RunDetail
 from primep2p.services.reporting import detail, summary
 from primep2p.services.rounds import RunService
 from primep2p.store.db import open_store

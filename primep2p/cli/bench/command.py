@@ -24,7 +24,7 @@ from primep2p.cli.bench.figures import (
 )
 from primep2p.cli.bench.measuring import REPEATS, Memory, Timing, timed, together
 from primep2p.cli.bench.pipelines import UNIFORM, pipelines, rows_of
-from primep2p.cli.render import print_json
+from primep2p.cli.render.printing import print_json
 from primep2p.config import ComputeSection
 from primep2p.kernels.arrays import Array, Matrix, Separate, Span
 from primep2p.kernels.backends.seam import Backend

@@ -13,19 +13,20 @@ from primep2p.cli.digits import Examples, save
 from primep2p.cli.feed import Feed, Happened, Silent
 from primep2p.cli.logtail import follow, readable
 from primep2p.cli.swarm import Daemon, Settings, Swarm
-from primep2p.control.calls import ModelPathOf, RunCreate, RunJoin, RunShow
+from primep2p.control.calls.models import ModelPathOf
+from primep2p.control.calls.runs import RunCreate, RunJoin, RunShow
 from primep2p.model.errors import Unavailable
 from primep2p.model.pipeline import Pipeline
 from primep2p.model.records import RoundPolicy
-from primep2p.model.views import (
+from primep2p.model.views.events import (
     Accused,
     PluginFailed,
     RoundCertified,
-    RunDetail,
     RunFinished,
     StepChanged,
     TrainingReported,
 )
+from primep2p.model.views.runs import RunDetail
 from primep2p.run_config import RunConfig
 
 __all__ = ["AFTER_KILL", "Outcome", "Play", "config_of", "survives_a_loss"]

@@ -15,7 +15,7 @@ from primep2p.cli.digits import Examples
 from primep2p.cli.swarm import Daemon
 from primep2p.model.ids import PeerId
 from primep2p.model.text import printable
-from primep2p.model.views import RoundCertified
+from primep2p.model.views.events import RoundCertified
 
 __all__ = ["Screen", "short"]
 

@@ -12,12 +12,14 @@ from anyio.abc import ByteStream
 from trio.testing import memory_stream_pair
 
 from primep2p.control.async_client import Client
-from primep2p.control.calls import CALLS, Call, RunWatch
+from primep2p.control.calls import CALLS
+from primep2p.control.calls.call import Call
+from primep2p.control.calls.runs import RunWatch
 from primep2p.control.client import BlockingClient
 from primep2p.control.jsonrpc import ErrorObject, answer_line, end_line, error_line, event_line
 from primep2p.control.place import link_path
 from primep2p.model.errors import PrimeError
-from primep2p.model.views import StepChanged
+from primep2p.model.views.events import StepChanged
 from tests.control.fake_node import RUN, FakeNode
 from tests.fuzz.kit import home, virtual
 from tests.fuzz.surface import Shape, Surface

@@ -13,12 +13,13 @@ from cyclopts import App, Parameter
 
 from primep2p.cli.at import HERE, At, Json, flag
 from primep2p.cli.logtail import follow, readable, tail
-from primep2p.cli.render import print_json, show_started, show_status
+from primep2p.cli.render.node import show_started, show_status
+from primep2p.cli.render.printing import print_json
 from primep2p.cli.spawn import Starting, tell_failure, tell_ready
-from primep2p.control.calls import DaemonStatus, DaemonStop
+from primep2p.control.calls.daemon import DaemonStatus, DaemonStop
 from primep2p.control.jsonrpc import blamed
 from primep2p.model.errors import PrimeError, Unavailable
-from primep2p.model.views import NodeStatus
+from primep2p.model.views.node import NodeStatus
 
 __all__ = ["app", "logs", "start", "status", "stop"]
 

@@ -7,10 +7,10 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from primep2p.cli.at import HERE, At, Json, Verbose
-from primep2p.cli.render import (
-    SHORT,
-    RoundTable,
-    print_json,
+from primep2p.cli.derive import asks, described
+from primep2p.cli.render.printing import SHORT, print_json
+from primep2p.cli.render.rounds import RoundTable
+from primep2p.cli.render.runs import (
     show_banned,
     show_created,
     show_file,
@@ -21,27 +21,20 @@ from primep2p.cli.render import (
     show_run,
     show_runs,
 )
-from primep2p.control.calls import (
-    DaemonStatus,
-    ModelPathOf,
-    RunBan,
-    RunCreate,
-    RunInvite,
-    RunJoin,
-    RunList,
-    RunShow,
-    RunWatch,
-)
+from primep2p.control.calls.daemon import DaemonStatus
+from primep2p.control.calls.models import ModelPathOf
+from primep2p.control.calls.runs import RunBan, RunCreate, RunInvite, RunJoin, RunList, RunShow, RunWatch
 from primep2p.control.client import BlockingClient
 from primep2p.model.errors import CallError, Unavailable
-from primep2p.model.views import AnyEvent, RoundCertified, RunDetail, RunFinished
+from primep2p.model.views.events import AnyEvent, RoundCertified, RunFinished
+from primep2p.model.views.runs import RunDetail, RunSummary
 from primep2p.run_config import load_run
 
 __all__ = ["app"]
 
 app = App(name="run", help="Runs: training jobs of a group.", help_format="plaintext")
 
-RunName = Annotated[str, Parameter(help="The run's id, or the beginning of it.")]
+Named = Annotated[str, described(RunShow, "run")]
 
 
 @app.command
@@ -95,10 +88,10 @@ def join(
 
 @app.command
 def invite(
-    run: RunName,
+    run: Named,
     *,
-    uses: Annotated[int, Parameter(help="How many may join by it.")] = 1,
-    rounds: Annotated[int, Parameter(help="How many rounds from now it is good for.")] = 100,
+    uses: Annotated[int, described(RunInvite, "uses")] = 1,
+    rounds: Annotated[int, described(RunInvite, "rounds")] = 100,
     json: Json = False,
     at: At = HERE,
 ) -> None:
@@ -110,8 +103,8 @@ def invite(
 
 @app.command
 def ban(
-    run: RunName,
-    peer: Annotated[str, Parameter(help="The peer's whole id: run show has it.")],
+    run: Named,
+    peer: Annotated[str, described(RunBan, "peer")],
     *,
     json: Json = False,
     at: At = HERE,
@@ -122,16 +115,15 @@ def ban(
     print_json(answer) if json else show_banned(answer, peer, at.command(f"run show {answer.run[:SHORT]}"))
 
 
-@app.command(name="list")
-def list_(*, json: Json = False, at: At = HERE) -> None:
-    """List the runs that this node takes part in."""
-    with at.connect() as client:
-        answer = client.call(RunList())
-    print_json(answer) if json else show_runs(answer, at.command("run create run.toml"))
+def _show_list(answer: list[RunSummary], at: At) -> None:
+    show_runs(answer, at.command("run create run.toml"))
+
+
+app.command(asks(RunList, _show_list), name="list")
 
 
 @app.command
-def show(run: RunName, *, json: Json = False, at: At = HERE) -> None:
+def show(run: Named, *, json: Json = False, at: At = HERE) -> None:
     """Show a run: its members and who was expelled, whom it waits for, its newest rounds, and what it survives."""
     with at.connect() as client:
         answer = client.call(RunShow(run=run))

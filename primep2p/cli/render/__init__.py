@@ -1,0 +1,1 @@
+"""Answers and events for people: tables and lines."""

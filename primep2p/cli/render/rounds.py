@@ -1,0 +1,84 @@
+"""Rounds as they come, for people."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from primep2p.cli.render.printing import SHORT, clock, number, say
+from primep2p.model.views.events import (
+    Accused,
+    AnyEvent,
+    Evaluated,
+    LogLine,
+    PeerChanged,
+    PluginFailed,
+    RoundCertified,
+    RunFinished,
+    StepChanged,
+    TrainingReported,
+)
+
+__all__ = [
+    "RoundTable",
+]
+
+
+class RoundTable:
+    """Rows of certified rounds as they come, under a heading that is printed once; other events are lines between."""
+
+    HEADING = f"{'round':>6} {'trained':>7} {'signed':>7} {'seconds':>8}  {'head':{SHORT}}  metrics"
+
+    def __init__(self, *, verbose: bool = False) -> None:
+        self._verbose = verbose
+        self._begun = False
+
+    def add(self, event: AnyEvent) -> None:
+        """Prints the event if it is worth a line."""
+        if not self._begun and isinstance(event, RoundCertified):
+            self._begun = True
+            say(self.HEADING)
+        for line in self._lines(event):
+            say(line)
+
+    def _lines(self, event: AnyEvent) -> list[str]:
+        match event:
+            case RoundCertified():
+                return [_round_row(event)]
+            case RunFinished(round=round_):
+                return [f"finished after round {round_}"]
+            case PluginFailed(sentence=sentence, stderr=stderr):
+                return [f"  the trainer failed: {sentence}", *(f"  | {line}" for line in stderr.splitlines())]
+            case Accused(peer=peer, reason=reason):
+                return [f"  {peer} is accused: {reason}"]
+            case LogLine(level="warning" | "error", sentence=sentence):
+                return [f"  {sentence}"]
+        line = self._step_line(event) if self._verbose else ""
+        return [line] if line else []
+
+    def _step_line(self, event: AnyEvent) -> str:
+        when = clock(datetime.fromtimestamp(event.at_s))
+        match event:
+            case StepChanged(round=round_, view=view, step=step):
+                return f"  {when} round {round_} view {view}: {step}"
+            case TrainingReported(step=step, steps=steps, loss=loss):
+                told = "" if loss is None else f", loss {number(loss)}"
+                return f"  {when} trained {step}{f' of {steps}' if steps else ''}{told}"
+            case Evaluated(round=round_, metrics=metrics):
+                return f"  {when} evaluated round {round_}: {_metrics(metrics)}"
+            case PeerChanged(peer=peer, connected=connected):
+                return f"  {when} {peer} {'connected' if connected else 'lost'}"
+            case LogLine(sentence=sentence):
+                return f"  {when} {sentence}"
+        return ""
+
+
+def _round_row(event: RoundCertified) -> str:
+    trained = f"{len(event.participants)}/{len(event.roster)}"
+    signed = f"{len(event.signers)}/{len(event.roster)}"
+    said = f"void: {event.void}" if event.void else _metrics(event.metrics)
+    return (
+        f"{event.round:>6} {trained:>7} {signed:>7} {event.seconds:>8.2f}  {event.header[:SHORT]:{SHORT}}  {said}"
+    ).rstrip()
+
+
+def _metrics(metrics: Mapping[str, float | None]) -> str:
+    return "  ".join(f"{name} {number(value)}" for name, value in sorted(metrics.items()))

@@ -1,0 +1,106 @@
+"""Calls about runs."""
+
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
+
+from primep2p.control.calls.call import Access, Call
+from primep2p.model.records import MAX_MEMBERS
+from primep2p.model.views.events import AnyEvent
+from primep2p.model.views.runs import InviteView, RunDetail, RunSummary
+from primep2p.run_config import RunConfig, check
+
+__all__ = ["RunBan", "RunCreate", "RunInvite", "RunJoin", "RunList", "RunName", "RunShow", "RunWatch"]
+
+RunName = Annotated[str, Meta(description="The run's id, or the beginning of it.")]
+
+
+class RunCreate(Call[RunSummary], frozen=True):
+    """Start a run: this node makes the first params, or takes those of another run, and is the first member."""
+
+    name: ClassVar[str] = "run.create"
+    access: ClassVar[Access] = "write"
+    command: ClassVar[str] = "run create"
+    deadline_s: ClassVar[float] = 600.0  # the trainer imports its framework and makes a model
+
+    config: Annotated[RunConfig | None, Meta(description="What to train and how; null: as the run of `origin`.")] = None
+    origin: Annotated[
+        str,
+        Meta(
+            description="ID or ID@round or ID@round:hash: start from the certified params of a run of this node, the "
+            "newest without a round. Else its trainer makes them."
+        ),
+    ] = ""
+
+    def check(self) -> None:
+        if self.config is not None:
+            check(self.config)
+
+
+class RunJoin(Call[RunSummary], frozen=True):
+    """Become a member of a run."""
+
+    name: ClassVar[str] = "run.join"
+    access: ClassVar[Access] = "write"
+    command: ClassVar[str] = "run join"
+    deadline_s: ClassVar[float] = 120.0  # members are looked up and asked for the head
+
+    run: Annotated[
+        str, Meta(description="ID, or ID@round:hash, which pins a header that you trust; or an invite in its place.")
+    ]
+    pin: Annotated[str, Meta(description="round:hash, where `run` has none.")] = ""
+    invite: Annotated[str, Meta(description="The token of run.invite, where `run` is the ID.")] = ""
+
+
+class RunInvite(Call[InviteView], frozen=True):
+    """Make an invite to a run whose admission is "invite", signed by its creator or an inviter. Whoever has its token
+    can join: hand it over by a channel that both ends trust."""
+
+    name: ClassVar[str] = "run.invite"
+    access: ClassVar[Access] = "write"
+    command: ClassVar[str] = "run invite"
+
+    run: RunName
+    uses: Annotated[int, Meta(ge=1, le=MAX_MEMBERS, description="How many may join by it.")] = 1
+    rounds: Annotated[int, Meta(ge=1, le=2**31, description="How many rounds from now it is good for.")] = 100
+
+
+class RunBan(Call[RunSummary], frozen=True):
+    """Have a peer expelled from a run, for ever; only its creator may. Answered when the ban is on its way to the other
+    members: a coming checkpoint carries it out."""
+
+    name: ClassVar[str] = "run.ban"
+    access: ClassVar[Access] = "write"
+    command: ClassVar[str] = "run ban"
+
+    run: RunName
+    peer: Annotated[str, Meta(description="The peer's whole id: run show has it.")]
+
+
+class RunList(Call[list[RunSummary]], frozen=True):
+    """List the runs that this node takes part in."""
+
+    name: ClassVar[str] = "run.list"
+    access: ClassVar[Access] = "read"
+    command: ClassVar[str] = "run list"
+
+
+class RunShow(Call[RunDetail], frozen=True):
+    """Show a run: its members and who was expelled, whom it waits for, its newest rounds, and what it survives."""
+
+    name: ClassVar[str] = "run.show"
+    access: ClassVar[Access] = "read"
+    command: ClassVar[str] = "run show"
+
+    run: RunName
+
+
+class RunWatch(Call[AnyEvent], frozen=True):
+    """Events as they happen: of one run until it is finished, or of the whole node where `run` is empty."""
+
+    name: ClassVar[str] = "run.watch"
+    access: ClassVar[Access] = "read"
+    command: ClassVar[str] = "run watch"
+    stream: ClassVar[bool] = True
+
+    run: Annotated[str, Meta(description="The run's id, or the beginning of it; empty: the whole node.")] = ""
