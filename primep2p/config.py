@@ -7,7 +7,9 @@ import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,19 +17,24 @@ import msgspec
 from msgspec import Meta, Struct
 
 from primep2p.model.errors import ConfigError
-from primep2p.strict import Fault, build
+from primep2p.strict import Fault, Faults, build
+from primep2p.toml_lines import lines_of
 
 __all__ = [
     "ENV_FILE",
     "ENV_PREFIX",
     "ComputeSection",
     "ControlSection",
+    "Effective",
     "LogSection",
     "NodeConfig",
     "NodeSection",
+    "Origin",
     "P2PSection",
     "StoreSection",
     "TrainerSection",
+    "effective",
+    "faulty",
     "is_dialable",
     "is_listenable",
     "load",
@@ -37,6 +44,8 @@ __all__ = [
 ENV_FILE = "PRIMEP2P_CONFIG"
 ENV_PREFIX = "PRIMEP2P__"
 DEFAULT_HOME = "~/.primep2p"
+
+_CHECK = "primep2p config check"
 
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 
@@ -125,26 +134,80 @@ class NodeConfig(Section, frozen=True):
         return Path(self.node.home)
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Who set a key, and where: FILE:LINE, the variable's name, or the option's."""
+
+    kind: Literal["default", "file", "environment", "option"]
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class Effective:
+    """A configuration, with the file that was read, if any, and where each key comes from: by its path,
+    `section.key`."""
+
+    config: NodeConfig
+    file: Path | None
+    origins: Mapping[str, Origin]
+
+
 def load(path: Path | None = None, env: Mapping[str, str] = os.environ, *, home: Path | None = None) -> NodeConfig:
     """The configuration in the file at `path`, else at $PRIMEP2P_CONFIG, else at <home>/node.toml if that is there;
     `PRIMEP2P__SECTION__KEY` in the environment beats the file, and `home` beats both. Raises ConfigError."""
-    overrides = _overrides(env)
+    return effective(path, env, home=home).config
+
+
+def effective(path: Path | None = None, env: Mapping[str, str] = os.environ, *, home: Path | None = None) -> Effective:
+    """What `load` gives, and where it comes from. Raises ConfigError, which knows every mistake."""
+    mistakes: list[str] = []
+    overrides, origins = _overrides(env, mistakes)
     if home is not None:
         overrides.setdefault("node", {})["home"] = str(_absolute(str(home), Path.cwd()))
+        origins["node.home"] = Origin("option", "--home")
     file = path or (Path(env[ENV_FILE]) if env.get(ENV_FILE) else None)
     if file is None:
         fallback = _absolute(overrides.get("node", {}).get("home", DEFAULT_HOME), Path.cwd()) / "node.toml"
         file = fallback if fallback.is_file() else None
     table: dict[str, Any] = {}
     if file is not None:
-        table = read_toml(file)
-        table = _plain_paths(_checked(table, str(file)), table, _absolute(str(file), Path.cwd()).parent)
+        with _gathering(mistakes):
+            table = read_toml(file)
+            origins = _origins_in(file, table) | origins
+            table = _plain_paths(_checked(table, str(file)), table, _absolute(str(file), Path.cwd()).parent)
+    if mistakes:
+        raise _all_of(mistakes)
     for section, keys in overrides.items():
         table[section] = {**table.get(section, {}), **keys}
     config = _checked(table, "configuration")
-    return msgspec.structs.replace(
-        config, node=msgspec.structs.replace(config.node, home=str(_absolute(config.node.home, Path.cwd())))
-    )
+    node = msgspec.structs.replace(config.node, home=str(_absolute(config.node.home, Path.cwd())))
+    return Effective(msgspec.structs.replace(config, node=node), file, origins)
+
+
+def faulty(source: str, fault: Fault, check: str = _CHECK) -> ConfigError:
+    """What is wrong in `source`; `check` is the command that tells all of it."""
+    return _all_of([f"{source}: {each}" for each in fault.all], check)
+
+
+def _all_of(mistakes: Sequence[str], check: str = _CHECK) -> ConfigError:
+    if len(mistakes) == 1:
+        return ConfigError(mistakes[0])
+    sentence = f"{mistakes[0]} (and {len(mistakes) - 1} more)"
+    return ConfigError(sentence, hint=f"see: {check}", mistakes=mistakes)
+
+
+@contextmanager
+def _gathering(mistakes: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError as error:
+        mistakes += error.mistakes
+
+
+def _origins_in(file: Path, table: Mapping[str, Any]) -> dict[str, Origin]:
+    lines = lines_of(file.read_text(encoding="utf-8"))
+    keys = [(section, key) for section, keys in table.items() if isinstance(keys, dict) for key in keys]
+    return {f"{section}.{key}": Origin("file", f"{file}:{lines[f'{section}.{key}']}") for section, key in keys}
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -161,10 +224,11 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def _checked(table: dict[str, Any], source: str) -> NodeConfig:
     try:
-        config = build(NodeConfig, table)
-        _each(config.p2p, "listen", is_listenable, "a multiaddr such as /ip4/0.0.0.0/tcp/4650")
-        _each(config.p2p, "announce", is_dialable, "a multiaddr such as /dns/node.example.org/tcp/4650")
+        config, faults = build(NodeConfig, table), Faults()
+        _each(faults, config.p2p, "listen", is_listenable, "a multiaddr such as /ip4/0.0.0.0/tcp/4650")
+        _each(faults, config.p2p, "announce", is_dialable, "a multiaddr such as /dns/node.example.org/tcp/4650")
         _each(
+            faults,
             config.p2p,
             "bootstrap",
             lambda address: "/p2p/" in address and is_dialable(address),
@@ -172,9 +236,10 @@ def _checked(table: dict[str, Any], source: str) -> NodeConfig:
         )
         for name, target in config.trainer.plugins.items():
             if not _PLUGIN.fullmatch(target):
-                raise Fault(f"trainer.plugins.{name}", "must be a file and a class such as trainer.py:MyTrainer")
+                faults.add(f"trainer.plugins.{name}", "must be a file and a class such as trainer.py:MyTrainer")
+        faults.done()
     except Fault as fault:
-        raise ConfigError(f"{source}: {fault}") from fault
+        raise faulty(source, fault) from fault
     return config
 
 
@@ -184,10 +249,10 @@ _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*")
 
 
-def _each(section: P2PSection, name: str, good: Callable[[str], bool], wanted: str) -> None:
+def _each(faults: Faults, section: P2PSection, name: str, good: Callable[[str], bool], wanted: str) -> None:
     for index, address in enumerate(getattr(section, name)):
         if not good(address):
-            raise Fault(f"p2p.{name}[{index}]", f"must be {wanted}")
+            faults.add(f"p2p.{name}[{index}]", f"must be {wanted}")
 
 
 def is_listenable(text: str) -> bool:
@@ -252,23 +317,27 @@ def _located(target: str, base: Path) -> str:
     return f"{_absolute(location, base)}:{attribute}" if location.endswith(".py") else target
 
 
-def _overrides(env: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Tables of what the environment sets, each value checked under the name of its variable."""
+def _overrides(env: Mapping[str, str], mistakes: list[str]) -> tuple[dict[str, dict[str, Any]], dict[str, Origin]]:
+    """Tables of what the environment sets, each value checked under the name of its variable; and that name."""
     found: dict[str, dict[str, Any]] = {}
+    origins: dict[str, Origin] = {}
     for variable, text in env.items():
         if not variable.startswith(ENV_PREFIX):
             continue
         section, _, key = variable.removeprefix(ENV_PREFIX).lower().partition("__")
         if not key:
-            raise ConfigError(f"{variable}: is not of the form {ENV_PREFIX}SECTION__KEY")
+            mistakes.append(f"{variable}: is not of the form {ENV_PREFIX}SECTION__KEY")
+            continue
         wants_text = isinstance(getattr(getattr(NodeConfig(), section, None), key, None), str)
         value = _toml_value(text)
         if wants_text and not isinstance(value, str):
             value = text  # a network named 7 needs no second pair of quotes
         table = {section: {key: value}}
-        table = _plain_paths(_checked(table, variable), table, Path.cwd())
-        found.setdefault(section, {}).update(table[section])
-    return found
+        with _gathering(mistakes):
+            table = _plain_paths(_checked(table, variable), table, Path.cwd())
+            found.setdefault(section, {}).update(table[section])
+            origins[f"{section}.{key}"] = Origin("environment", variable)
+    return found, origins
 
 
 def _toml_value(text: str) -> object:

@@ -1,17 +1,17 @@
 """What starts a run: the file that `run create` takes, and what the call carries."""
 
 import math
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from primep2p.config import read_toml
-from primep2p.model.errors import ConfigError
+from primep2p.config import faulty, read_toml
 from primep2p.model.pipeline import Bucketing, NearestNeighbours, Pipeline, TopK
 from primep2p.model.records import MAX_REFS, Admission, RoundPolicy, Scalar
-from primep2p.strict import Fault, build
+from primep2p.strict import Fault, Faults, build
 
 __all__ = ["RunConfig", "check", "load_run"]
 
@@ -36,65 +36,79 @@ def load_run(path: Path) -> RunConfig:
         config = build(RunConfig, read_toml(path))
         check(config)
     except Fault as fault:
-        raise ConfigError(f"{path}: {fault}") from fault
+        raise faulty(str(path), fault, f"primep2p run check {path}") from fault
     return config
 
 
 def check(config: RunConfig) -> None:
     """Raises Fault where single values are fine and do not fit each other, or cannot travel in a record."""
-    policy = config.policy
-    if not Fraction(1, 2) <= Fraction(policy.consensus_threshold) <= 1:
-        raise Fault("policy.consensus_threshold", "must lie within 0.5 and 1")
-    if Fraction(policy.sample_fraction) <= 0:
-        raise Fault("policy.sample_fraction", "must be above 0")
-    if policy.min_updates > policy.max_cohort:
-        raise Fault("policy.min_updates", f"must not be above policy.max_cohort, which is {policy.max_cohort}")
-    if policy.committee_size * policy.max_cohort > MAX_REFS:
-        raise Fault("policy.max_cohort", f"times policy.committee_size must not be above {MAX_REFS}")
-    for key in ("min_updates", "min_members"):
-        if getattr(policy, key) > policy.first_members:
-            raise Fault(f"policy.{key}", f"must not be above policy.first_members, which is {policy.first_members}")
-    for key in ("propose_s", "vote_s"):
-        if getattr(policy, key) > policy.step_cap_s:
-            raise Fault(f"policy.{key}", f"must not be above policy.step_cap_s, which is {policy.step_cap_s:g}")
-    _check_pipeline(config.pipeline)
-    _check_need(config.pipeline, policy)
-    _check_admission(config.admission)
+    faults = Faults()
+    for path, problem in _misfits(config):
+        faults.add(path, problem)
+    faults.done()
+
+
+def _misfits(config: RunConfig) -> Iterator[tuple[str, str]]:
+    """The path of each, and what is wrong."""
+    yield from _policy(config.policy)
+    yield from _pipeline(config.pipeline)
+    yield from _need(config.pipeline, config.policy)
+    yield from _admission(config.admission)
     for key, value in config.trainer_config.items():
         for each in value if isinstance(value, list) else [value]:
-            _check_setting(f"trainer_config.{key}", each)
+            yield from _setting(f"trainer_config.{key}", each)
 
 
-def _check_pipeline(pipeline: Pipeline) -> None:
+def _policy(policy: RoundPolicy) -> Iterator[tuple[str, str]]:
+    if not Fraction(1, 2) <= Fraction(policy.consensus_threshold) <= 1:
+        yield "policy.consensus_threshold", "must lie within 0.5 and 1"
+    if Fraction(policy.sample_fraction) <= 0:
+        yield "policy.sample_fraction", "must be above 0"
+    if policy.min_updates > policy.max_cohort:
+        yield "policy.min_updates", f"must not be above policy.max_cohort, which is {policy.max_cohort}"
+    if policy.committee_size * policy.max_cohort > MAX_REFS:
+        yield "policy.max_cohort", f"times policy.committee_size must not be above {MAX_REFS}"
+    for key in ("min_updates", "min_members"):
+        if getattr(policy, key) > policy.first_members:
+            limit = f"must not be above policy.first_members, which is {policy.first_members}"
+            yield f"policy.{key}", f"{limit}: set {key} = {policy.first_members} too"
+    if policy.grace_s > policy.collect_s:
+        yield "policy.grace_s", f"must not be above policy.collect_s, which is {policy.collect_s:g}"
+    for key in ("propose_s", "vote_s"):
+        if getattr(policy, key) > policy.step_cap_s:
+            yield f"policy.{key}", f"must not be above policy.step_cap_s, which is {policy.step_cap_s:g}"
+
+
+def _pipeline(pipeline: Pipeline) -> Iterator[tuple[str, str]]:
     if isinstance(pipeline.wire, TopK) and Fraction(pipeline.wire.ratio) <= 0:
-        raise Fault("pipeline.wire.ratio", "must be above 0")
+        yield "pipeline.wire.ratio", "must be above 0"
     for place, stage in enumerate(pipeline.pre):
         if isinstance(stage, Bucketing | NearestNeighbours) and pipeline.is_weighted:
             problem = f'{stage.words} mixes updates: pipeline.rule.weighting must be "uniform"'
-            raise Fault(f"pipeline.pre[{place}]:", problem)
+            yield f"pipeline.pre[{place}]:", problem
 
 
-def _check_need(pipeline: Pipeline, policy: RoundPolicy) -> None:
+def _need(pipeline: Pipeline, policy: RoundPolicy) -> Iterator[tuple[str, str]]:
     """A run must not begin with rounds of which none could give a model. The cohort has as many as the pipeline needs,
     whatever the sample, if there are so many."""
     need = pipeline.need
     for key in ("first_members", "max_cohort"):
         if need.updates > (most := getattr(policy, key)):
             wants = f"{need.stage.words} needs {need.updates} updates a round ({need.because})"
-            raise Fault(f"pipeline.{need.place}:", f"{wants}, and policy.{key} is {most}")
+            yield f"pipeline.{need.place}:", f"{wants}, and policy.{key} is {most}"
 
 
-def _check_admission(admission: Admission) -> None:
+def _admission(admission: Admission) -> Iterator[tuple[str, str]]:
     if admission.mode == "allowlist" and not admission.peers:
-        raise Fault("admission.peers", 'must name a peer where admission.mode is "allowlist"')
+        yield "admission.peers", 'must name a peer where admission.mode is "allowlist"'
     if admission.mode != "allowlist" and admission.peers:
-        raise Fault("admission.peers", 'has no effect unless admission.mode is "allowlist"')
+        yield "admission.peers", 'has no effect unless admission.mode is "allowlist"'
     if admission.mode != "invite" and admission.inviters:
-        raise Fault("admission.inviters", 'has no effect unless admission.mode is "invite"')
+        yield "admission.inviters", 'has no effect unless admission.mode is "invite"'
 
 
-def _check_setting(path: str, value: Scalar) -> None:
+def _setting(path: str, value: Scalar) -> Iterator[tuple[str, str]]:
     if isinstance(value, float) and not math.isfinite(value):
-        raise Fault(path, "must be a finite number")
+        yield path, "must be a finite number"
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise Fault(path, "must fit into 64 bits")
+        yield path, "must fit into 64 bits"

@@ -5,36 +5,71 @@ tables for records that are arrays between peers. One of several kinds of record
 be that word alone: `rule = "krum"` is `rule = { name = "krum" }`. Decimals, which records hold as text, may be numbers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from decimal import Decimal
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
-__all__ = ["Fault", "build", "plain"]
+__all__ = ["Fault", "Faults", "build", "plain"]
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Fault(ValueError):
-    """`str(fault)` is the sentence, without a full stop; the caller says whose mistake it is."""
+    """`str(fault)` is the sentence, without a full stop; the caller says whose mistake it is. `all` has it first, and
+    then what else is wrong in the same place: whoever mends a file wants to do it once."""
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"{path} {problem}" if path else problem)
+        self.path = path
+        self.all: tuple[Fault, ...] = (self,)
+
+
+class Faults:
+    """What is wrong, until all has been looked at."""
+
+    def __init__(self) -> None:
+        self._found: list[Fault] = []
+
+    def add(self, path: str, problem: str) -> None:
+        """One more."""
+        self._found.append(Fault(path, problem))
+
+    @contextmanager
+    def gathering(self) -> Iterator[None]:
+        """A Fault that is raised inside waits for `done`."""
+        try:
+            yield
+        except Fault as fault:
+            self._found += fault.all
+
+    def done(self) -> None:
+        """Raises the first, which knows all."""
+        if self._found:
+            first = self._found[0]
+            first.all = tuple(self._found)
+            raise first
 
 
 def build(type_: type[T], raw: object, path: str = "") -> T:
     """The Struct of `type_` that `raw` describes. Raises Fault; `path` is where `raw` was found."""
-    table = _table(raw, path)
+    table, faults = _table(raw, path), Faults()
     fields = {field.name: field for field in msgspec.structs.fields(type_)}
     for key in table:
         if key not in fields:
-            raise Fault(_join(path, key), f"is not known{_guess(key, [*_tag_of(type_), *fields])}")
+            faults.add(_join(path, key), f"is not known{_guess(key, [*_tag_of(type_), *fields])}")
     for name, field in fields.items():
         if field.required and name not in table:
-            raise Fault(_join(path, name), "is missing")
-    return type_(**{key: _value(fields[key].type, value, _join(path, key)) for key, value in table.items()})
+            faults.add(_join(path, name), "is missing")
+    values = {}
+    for key in (key for key in table if key in fields):
+        with faults.gathering():
+            values[key] = _value(fields[key].type, table[key], _join(path, key))
+    faults.done()
+    return type_(**values)
 
 
 def plain(value: object) -> object:
@@ -62,16 +97,26 @@ def _value(type_: Any, value: object, path: str) -> Any:
     if (words := _decimal_in_words(type_)) is not None:
         return _decimal(type_, words, value, path)
     if get_origin(bare) in (tuple, list) and isinstance(value, (list, tuple)):
-        item = get_args(bare)[0]
-        value = [_value(item, each, f"{path}[{index}]") for index, each in enumerate(value)]
+        value = _items(get_args(bare)[0], {f"{path}[{index}]": each for index, each in enumerate(value)})
     if get_origin(bare) is dict and isinstance(value, dict):
-        value = {key: _value(get_args(bare)[1], each, _join(path, key)) for key, each in value.items()}
+        made = _items(get_args(bare)[1], {_join(path, key): each for key, each in value.items()})
+        value = dict(zip(value, made, strict=True))
     if get_origin(bare) is Literal and value not in get_args(bare):
         raise Fault(path, f"must be one of {', '.join(get_args(bare))}")
     try:
         return msgspec.convert(value, type_)
     except msgspec.ValidationError as error:
         raise Fault(path, _problem(str(error))) from error
+
+
+def _items(type_: Any, by_path: Mapping[str, object]) -> list[Any]:
+    """Values of one type, each with where it was found."""
+    made, faults = [], Faults()
+    for path, value in by_path.items():
+        with faults.gathering():
+            made.append(_value(type_, value, path))
+    faults.done()
+    return made
 
 
 def _is_union(type_: Any) -> bool:

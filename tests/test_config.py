@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from primep2p.config import NodeConfig, load
+from primep2p.config import NodeConfig, Origin, effective, load
 from primep2p.model.errors import ConfigError
 from primep2p.model.pipeline import Clip, Krum, Median, NearestNeighbours, Pipeline, Sgd, TopK, TrimmedMean
 from primep2p.model.records import RoundPolicy
@@ -231,6 +231,11 @@ def test_a_stage_is_a_table_with_a_name_or_that_alone(tmp_path, written, held):
         ("[policy]\nconsensus_threshold = 7", "policy.consensus_threshold must be a decimal up to 1, such as 0.66"),
         ("[policy]\nmin_updates = 5", "policy.min_updates must not be above policy.first_members, which is 4"),
         ("[policy]\nmin_members = 5", "policy.min_members must not be above policy.first_members, which is 4"),
+        (
+            "[policy]\nfirst_members = 1",
+            "policy.min_updates must not be above policy.first_members, which is 1: set min_updates = 1 too",
+        ),
+        ("[policy]\ngrace_s = 2\ncollect_s = 1.0", "policy.grace_s must not be above policy.collect_s, which is 1"),
         ("[policy]\nsample_fraction = 0", "policy.sample_fraction must be"),
         ("[policy]\nsample_fraction = 0.0", "policy.sample_fraction must be above 0"),
         ("[policy]\nsample_fraction = 1.5", "policy.sample_fraction must be"),
@@ -306,3 +311,55 @@ def test_a_run_without_a_name_says_so(tmp_path):
     (tmp_path / "run.toml").write_text('trainer = "mlp"')
     with pytest.raises(ConfigError, match=r"run.toml: name is missing"):
         load_run(tmp_path / "run.toml")
+
+
+def test_every_mistake_of_a_file_is_known_and_the_sentence_has_the_first(tmp_path):
+    text = '[p2p]\nlisten = ["x", "y"]\nlistn = 1\n[log]\nlevel = "loud"\n[compute]\nthreads = -1\n'
+    with pytest.raises(ConfigError) as caught:
+        load(written(tmp_path, text), {"PRIMEP2P__LOG__COLOUR": "1"})
+    assert caught.value.sentence == (
+        "PRIMEP2P__LOG__COLOUR: log.colour is not known: the keys here are level (and 3 more)"
+    )
+    file = tmp_path / "node.toml"
+    assert caught.value.mistakes[1:] == (
+        f"{file}: p2p.listn is not known: did you mean listen?",
+        f"{file}: log.level must be one of debug, info, warning, error",
+        f"{file}: compute.threads must be an integer >= 0",
+    )
+    assert caught.value.hint == "see: primep2p config check"
+
+
+def test_items_of_a_list_are_mistaken_one_by_one(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        load(written(tmp_path, '[p2p]\nlisten = ["x", "/ip4/0.0.0.0/tcp/1", "y"]\n'), {})
+    assert [mistake.partition(" must")[0].split()[-1] for mistake in caught.value.mistakes] == [
+        "p2p.listen[0]",
+        "p2p.listen[2]",
+    ]
+
+
+def test_every_mistake_of_a_run_is_known(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text('name = "a"\ntrainer = "b"\n[policy]\nfirst_members = 1\nmax_cohort = 0\n')
+    with pytest.raises(ConfigError) as caught:
+        load_run(path)
+    assert caught.value.mistakes == (f"{path}: policy.max_cohort must be an integer >= 1",)
+    path.write_text('name = "a"\ntrainer = "b"\n[policy]\nfirst_members = 1\nvote_s = 31\n')
+    with pytest.raises(ConfigError) as caught:
+        load_run(path)
+    assert [mistake.split()[1] for mistake in caught.value.mistakes] == ["policy.min_updates", "policy.vote_s"]
+    assert caught.value.hint == f"see: primep2p run check {path}"
+
+
+def test_each_value_tells_where_it_comes_from(tmp_path):
+    path = written(tmp_path, '# ours\n[node]\nhome = "h"\nnetwork = "lab"\n[trainer.plugins]\na = "p.py:C"\n')
+    env = {"PRIMEP2P__LOG__LEVEL": "debug", "PRIMEP2P__NODE__NETWORK": "7"}
+    found = effective(path, env, home=tmp_path / "other")
+    assert found.config == load(path, env, home=tmp_path / "other")
+    assert found.file == path
+    assert found.origins == {
+        "node.home": Origin("option", "--home"),
+        "node.network": Origin("environment", "PRIMEP2P__NODE__NETWORK"),
+        "log.level": Origin("environment", "PRIMEP2P__LOG__LEVEL"),
+        "trainer.plugins": Origin("file", f"{path}:5"),
+    }

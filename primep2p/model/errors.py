@@ -1,5 +1,7 @@
 """Errors say who is at fault, and what to do next."""
 
+from collections.abc import Sequence
+
 __all__ = [
     "BlobLost",
     "CallError",
@@ -27,6 +29,11 @@ class ConfigError(PrimeError):
     """The configuration is wrong: names the TOML path; the command exits with 2 and no traceback."""
 
     code = "config"
+
+    def __init__(self, sentence: str, *, hint: str = "", mistakes: Sequence[str] = ()) -> None:
+        super().__init__(sentence, hint=hint)
+        self.mistakes = tuple(mistakes) or (sentence,)
+        """All there are, the one in the sentence first."""
 
 
 class PeerError(PrimeError):
