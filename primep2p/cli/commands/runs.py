@@ -1,4 +1,4 @@
-"""`primep2p run`: create, join, invite, ban, list, show, watch."""
+"""`primep2p run`: create, check, join, invite, ban, list, show, watch."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from primep2p.cli.at import HERE, At, Json, Verbose
+from primep2p.cli.commands.config import told
 from primep2p.cli.derive import asks, described
 from primep2p.cli.render.printing import SHORT, print_json
 from primep2p.cli.render.rounds import RoundTable
@@ -25,7 +26,7 @@ from primep2p.control.calls.daemon import DaemonStatus
 from primep2p.control.calls.models import ModelPathOf
 from primep2p.control.calls.runs import RunBan, RunCreate, RunInvite, RunJoin, RunList, RunShow, RunWatch
 from primep2p.control.client import BlockingClient
-from primep2p.model.errors import CallError, Unavailable
+from primep2p.model.errors import CallError, ConfigError, Unavailable
 from primep2p.model.views.events import AnyEvent, RoundCertified, RunFinished
 from primep2p.model.views.runs import RunDetail, RunSummary
 from primep2p.run_config import load_run
@@ -60,6 +61,20 @@ def create(
         run = client.call(RunCreate(config=config, origin=origin))
         detail = client.call(RunShow(run=run.run))
     print_json(run) if json else show_created(detail, at.command("run invite"), _watch_command(at, run.run))
+
+
+@app.command
+def check(
+    file: Annotated[Path, Parameter(help="What `run create` would take.")],
+    *,
+    json: Json = False,
+) -> int:
+    """Say what is wrong in a file for `run create`, all of it: 0 where nothing is, else 2. No daemon is asked."""
+    try:
+        load_run(file)
+    except ConfigError as error:
+        return told(str(file), error.mistakes, json=json)
+    return told(str(file), [], json=json)
 
 
 @app.command
