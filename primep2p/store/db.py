@@ -10,18 +10,20 @@ from primep2p.model.errors import ConfigError
 from primep2p.store.blobs import FileBlobs
 from primep2p.store.files import disk, make_directory, require_room, sync_directory
 from primep2p.store.journal import SqliteRuns
-from primep2p.store.seam import BlobStore, RunStore
+from primep2p.store.seam import BlobStore, RunStore, ShelfStore
+from primep2p.store.shelf import SqliteShelf
 from primep2p.store.sqlite import Database
 
 __all__ = ["Store", "lock_home", "open_store"]
 
 
 class Store:
-    """Blobs and runs of one home. Whoever opened it closes it, after the last call has returned."""
+    """Blobs, runs and shelf of one home. Whoever opened it closes it, after the last call has returned."""
 
-    def __init__(self, database: Database, blobs: BlobStore, runs: RunStore) -> None:
+    def __init__(self, database: Database, blobs: BlobStore, runs: RunStore, shelf: ShelfStore) -> None:
         self.blobs = blobs
         self.runs = runs
+        self.shelf = shelf
         self._database = database
 
     def close(self) -> None:
@@ -55,7 +57,7 @@ def open_store(home: Path, *, fsync: bool = True) -> Store:
     if fsync:
         with disk(home, "write"):
             sync_directory(home)  # the names of what was just created
-    return Store(database, blobs, SqliteRuns(database))
+    return Store(database, blobs, SqliteRuns(database), SqliteShelf(database))
 
 
 @contextmanager

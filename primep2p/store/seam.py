@@ -8,7 +8,7 @@ from msgspec import Struct
 from primep2p.model.ids import Cid, Hash, PeerId, RunId
 from primep2p.model.records import Checkpoint, Manifest
 
-__all__ = ["BlobStore", "Partial", "RunRow", "RunStore", "StoredCheckpoint"]
+__all__ = ["BlobStore", "KeptRow", "Partial", "RunRow", "RunStore", "ShelfRow", "ShelfStore", "StoredCheckpoint"]
 
 
 class Partial(Protocol):
@@ -135,4 +135,53 @@ class RunStore(Protocol):
 
     def evidence(self, run: RunId) -> list[tuple[PeerId, bytes]]:
         """Encoded Evidence records kept for a run."""
+        ...
+
+
+class ShelfRow(Struct, frozen=True):
+    """The newest record that this node has seen of a name; of the owner's index, where `name` is empty."""
+
+    owner: PeerId
+    name: str
+    record: bytes
+    """The envelope."""
+    catalog: bytes | None
+    """The bytes of the catalog that the record names, once they are here."""
+
+
+class KeptRow(Struct, frozen=True):
+    """A version of somebody else's model whose params stay here."""
+
+    owner: PeerId
+    name: str
+    label: str
+    catalog: Cid
+    """The catalog that it was found in."""
+    version: bytes
+    """An encoded ModelVersion."""
+    since: float
+    """When it was pulled, in seconds since 1970."""
+
+
+class ShelfStore(Protocol):
+    """Models under names."""
+
+    def save(self, row: ShelfRow) -> None:
+        """Insert or replace, durably."""
+        ...
+
+    def row(self, owner: PeerId, name: str) -> ShelfRow | None: ...
+
+    def rows(self, owner: PeerId) -> list[ShelfRow]:
+        """All of one owner's, by name."""
+        ...
+
+    def keep(self, row: KeptRow) -> None:
+        """Insert or replace, durably."""
+        ...
+
+    def kept(self) -> list[KeptRow]: ...
+
+    def drop(self, owner: PeerId, name: str, label: str) -> None:
+        """Not kept any more; what is not there is fine."""
         ...

@@ -16,9 +16,8 @@ __all__ = ["RESTORE", "SCHEMA_VERSION", "Database"]
 RESTORE = "restore the home from a backup, or start with a new one: what this node signed is not known any more"
 """What can be done about a damaged store. A backup is safe: members are asked what it lacks."""
 
-SCHEMA_VERSION = 1
-
-_SCHEMA = """
+_SCHEMAS = (
+    """
 CREATE TABLE blobs (
     cid TEXT PRIMARY KEY, manifest BLOB NOT NULL, size_bytes INTEGER NOT NULL, durable INTEGER NOT NULL
 ) STRICT;
@@ -40,7 +39,20 @@ CREATE TABLE evidence (
     run BLOB NOT NULL, peer TEXT NOT NULL, hash BLOB NOT NULL, evidence BLOB NOT NULL,
     PRIMARY KEY (run, peer, hash)
 ) STRICT;
-"""
+""",
+    """
+CREATE TABLE shelf_records (
+    owner TEXT NOT NULL, name TEXT NOT NULL, record BLOB NOT NULL, catalog BLOB, PRIMARY KEY (owner, name)
+) STRICT;
+CREATE TABLE shelf_kept (
+    owner TEXT NOT NULL, name TEXT NOT NULL, label TEXT NOT NULL, catalog TEXT NOT NULL, version BLOB NOT NULL,
+    since REAL NOT NULL, PRIMARY KEY (owner, name, label)
+) STRICT;
+""",
+)
+"""What each version of the schema adds to the one before."""
+
+SCHEMA_VERSION = len(_SCHEMAS)
 
 _HEADER_BYTES = 100
 """Of a sqlite file: in it, the size of a page and the number of pages."""
@@ -117,9 +129,9 @@ class Database:
                 )
             if version == SCHEMA_VERSION:
                 return
-            if self._is_used:
+            if self._is_used and version == 0:
                 raise self._damaged("its tables are gone")
-            for statement in _SCHEMA.split(";"):  # not executescript: it would commit what it has
+            for statement in ";".join(_SCHEMAS[version:]).split(";"):  # not executescript: it would commit what it has
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 

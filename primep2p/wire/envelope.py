@@ -25,6 +25,7 @@ from primep2p.model.records import (
     Update,
     Vote,
 )
+from primep2p.model.shelf import ModelRecord, ShelfRecord
 from primep2p.wire.codec import decode, encode
 
 __all__ = ["KINDS", "Envelopes", "Opened", "Peeked"]
@@ -41,6 +42,8 @@ KINDS: dict[str, type[msgspec.Struct]] = {
     "collected": Collected,
     "proposal": Proposal,
     "vote": Vote,
+    "model": ModelRecord,
+    "shelf": ShelfRecord,
 }
 _KIND_OF = {type_: kind for kind, type_ in KINDS.items()}
 

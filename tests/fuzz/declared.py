@@ -20,6 +20,8 @@ _PATTERNS = {
     "12D3KooW": lambda chance: identity(chance.randrange(4)).peer_id,
     "bafkrei": lambda chance: cid_of(bytes([chance.randrange(4)])),
     "^(0\\.": lambda chance: chance.choice(("0.5", "0.66", "1", "1.0")),
+    "g-z._-": lambda chance: chance.choice(("digits", "m")),
+    "(?!latest": lambda chance: chance.choice(("0", "17", "v1.2")),
     "^0\\.": lambda chance: chance.choice(("0.1", "0.000001")),
 }
 """Texts that a pattern of the declarations allows, by what is in the pattern."""

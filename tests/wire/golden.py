@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from primep2p.core.beacons import HashChain, first_beacon, next_beacon
-from primep2p.model import pipeline, records
+from primep2p.model import pipeline, records, shelf
 from primep2p.wire.cid import cid_of
 from primep2p.wire.codec import digest, encode
 from primep2p.wire.envelope import Envelopes
@@ -56,6 +56,9 @@ def signed() -> dict[str, Struct]:
         "proposal": records.Proposal(RUN, 1, 0, 2, -1, HEADER),
         "vote": records.Vote(RUN, 1, 0, 2**31, "precommit", HEADER),
         "nil": records.Vote(RUN, 2**53, 0, 0, "prevote", b""),
+        "model": shelf.ModelRecord("digits", 2**53, CID),
+        "withdrawn": shelf.ModelRecord("a-b.c_9", 1, None),
+        "shelf": shelf.ShelfRecord(2**41, ("a-b.c_9", "digits")),
     }
 
 
@@ -93,6 +96,26 @@ def unsigned() -> dict[str, Struct]:
             void="",
         ),
         "evidence": records.Evidence(b"first", b"second"),
+        "catalog": shelf.Catalog(
+            PEERS[0],
+            "digits",
+            "12",
+            (
+                shelf.ModelVersion(
+                    label="12",
+                    params=CID,
+                    size_bytes=2**36,
+                    schema=OTHER,
+                    trainer="mlp",
+                    trainer_config={"hidden": [64]},
+                    at_s=0.5,
+                    metrics=(records.Metric("loss", 0.25),),
+                    run=RUN,
+                    round=12,
+                    header=HEADER,
+                ),
+            ),
+        ),
         "checkpoint": records.Checkpoint(b"header", records.Certificate(RUN, 6, HEADER, (b"vote", b"vote"))),
     }
 

@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from primep2p.keys import Identity
-from primep2p.model import messages, pipeline, records, transfer
+from primep2p.model import messages, pipeline, records, shelf, transfer
 from primep2p.wire.envelope import Envelopes
 
 RECORDS: tuple[type[Struct], ...] = tuple(
     value
-    for module in (records, pipeline)
+    for module in (records, pipeline, shelf)
     for name in module.__all__
     if isinstance(value := getattr(module, name), type) and issubclass(value, Struct)
 )
@@ -165,6 +165,23 @@ EVIDENCE = st.builds(records.Evidence, first=st.binary(max_size=80), second=st.b
 CERTIFICATES = st.builds(records.Certificate, run=HASHES, round=ROUNDS, header=HASHES, votes=ENVELOPES)
 CHECKPOINTS = st.builds(records.Checkpoint, header=st.binary(max_size=200), certificate=CERTIFICATES)
 ADDRESSES = st.builds(messages.Addresses, peer=PEERS, addresses=_tuples(st.text(max_size=40)))
+MODEL_NAMES = st.sampled_from(["digits", "m", "a-b.c_9"])
+LABELS = st.sampled_from(["0", "17", "v1.2", "latest-1"])
+VERSIONS = st.builds(
+    shelf.ModelVersion,
+    label=LABELS,
+    params=CIDS,
+    size_bytes=st.integers(0, 2**36),
+    schema=HASHES,
+    trainer=NAMES,
+    trainer_config=st.dictionaries(st.text(max_size=8), SCALARS | st.lists(SCALARS, max_size=3), max_size=3),
+    at_s=FLOATS,
+    metrics=_tuples(METRICS),
+    run=st.binary(max_size=32),
+    round=ROUNDS,
+    header=st.binary(max_size=32),
+)
+SEQUENCES = st.integers(1, 2**53)
 INDICES = st.integers(0, records.MAX_CHUNKS - 1)
 
 VALUES: dict[type[Struct], st.SearchStrategy] = {
@@ -292,6 +309,16 @@ VALUES: dict[type[Struct], st.SearchStrategy] = {
     records.Certificate: CERTIFICATES,
     records.Checkpoint: CHECKPOINTS,
     records.Evidence: EVIDENCE,
+    shelf.ModelVersion: VERSIONS,
+    shelf.Catalog: st.builds(
+        shelf.Catalog,
+        owner=PEERS,
+        name=MODEL_NAMES,
+        latest=LABELS,
+        versions=st.lists(VERSIONS, min_size=1, max_size=3).map(tuple),
+    ),
+    shelf.ModelRecord: st.builds(shelf.ModelRecord, name=MODEL_NAMES, sequence=SEQUENCES, catalog=st.none() | CIDS),
+    shelf.ShelfRecord: st.builds(shelf.ShelfRecord, sequence=SEQUENCES, names=_tuples(MODEL_NAMES)),
     messages.Records: st.builds(messages.Records, run=HASHES, items=ENVELOPES),
     messages.Proposed: st.builds(
         messages.Proposed,
