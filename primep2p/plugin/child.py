@@ -16,6 +16,7 @@ import trio
 
 from primep2p.model.text import printable
 from primep2p.plugin.frames import Answer, FrameReader, Request, decode_answer, encode
+from primep2p.plugin.stopwatch import Stopwatch
 from primep2p.tasks import TaskStatus
 
 __all__ = ["Child", "Fault", "Log", "live"]
@@ -62,6 +63,19 @@ class Child:
         if self._process.returncode is None:
             _kill_group(self._process)
 
+    def stop(self) -> None:
+        """Stands still with all that it forked, whatever framework it is busy in."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """After `stop`."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, number)
+
     async def send(self, request: Request) -> None:
         """All of it. Raises Fault where the process has ended."""
         try:
@@ -69,9 +83,9 @@ class Child:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise await self._ended() from None
 
-    async def answer(self, silent_s: float, finish_s: float) -> Answer:
+    async def answer(self, silent_s: float, finish_s: float, clock: Stopwatch) -> Answer:
         """The next one. Raises Fault when none comes in `silent_s` or until `finish_s`, or what comes is none."""
-        with trio.move_on_at(min(trio.current_time() + silent_s, finish_s)):
+        with clock.move_on_at(min(clock.now() + silent_s, finish_s)):
             try:
                 while not self._bodies:
                     received = await self._pipe.receive_some(READ_BYTES)
@@ -83,7 +97,7 @@ class Child:
                 raise await self._ended() from None
             except (ValueError, msgspec.DecodeError, RecursionError) as error:
                 raise Fault(f" wrote nonsense into the daemon's pipe: {error}") from error
-        if trio.current_time() >= finish_s:
+        if clock.now() >= finish_s:
             raise Fault(" was not done by its deadline")
         raise Fault(f" reported nothing for {silent_s:g} s")
 
@@ -125,7 +139,10 @@ async def live(directory: Path, log: "Log", *, task_status: TaskStatus[Child]) -
 
 
 async def _open(directory: Path, theirs: socket.socket) -> trio.Process:
-    """Not on PR_SET_PDEATHSIG: it strikes when the thread that forked ends, and trio's threads do."""
+    """In a process group of its own, so that it is stopped and killed with all its children, but in the daemon's
+    session: a stopped group whose last parent in the session dies is sent SIGHUP and SIGCONT by the system, so that a
+    paused trainer ends with a killed daemon. PR_SET_PDEATHSIG would not do: it strikes when the thread that forked
+    ends, and trio's threads do."""
     start = partial(
         trio.lowlevel.open_process,
         [sys.executable, "-P", "-m", "primep2p.plugin.worker", str(theirs.fileno())],
@@ -133,7 +150,7 @@ async def _open(directory: Path, theirs: socket.socket) -> trio.Process:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         pass_fds=[theirs.fileno()],
-        start_new_session=True,
+        process_group=0,
     )
     passed_on = {name: value for name, value in os.environ.items() if not name.startswith(SECRETS)}
     return await start(cwd=directory, env=dict.fromkeys(THREADS, "1") | passed_on)

@@ -1,7 +1,8 @@
 """What the daemon and a trainer's process say to each other: frames of msgpack, each after its length in 4 bytes.
 
 The daemon sends `Load` once and then one request at a time. The worker answers each request once, with any number of
-`Reported` before; both carry the request's number, so that what a trainer's stray thread says late is told apart.
+`Reported` and `Saved` before; all carry the request's number, so that what a trainer's stray thread says late is told
+apart.
 Tensors are in files that the daemon names: no answer carries a path.
 """
 
@@ -27,8 +28,11 @@ __all__ = [
     "Loaded",
     "Message",
     "Numbered",
+    "Predict",
+    "Predicted",
     "Reported",
     "Request",
+    "Saved",
     "Train",
     "Trained",
     "decode_answer",
@@ -84,6 +88,8 @@ class Train(Numbered, frozen=True, tag="train"):
     seed: int
     params: str
     result: str
+    checkpoint: str
+    """The file for what the trainer saves on the way."""
 
 
 class Evaluate(Numbered, frozen=True, tag="evaluate"):
@@ -94,7 +100,15 @@ class Evaluate(Numbered, frozen=True, tag="evaluate"):
     params: str
 
 
-Request = Load | Initialise | Train | Evaluate
+class Predict(Numbered, frozen=True, tag="predict"):
+    """What `params` say of the arrays in the file `inputs`, into the file `result`, please."""
+
+    params: str
+    inputs: str
+    result: str
+
+
+Request = Load | Initialise | Train | Evaluate | Predict
 
 
 # ---- worker to daemon
@@ -110,6 +124,12 @@ class Reported(Numbered, frozen=True, tag="reported"):
     step: int
     steps: int
     loss: float
+
+
+class Saved(Numbered, frozen=True, tag="saved"):
+    """The trainer has saved its state, from which this training could go on; also a sign of life."""
+
+    step: int
 
 
 class Initialised(Numbered, frozen=True, tag="initialised"):
@@ -131,13 +151,17 @@ class Evaluated(Numbered, frozen=True, tag="evaluated"):
     metrics: Annotated[dict[Name, float], Meta(max_length=MAX_METRICS)]
 
 
+class Predicted(Numbered, frozen=True, tag="predicted"):
+    """The arrays are in the result file."""
+
+
 class Failed(Numbered, frozen=True, tag="failed"):
     """The trainer raised or returned what cannot be used; the traceback, if any, is on stderr. 0: while loading."""
 
     sentence: Annotated[str, Meta(max_length=2000)]
 
 
-Answer = Loaded | Reported | Initialised | Trained | Evaluated | Failed
+Answer = Loaded | Reported | Saved | Initialised | Trained | Evaluated | Predicted | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)

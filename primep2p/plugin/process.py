@@ -12,22 +12,24 @@ from typing import Protocol, TypeVar
 
 import trio
 
-from primep2p.model.errors import PluginError, Unavailable
+from primep2p.model.errors import CallError, PluginError, Unavailable
 from primep2p.model.records import Scalar, TensorSpec
 from primep2p.model.text import printable
 from primep2p.plugin import frames
+from primep2p.plugin.arrays import check_arrays
 from primep2p.plugin.child import Child, Fault, Log, live
 from primep2p.plugin.discovery import find
+from primep2p.plugin.stopwatch import Stopwatch
 from primep2p.plugin.tensors import check_file
 from primep2p.tasks import TaskStatus
 
-__all__ = ["InitialModel", "Report", "Trained", "TrainerWorker", "Worker"]
+__all__ = ["InitialModel", "Interrupted", "Report", "Trained", "TrainerWorker", "Worker"]
 
 SILENT_S = 120.0
 """A trainer that reports nothing for so long is taken to hang. Importing a large framework takes 10 to 30 s."""
 
 DEADLINE_S = 600.0
-"""For first params and evaluation; training gets its deadline from the round."""
+"""For first params, evaluation and prediction; training gets its deadline from the round."""
 
 Report = Callable[[int, int, float], None]
 """step, steps (0: unknown), loss (may be NaN)."""
@@ -49,6 +51,15 @@ class Trained:
     examples: int
     metrics: dict[str, float]
     seconds: float
+
+
+class Interrupted(PluginError):
+    """A training failed before its deadline, after `spent_s`, and has saved a later step than any before it: asked for
+    again, it goes on from there."""
+
+    def __init__(self, failure: PluginError, spent_s: float) -> None:
+        super().__init__(failure.sentence, stderr=failure.stderr, hint=failure.hint)
+        self.spent_s = spent_s
 
 
 def _say_nothing(step: int, steps: int, loss: float) -> None:
@@ -74,11 +85,27 @@ class TrainerWorker(Protocol):
     async def train(
         self, round: int, seed: int, params: Path, *, deadline_s: float, report: Report = _say_nothing
     ) -> Trained:
-        """What training makes of the file `params`, at most `deadline_s` from now."""
+        """What training makes of the file `params`, at most `deadline_s` from now. Where the same training was cut
+        short before, by its trainer's fault or the daemon's end, the trainer has what it saved of it. Raises
+        Interrupted too."""
         ...
 
     async def evaluate(self, round: int, seed: int, params: Path, *, report: Report = _say_nothing) -> dict[str, float]:
         """What the trainer measures of the file `params` on this node's data."""
+        ...
+
+    async def predict(self, params: Path, inputs: Path) -> Path:
+        """What the model in the file `params` says of the arrays in the file `inputs`: a safetensors file, which the
+        caller takes over. Raises CallError where `inputs` cannot be used."""
+        ...
+
+    def pause(self) -> None:
+        """Stop the trainer with all its children, and what counts its time, until `resume`; once more changes nothing.
+        Requests wait; cancelling one kills the trainer as ever, and it dies with the daemon."""
+        ...
+
+    def resume(self) -> None:
+        """Go on; changes nothing where it goes."""
         ...
 
 
@@ -113,8 +140,13 @@ class Worker:
         self._log = Log(self._directory / "trainer.log")
         self._nursery: trio.Nursery | None = None
         self._child: Child | None = None
+        self._clock = Stopwatch()
         self._number = 0
         self._busy = False
+        self._saving: tuple[int, int] | None = None
+        """Round and seed of the training that last failed, or is under way."""
+        self._saved_step = -1
+        """Of that training, the latest; -1: none."""
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled; then the process is killed with all it forked, and reaped."""
@@ -130,11 +162,12 @@ class Worker:
                 await trio.sleep_forever()
             finally:
                 self._nursery = None  # before the process ends, which is then no fault of its own
+                self._clock.resume()  # whoever waits for that hears that there is no trainer any more
 
     async def prepare(self) -> None:
         """Makes the trainer, so that the next request finds it made."""
         async with self._usable():
-            await self._ready(trio.current_time() + DEADLINE_S)
+            await self._ready(self._clock.now() + DEADLINE_S)
 
     async def init(self, seed: int, *, report: Report = _say_nothing) -> InitialModel:
         """The first params of a run."""
@@ -158,8 +191,18 @@ class Worker:
             check_metrics(answer.metrics)
             check_file(result, self._tensors)
 
-        request = frames.Train(self._number, round, seed, _absolute(params), str(result))
-        answer, seconds = await self._ask(request, frames.Trained, check, deadline_s, report)
+        if self._saving != (round, seed):
+            self._saving, self._saved_step = (round, seed), -1
+        begun_at, begin_s = self._saved_step, self._clock.now()
+        saved = self._directory / "checkpoint.safetensors"
+        request = frames.Train(self._number, round, seed, _absolute(params), str(result), str(saved))
+        try:
+            answer, seconds = await self._ask(request, frames.Trained, check, deadline_s, report)
+        except PluginError as error:
+            if self._saved_step > begun_at and (spent_s := self._clock.now() - begin_s) < deadline_s:
+                raise Interrupted(error, spent_s) from error
+            saved.unlink(missing_ok=True)  # it may be what it fails of
+            raise
         return Trained(result, answer.examples, answer.metrics, seconds)
 
     async def evaluate(self, round: int, seed: int, params: Path, *, report: Report = _say_nothing) -> dict[str, float]:
@@ -173,6 +216,33 @@ class Worker:
         answer, _ = await self._ask(request, frames.Evaluated, check, DEADLINE_S, report)
         return answer.metrics
 
+    async def predict(self, params: Path, inputs: Path) -> Path:
+        """What the model in the file `params` says of the arrays in the file `inputs`."""
+        try:
+            await trio.to_thread.run_sync(check_arrays, inputs)
+        except (OSError, ValueError) as error:
+            raise CallError(f"{inputs} cannot be given to a model: {error}") from error
+        result = self._next_result()
+
+        def check(answer: frames.Predicted) -> None:
+            check_arrays(result)
+
+        request = frames.Predict(self._number, _absolute(params), _absolute(inputs), str(result))
+        await self._ask(request, frames.Predicted, check, DEADLINE_S, _say_nothing)
+        return result
+
+    def pause(self) -> None:
+        """Stop the trainer and its time."""
+        self._clock.pause()
+        if self._child is not None:
+            self._child.stop()
+
+    def resume(self) -> None:
+        """Go on."""
+        self._clock.resume()
+        if self._child is not None:
+            self._child.go_on()
+
     def _next_result(self) -> Path:
         self._number += 1
         return self._result()
@@ -185,7 +255,7 @@ class Worker:
     ) -> tuple[A, float]:
         """The checked answer, and its seconds."""
         async with self._usable():
-            answer, seconds = await self._exchange(request, wanted, trio.current_time() + deadline_s, report)
+            answer, seconds = await self._exchange(request, wanted, self._clock.now() + deadline_s, report)
             await trio.to_thread.run_sync(check, answer)
             return answer, seconds
 
@@ -213,19 +283,27 @@ class Worker:
         self, request: frames.Request, wanted: type[A], finish_s: float, report: Report
     ) -> tuple[A, float]:
         child = await self._ready(finish_s)
-        begin_s = trio.current_time()
+        begin_s = self._clock.now()
         await child.send(request)
-        while isinstance(answer := await child.answer(self._silent_s, finish_s), frames.Reported):
-            if answer.number == self._number:
+        while isinstance(answer := await self._answer(child, finish_s), frames.Reported | frames.Saved):
+            if answer.number != self._number:
+                continue
+            if isinstance(answer, frames.Reported):
                 report(answer.step, answer.steps, answer.loss)
+            else:
+                self._saved_step = max(self._saved_step, answer.step)
         if isinstance(answer, frames.Failed):
             raise Fault(f": {answer.sentence}")
         if not isinstance(answer, wanted) or answer.number != self._number:
             raise Fault(" gave an answer that nothing asked for")
-        return answer, trio.current_time() - begin_s
+        return answer, self._clock.now() - begin_s
+
+    async def _answer(self, child: Child, finish_s: float) -> frames.Answer:
+        return await child.answer(self._silent_s, finish_s, self._clock)
 
     async def _ready(self, finish_s: float) -> Child:
         """The living process with its trainer made."""
+        await self._clock.running()
         if self._nursery is None:
             raise Unavailable("the trainer is stopped")
         if self._child is not None and not self._child.killed and not self._child.gone.is_set():
@@ -240,8 +318,10 @@ class Worker:
         except OSError as error:
             raise Fault(f" cannot be started: {error.strerror}") from error
         self._child = child
+        if self._clock.is_paused:  # in the meantime
+            child.stop()
         await child.send(frames.Load(code.location, code.attribute, dict(self._config), data, str(scratch)))
-        match await child.answer(self._silent_s, finish_s):
+        match await self._answer(child, finish_s):
             case frames.Loaded():
                 return child
             case frames.Failed(sentence=sentence):

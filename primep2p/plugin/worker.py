@@ -25,7 +25,9 @@ import msgspec
 import numpy as np
 
 from primep2p.model.records import TensorSpec
-from primep2p.plugin.api import ABI_VERSION, Context, Trainer, Update
+from primep2p.plugin.api import ABI_VERSION, ABI_VERSIONS, Arrays, Context, Predicts, Trainer, Update
+from primep2p.plugin.arrays import MAX_ARRAYS, MAX_ARRAYS_BYTES, load_arrays, save_arrays
+from primep2p.plugin.checkpoints import Checkpoints
 from primep2p.plugin.frames import (
     MAX_METRICS,
     Answer,
@@ -37,8 +39,11 @@ from primep2p.plugin.frames import (
     Initialised,
     Load,
     Loaded,
+    Predict,
+    Predicted,
     Reported,
     Request,
+    Saved,
     Train,
     Trained,
     decode_request,
@@ -54,7 +59,7 @@ REPORT_EVERY_S = 0.1
 READ_BYTES = 65_536
 MAX_SENTENCE = 1000
 
-METHODS = {Initialise: "init", Train: "train", Evaluate: "evaluate"}
+METHODS = {Initialise: "init", Train: "train", Evaluate: "evaluate", Predict: "predict"}
 """What the trainer's author calls what a request asks for."""
 
 
@@ -123,8 +128,9 @@ class Serving:
         self._load = load
         kind = _load_class(load.location, load.attribute)
         written_for = getattr(kind, "abi_version", ABI_VERSION)
-        if written_for != ABI_VERSION:
-            raise Unusable(f"it is written for version {written_for} of the plugin API, and this is {ABI_VERSION}")
+        if written_for not in ABI_VERSIONS:
+            ours = " and ".join(map(str, ABI_VERSIONS))
+            raise Unusable(f"its abi_version is {written_for!r}, and this primep2p has {ours} of the plugin API")
         self._trainer: Trainer = kind()
 
     def answer(self, request: Request) -> Answer:
@@ -138,6 +144,8 @@ class Serving:
                 _, params = open_mapped(Path(request.params))
                 context = self._context(request.number, request.round, request.seed)
                 return Evaluated(request.number, check_metrics(self._trainer.evaluate(params, context)))
+            case Predict():
+                return self._predict(request)
             case Load():
                 raise Unusable("the trainer is loaded already")
 
@@ -155,7 +163,14 @@ class Serving:
 
     def _train(self, request: Train) -> Trained:
         tensors, params = open_mapped(Path(request.params))
-        context = self._context(request.number, request.round, request.seed)
+        saved = Checkpoints(
+            Path(request.checkpoint),
+            Path(request.params),
+            request.round,
+            request.seed,
+            lambda step: self._pipe.send(Saved(request.number, step)),
+        )
+        context = self._context(request.number, request.round, request.seed, saved)
         update = self._trainer.train(dict(params), context)
         if not isinstance(update, Update):
             raise Unusable(f"train returned {_kind(update)}, not an Update")
@@ -173,7 +188,16 @@ class Serving:
                 raise Unusable(f"{what} {name!r} minus the round's params overflows float32")
         return Trained(request.number, examples, metrics)
 
-    def _context(self, number: int, round: int, seed: int) -> Context:
+    def _predict(self, request: Predict) -> Predicted:
+        if not isinstance(self._trainer, Predicts):
+            raise Unusable("it has no predict method, so its models cannot be asked")
+        _, params = open_mapped(Path(request.params))
+        outputs = self._trainer.predict(dict(params), load_arrays(Path(request.inputs)), self._context(request.number))
+        check_outputs(outputs)
+        save_arrays(Path(request.result), outputs)
+        return Predicted(request.number)
+
+    def _context(self, number: int, round: int = 0, seed: int = 0, saved: Checkpoints | None = None) -> Context:
         return Context(
             round=round,
             seed=seed,
@@ -181,7 +205,13 @@ class Serving:
             data=Path(self._load.data) if self._load.data else None,
             scratch=Path(self._load.scratch),
             _report=Reporter(self._pipe, number),
+            _checkpoint=saved.save if saved is not None else _save_nothing,
+            _resume=saved.load if saved is not None else lambda: None,
         )
+
+
+def _save_nothing(state: Arrays, step: int) -> None:
+    raise Unusable("only train can save a checkpoint: a training goes on from it, and nothing else does")
 
 
 def check_examples(examples: object) -> int:
@@ -223,6 +253,20 @@ def check_tensors(made: object, tensors: tuple[TensorSpec, ...], what: str) -> N
         check_array(name, made[name])
         if made[name].shape != shape:
             raise Unusable(f"{what} {name!r} has shape {made[name].shape}, the run's has {shape}")
+
+
+def check_outputs(outputs: object) -> None:
+    """Some arrays by name that fit into a file, none with NaN; their types are the file's concern."""
+    if not isinstance(outputs, Mapping) or not 1 <= len(outputs) <= MAX_ARRAYS:
+        raise Unusable(f"predict returned {_kind(outputs)}, and must return a dict of 1 to {MAX_ARRAYS} arrays")
+    for name, array in outputs.items():
+        if not isinstance(array, np.ndarray | np.generic):
+            raise Unusable(f"output {name!r} is {_kind(array)}, not a numpy array")
+        if array.dtype.kind == "f" and array.size and np.isnan(array.min()):
+            raise Unusable(f"output {name!r} has values that are not numbers")
+    size_bytes = sum(array.nbytes for array in outputs.values())
+    if size_bytes > MAX_ARRAYS_BYTES:
+        raise Unusable(f"the outputs take {size_bytes} bytes, more than the {MAX_ARRAYS_BYTES} allowed")
 
 
 def check_array(name: str, array: object) -> None:

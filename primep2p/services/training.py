@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
@@ -10,7 +11,7 @@ import trio
 
 from primep2p.model.errors import PluginError
 from primep2p.model.views.events import PluginFailed, TrainingReported
-from primep2p.plugin.process import InitialModel, Report, Trained, TrainerWorker
+from primep2p.plugin.process import InitialModel, Interrupted, Report, Trained, TrainerWorker
 from primep2p.tasks import TaskStatus
 
 __all__ = ["InitialModel", "Trained", "Training", "TrainingEvent"]
@@ -60,16 +61,32 @@ class Training:
             return await self._worker.init(self._seed_of(0), report=self._reporter(0))
 
     async def train(self, round: int, params: Path) -> Trained:
-        """A checked delta from the round's `params`, as a file that the caller takes over."""
+        """A checked delta from the round's `params`, as a file that the caller takes over. A trainer that failed and
+        had saved its state goes on from there, as long as it gets further each time; each failure is told."""
         async with self._turn(self._trainings, round):
-            return await self._worker.train(
-                round, self._seed_of(round), params, deadline_s=self._deadline_s, report=self._reporter(round)
-            )
+            seed, report, spent_s = self._seed_of(round), self._reporter(round), 0.0
+            while True:
+                left_s = self._deadline_s - spent_s
+                try:
+                    trained = await self._worker.train(round, seed, params, deadline_s=left_s, report=report)
+                except Interrupted as error:
+                    spent_s += error.spent_s
+                    self._tell_of(error, round)
+                else:
+                    return replace(trained, seconds=trained.seconds + spent_s)
 
     async def evaluate(self, round: int, params: Path) -> dict[str, float]:
         """What the trainer measures of the round's `params` on this node's own data."""
         async with self._turn(self._evaluations, round):
             return await self._worker.evaluate(round, self._seed_of(round), params)
+
+    def pause(self) -> None:
+        """Stop the trainer, whatever it is doing, and what counts its time; its memory stays."""
+        self._worker.pause()
+
+    def resume(self) -> None:
+        """After `pause`; changes nothing else."""
+        self._worker.resume()
 
     @asynccontextmanager
     async def _turn(self, line: trio.lowlevel.ParkingLot, round: int) -> AsyncIterator[None]:
@@ -78,8 +95,11 @@ class Training:
             try:
                 yield
             except PluginError as error:
-                self._report(PluginFailed(run=self._run, round=round, sentence=error.sentence, stderr=error.stderr))
+                self._tell_of(error, round)
                 raise
+
+    def _tell_of(self, error: PluginError, round: int) -> None:
+        self._report(PluginFailed(run=self._run, round=round, sentence=error.sentence, stderr=error.stderr))
 
     @asynccontextmanager
     async def _line(self, line: trio.lowlevel.ParkingLot) -> AsyncIterator[None]:

@@ -8,6 +8,7 @@ from random import Random
 import numpy as np
 import trio
 
+from primep2p.model.errors import PluginError
 from primep2p.model.records import Scalar, TensorSpec
 from primep2p.plugin.process import InitialModel, Report, Trained
 from primep2p.store.tensors import write_tensors
@@ -71,6 +72,15 @@ class SimWorker:
     async def evaluate(self, round: int, seed: int, params: Path, *, report: Report | None = None) -> dict[str, float]:
         await trio.sleep(self._train_s[0])
         return {"accuracy": 1.0}
+
+    async def predict(self, params: Path, inputs: Path) -> Path:
+        raise PluginError("no model of the simulation can be asked")
+
+    def pause(self) -> None:
+        """No run is paused in the simulation."""
+
+    def resume(self) -> None:
+        """See `pause`."""
 
     def _written(self, chance: Random) -> Path:
         path = self._root / f"{next(self._serial)}.safetensors"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from primep2p.plugin.api import Context, Metrics, Params, Update
-from primep2p.plugin.frames import Trained, encode
+from primep2p.plugin.api import Arrays, Context, Metrics, Params, Update
+from primep2p.plugin.frames import Predicted, Trained, encode
 from primep2p.plugin.tensors import create_mapped, specs_of
 
 SHAPES = {"weight": (3, 4), "bias": (4,), "scale": ()}
@@ -60,6 +60,65 @@ class Surroundings(Good):
         assert not heavy, heavy
         secrets = sum(name.startswith("PRIMEP2P__") for name in os.environ)
         return {"threads": int(os.environ["OPENBLAS_NUM_THREADS"]), "secrets": secrets}
+
+
+class Predicts(Good):
+    """Says what it was given, or nonsense of the kind that the config asks for."""
+
+    abi_version = 2
+
+    def predict(self, params: Params, inputs: Arrays, ctx: Context) -> Arrays:
+        match ctx.config.get("wrong"):
+            case None:
+                return {"sum": inputs["x"].sum(axis=1), "label": np.int64(7), "x": inputs["x"].T}
+            case "NaN":
+                return {"y": np.array([np.nan])}
+            case "a list":
+                return {"y": [1.0]}
+            case "words":
+                return {"y": np.array(["yes"])}
+            case "no file":
+                os.write(int(sys.argv[1]), encode(Predicted(1)))
+            case "a file of something else":
+                (ctx.scratch.parent / "result-1.safetensors").write_bytes(b"\xff" * 100)
+                os.write(int(sys.argv[1]), encode(Predicted(1)))
+        time.sleep(3600)
+        raise AssertionError("unreachable")
+
+
+class Saves(Good):
+    """Saves its state at steps 1 to 4, crashes after each of them that `crashes` names, and says where it began."""
+
+    def train(self, params: Params, ctx: Context) -> Update:
+        step, state = ctx.resume() or (0, {"sum": np.zeros(2, np.float64)})
+        begun_at = step
+        while step < 4:
+            step += 1
+            state["sum"] += step
+            ctx.checkpoint(state, step)
+            if step in ctx.config["crashes"]:
+                os._exit(5)
+        if ctx.config.get("always"):
+            raise ArithmeticError("whatever I do")
+        return Update(examples=7, delta=params, metrics={"begun_at": begun_at, "sum": state["sum"][0]})
+
+    def evaluate(self, params: Params, ctx: Context) -> Metrics:
+        ctx.checkpoint(dict(params), 1)
+        return {}
+
+
+class Counts(Good):
+    """Reports, beside a child, until the file `enough` is in its scratch directory."""
+
+    def train(self, params: Params, ctx: Context) -> Update:
+        child = subprocess.Popen(["sleep", "3600"])
+        step = 0
+        while not (ctx.scratch / "enough").exists():
+            step += 1
+            ctx.report(step=step)
+            time.sleep(0.01)
+        child.kill()
+        return super().train(params, ctx)
 
 
 class Raises(Good):
@@ -187,8 +246,12 @@ class Lies(Good):
         raise AssertionError("unreachable")
 
 
+class OfYesterday(Good):
+    abi_version = 1
+
+
 class OfTomorrow(Good):
-    abi_version = 2
+    abi_version = 3
 
 
 class CannotBeMade(Good):

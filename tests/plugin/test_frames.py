@@ -27,7 +27,7 @@ def test_requests_and_answers_are_not_taken_for_each_other() -> None:
     with pytest.raises(ValueError):
         decode_request(body)
     with pytest.raises(ValueError):
-        decode_answer(encode(Train(1, 1, 1, "params", "result"))[4:])
+        decode_answer(encode(Train(1, 1, 1, "params", "result", "saved"))[4:])
 
 
 def test_a_file_that_is_written_mapped_is_what_the_library_reads(tmp_path: Path) -> None:

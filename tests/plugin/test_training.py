@@ -8,7 +8,7 @@ import trio.testing
 
 from primep2p.model.errors import PluginError
 from primep2p.model.views.events import PluginFailed, TrainingReported
-from primep2p.plugin.process import InitialModel, Report, Trained
+from primep2p.plugin.process import InitialModel, Interrupted, Report, Trained
 from primep2p.services.training import Training, TrainingEvent
 
 PARAMS = Path("params")
@@ -22,6 +22,8 @@ class Trainer:
         self.seeds: dict[str, int] = {}
         self.go = trio.Event()
         self.fails = False
+        self.interrupted_after_s: list[float] = []
+        self.deadlines_s: list[float] = []
         self.loss = 0.25
         self._turns = trio.Semaphore(1, max_value=1)
 
@@ -39,8 +41,10 @@ class Trainer:
     async def train(
         self, round: int, seed: int, params: Path, *, deadline_s: float, report: Report | None = None
     ) -> Trained:
-        assert deadline_s == 9.0
         assert report is not None
+        self.deadlines_s.append(deadline_s)
+        if self.interrupted_after_s:
+            raise Interrupted(PluginError("it crashed"), self.interrupted_after_s.pop(0))
         report(1, 2, self.loss)
         await self._work(f"train {round}", seed)
         return Trained(params, 1, {}, 0.0)
@@ -48,6 +52,15 @@ class Trainer:
     async def evaluate(self, round: int, seed: int, params: Path, *, report: Report | None = None) -> dict[str, float]:
         await self._work(f"evaluate {round}", seed)
         return {}
+
+    async def predict(self, params: Path, inputs: Path) -> Path:
+        raise AssertionError("nobody asked")
+
+    def pause(self) -> None:
+        self.asked.append("pause")
+
+    def resume(self) -> None:
+        self.asked.append("resume")
 
     async def _work(self, what: str, seed: int) -> None:
         self._turns.acquire_nowait()  # raises where two requests meet
@@ -117,6 +130,29 @@ async def test_a_failure_reaches_the_owner_and_the_caller() -> None:
     assert events == [PluginFailed(run="ab", round=3, sentence="it failed", stderr="its last line")]
     trainer.fails = False
     assert await service.evaluate(4, PARAMS) == {}
+
+
+async def test_a_training_that_saved_its_state_goes_on_from_there_in_the_time_that_is_left() -> None:
+    trainer, events = Trainer(), list[TrainingEvent]()
+    trainer.go.set()
+    trainer.interrupted_after_s = [2.0, 3.0]
+    trained = await training(trainer, events).train(3, PARAMS)
+    assert trainer.deadlines_s == [9.0, 7.0, 4.0]
+    assert trained.seconds == 5.0
+    told = PluginFailed(run="ab", round=3, sentence="it crashed", stderr="")
+    assert [event for event in events if isinstance(event, PluginFailed)] == [told, told]
+
+
+async def test_pause_and_resume_do_not_wait_for_the_line() -> None:
+    trainer = Trainer()
+    service = training(trainer, [])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(service.train, 1, PARAMS)
+        await trio.testing.wait_all_tasks_blocked()
+        service.pause()
+        service.resume()
+        trainer.go.set()
+    assert trainer.asked == ["train 1", "pause", "resume"]
 
 
 async def test_a_trainer_is_prepared_before_what_is_asked_of_it_and_tells_of_no_failure_then() -> None:

@@ -388,7 +388,7 @@ async def test_the_daemon_believes_no_process(tmp_path: Path, lie: str, told: st
         ("json:Nobody", "no class 'Nobody' in json"),
         ("no_such_module_anywhere:Trainer", "loading it raised ModuleNotFoundError"),
         (f"{SAMPLES}:CannotBeMade", "loading it raised OSError: no such licence"),
-        (f"{SAMPLES}:OfTomorrow", "it is written for version 2 of the plugin API, and this is 1"),
+        (f"{SAMPLES}:OfTomorrow", "its abi_version is 3, and this primep2p has 1 and 2 of the plugin API"),
     ],
 )
 async def test_a_trainer_that_cannot_be_made_is_a_plugin_error(tmp_path: Path, target: str, told: str) -> None:

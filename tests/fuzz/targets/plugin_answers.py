@@ -8,6 +8,7 @@ from trio.testing import memory_stream_pair
 from primep2p.plugin import frames
 from primep2p.plugin.child import Child, Fault
 from primep2p.plugin.process import check_metrics
+from primep2p.plugin.stopwatch import Stopwatch
 from tests.fuzz.declared import samples
 from tests.fuzz.kit import virtual
 from tests.fuzz.surface import Shape, Surface
@@ -43,12 +44,12 @@ async def _said(data: bytes) -> list[frames.Answer]:
     process: Any = Ended()
     pipe: Any = here
     child = Child(process, pipe)
-    got: list[frames.Answer] = []
+    clock, got = Stopwatch(), list[frames.Answer]()
     await there.send_all(data)
     await there.aclose()
     try:
         while True:
-            got.append(await child.answer(1.0, trio.current_time() + 1.0))
+            got.append(await child.answer(1.0, clock.now() + 1.0, clock))
     except Fault:
         return got
 
