@@ -12,13 +12,29 @@ from nacl.signing import SigningKey, VerifyKey
 from primep2p.model.errors import PeerError, StoreError
 from primep2p.model.ids import PeerId
 
-__all__ = ["PEER_ID_BYTES", "Identity", "Signer", "load_identity", "peer_id_of", "public_key_of", "verify"]
+__all__ = [
+    "PEER_ID_BYTES",
+    "Identity",
+    "Signer",
+    "backup_path",
+    "former_peers",
+    "load_identity",
+    "peer_id_of",
+    "public_key_of",
+    "read_identity",
+    "rotate_identity",
+    "verify",
+]
 
 # An Ed25519 public key as libp2p's protobuf, behind an identity multihash of its 36 bytes.
 _PEER_ID_PREFIX = bytes([0x00, 0x24, 0x08, 0x01, 0x12, 0x20])
 
 PEER_ID_BYTES = len(_PEER_ID_PREFIX) + 32
 """Of a peer id before it is text: base58 takes time with the square of the length, so that others are not made text."""
+
+
+FORMER = "former"
+"""A directory of the home, with the keys that it had before."""
 
 
 class Signer(Protocol):
@@ -89,6 +105,43 @@ def load_identity(path: Path) -> Identity:
         raise StoreError(f"cannot create the identity {path}: {error.strerror}") from error
 
 
+def read_identity(path: Path) -> Identity | None:
+    """The identity in the file at `path`; None where there is none. Raises StoreError."""
+    try:
+        return Identity(_read_seed(path))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"cannot read the identity {path}: {error.strerror}") from error
+
+
+def rotate_identity(path: Path) -> Identity:
+    """A new identity in place of the one in the file at `path`, which is kept as `backup_path` says, mode 0600 too. A
+    crash leaves the one or the other. Raises StoreError."""
+    try:
+        old = Identity(_read_seed(path))
+        _write_seed(backup_path(path, old.peer_id), old.seed)
+        fresh = path.with_name(f"{path.name}.new")
+        fresh.unlink(missing_ok=True)  # of a rotation that did not get further
+        _write_seed(fresh, os.urandom(32))
+        new = Identity(_read_seed(fresh))
+        os.replace(fresh, path)
+        _sync(path.parent)
+    except OSError as error:
+        raise StoreError(f"cannot rotate the identity {path}: {error.strerror}") from error
+    return new
+
+
+def backup_path(path: Path, peer: PeerId) -> Path:
+    """Where the key of `peer` is kept once the identity at `path` is another one."""
+    return path.parent / FORMER / f"{peer}.key"
+
+
+def former_peers(home: Path) -> frozenset[PeerId]:
+    """Whom this home was before its identity was rotated."""
+    return frozenset(backup.stem for backup in (home / FORMER).glob("*.key"))
+
+
 def _read_seed(path: Path) -> bytes:
     mode = path.stat().st_mode & 0o777
     if mode & 0o077:
@@ -116,7 +169,16 @@ def _write_seed(path: Path, seed: bytes) -> None:
         os.fsync(file.fileno())
     try:
         os.link(temporary, path)
+        _sync(path.parent)
     except FileExistsError:
         pass
     finally:
         temporary.unlink()
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

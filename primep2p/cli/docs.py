@@ -24,9 +24,9 @@ _CLI_HEAD = f"""{_MADE}
 # Commands
 
 Most commands are calls of [the control socket](control.md); `aggregate`, `bench`, `config`, `daemon start`, `daemon
-logs`, `demo`, `doctor` and `run check` need no daemon. Each that reads has `--json`. Where a node is meant, `--home`
-names it by its home and `--config` (`-c`) by its configuration; else that is $PRIMEP2P_CONFIG, else node.toml in the
-home, else all defaults.
+logs`, `demo`, `doctor`, `keys`, `reset` and `run check` need no daemon. Each that reads has `--json`. Where a node is
+meant, `--home` names it by its home and `--config` (`-c`) by its configuration; else that is $PRIMEP2P_CONFIG, else
+node.toml in the home, else all defaults.
 """
 
 _CONTROL_HEAD = f"""{_MADE}

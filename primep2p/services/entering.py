@@ -10,7 +10,7 @@ from primep2p.core.admission import UNINVITED, join_of, request_of
 from primep2p.core.chain import header_hash
 from primep2p.core.runs import Run
 from primep2p.keys import public_key_of
-from primep2p.model.errors import CallError, ConfigError, PeerError, Unavailable
+from primep2p.model.errors import CallError, PeerError, Unavailable
 from primep2p.model.ids import Cid, PeerId, RunId
 from primep2p.model.messages import Records
 from primep2p.model.records import KERNELS_DIGEST, Ban, Join, RunSpec, Scalar, TensorSpec
@@ -22,6 +22,7 @@ from primep2p.services.founding import first_params
 from primep2p.services.inviting import Invitation, accept, check_welcome, invite
 from primep2p.services.joining import Pin, Seekers, find_spec, learn_head, run_key, seek_membership
 from primep2p.services.origins import Start, certified, find
+from primep2p.services.reopening import own_rows, spec_of
 from primep2p.services.rounds import RunService
 from primep2p.services.seams import Seams
 from primep2p.services.training import Training, TrainingEvent
@@ -72,7 +73,7 @@ class Runs:
         """All runs of the store, and those that are entered, until cancelled. Raises ConfigError, StoreError."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            for row in await self._seams.offload(self._seams.runs.runs):
+            for row in await own_rows(self._own.home, self._seams):
                 await self._open(nursery, row)
             task_status.started()
             await trio.sleep_forever()  # the first run may be entered at any time
@@ -278,7 +279,7 @@ class Runs:
         return await self._open(self._nursery, row)
 
     async def _open(self, nursery: trio.Nursery, row: RunRow) -> RunService:
-        spec = self._spec_of(row)
+        spec = spec_of(row, self._seams.envelopes, self._own.home)
 
         def make(report: Callable[[TrainingEvent], None]) -> Training:
             record = spec.record
@@ -305,24 +306,6 @@ class Runs:
         spec, seams = service.spec.record, self._seams
         others = [other.spec for other in self._services.values() if other is not service]
         service.origin = service.origin or await seams.offload(find, spec.origin, spec.tensors, others, seams.runs)
-
-    def _spec_of(self, row: RunRow) -> Opened[RunSpec]:
-        """The spec of a stored run. Raises ConfigError where the store is of another identity or network."""
-        envelopes, home = self._seams.envelopes, self._own.home
-        owner = envelopes.peek(row.join).signer
-        if owner != envelopes.peer_id:
-            raise ConfigError(
-                f"{home} belongs to the peer {owner}, and its identity.key is that of another one",
-                hint="put the identity back, or start with a home of its own",
-            )
-        try:
-            return envelopes.open(RunSpec, row.spec)
-        except PeerError as error:
-            raise ConfigError(
-                f"node.network: {home} holds the run {row.run.hex()[:12]}, which is not of the network "
-                f"{envelopes.network!r}",
-                hint="set node.network back, or give the other network a home of its own",
-            ) from error
 
     def _training_of(
         self,

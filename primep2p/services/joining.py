@@ -89,8 +89,11 @@ async def find_spec(run: RunId, at: Seekers) -> tuple[Opened[RunSpec], list[Peer
             hint="check the id, and that p2p.bootstrap in node.toml names a node that is in the run",
         )
     spec = next(iter(holders.values()))
-    if spec.record.protocol > PROTOCOL_VERSION or spec.record.kernels > KERNELS_VERSION:
+    needed, has = (spec.record.protocol, spec.record.kernels), (PROTOCOL_VERSION, KERNELS_VERSION)
+    if needed[0] > has[0] or needed[1] > has[1]:
         raise CallError("the run needs a newer version of primep2p than this one", hint="upgrade primep2p")
+    if needed != has:
+        raise CallError("the run is of an older version of primep2p than this one", hint="join it with that version")
     if spec.record.policy.committee_size * spec.record.policy.max_cohort > MAX_REFS:
         raise CallError("the run's committee and cohort are larger than its rounds could carry", hint="ask its creator")
     try:

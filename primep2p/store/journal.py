@@ -47,6 +47,21 @@ class SqliteRuns:
         rows = self._database.read("SELECT run, spec, own_join, pin, pin_round FROM runs ORDER BY run")
         return [RunRow(*row) for row in rows]
 
+    def renew_run(self, row: RunRow) -> None:
+        """Replace a run's row, and forget what another identity signed in it."""
+        with self._database.write(durable=True) as connection:
+            connection.execute("DELETE FROM journal WHERE run = ?", (row.run,))
+            connection.execute(
+                "UPDATE runs SET own_join = ?, pin = ?, pin_round = ? WHERE run = ?",
+                (row.join, row.pin, row.pin_round, row.run),
+            )
+
+    def forget_run(self, run: RunId) -> None:
+        """All that is held of a run."""
+        with self._database.write(durable=True) as connection:
+            for table in ("runs", "journal", "checkpoints", "accusations", "evidence"):
+                connection.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
+
     def append(self, run: RunId, round: int, entries: list[bytes]) -> None:
         """Journal entries, durable when this returns, all or none."""
         if not entries:

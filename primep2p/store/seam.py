@@ -95,6 +95,15 @@ class RunStore(Protocol):
 
     def runs(self) -> list[RunRow]: ...
 
+    def renew_run(self, row: RunRow) -> None:
+        """Replace a run's row and forget what was signed in it: another identity takes part from now on. Durable, all
+        or nothing; the certified chain stays."""
+        ...
+
+    def forget_run(self, run: RunId) -> None:
+        """All that is held of a run, durably; blobs stay. What is not there is fine."""
+        ...
+
     def append(self, run: RunId, round: int, entries: list[bytes]) -> None:
         """Journal entries, durable when this returns, all or none."""
         ...

@@ -122,6 +122,36 @@ def test_a_node_that_was_away_for_fifty_rounds_follows_and_takes_part_again(simu
     simulated(story, nodes=4)
 
 
+def test_a_node_with_a_rotated_identity_is_let_in_as_another_peer(simulated: Simulated) -> None:
+    async def story(world: World) -> None:
+        rotated, *others = world.nodes
+        await world.found(rotated, others)
+        await world.until_round(1, world.nodes)
+        await rotated.stop()
+        old = rotated.rotate()
+        await rotated.start()
+        await until_all_are_members(world)  # and no more: the old one is dropped, as anybody who is silent
+        await until_it_trains(world, rotated)
+        assert old not in rotated.members
+        await rotated.stop()
+        await rotated.start()  # the old identity is not asked for again
+        await until_it_trains(world, rotated)
+
+    simulated(story, nodes=4)
+
+
+def test_a_run_that_had_not_begun_is_left_when_the_identity_is_rotated(simulated: Simulated) -> None:
+    async def story(world: World) -> None:
+        creator, _ = world.nodes
+        await world.found(creator, [], settled=False)
+        await creator.stop()
+        creator.rotate()
+        await creator.start()
+        assert creator.alive.runs() == []
+
+    simulated(story, nodes=2)
+
+
 def test_a_node_whose_kernels_differ_creates_no_run_trains_in_one_and_has_no_vote(simulated: Simulated) -> None:
     async def story(world: World) -> None:
         odd, *others = world.nodes

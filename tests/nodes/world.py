@@ -23,6 +23,7 @@ from trio.testing import MockClock
 from primep2p.config import ComputeSection, NodeConfig, NodeSection
 from primep2p.core.chain import header_hash
 from primep2p.core.roster import peers_of
+from primep2p.keys import backup_path
 from primep2p.model.errors import Unavailable
 from primep2p.model.ids import Cid, Hash, PeerId, RunId
 from primep2p.model.pipeline import Pipeline
@@ -274,6 +275,15 @@ class SimNode:
                 await trio.sleep(OWNER_AGAIN_S)
             else:
                 return
+
+    def rotate(self) -> PeerId:
+        """Another identity in its home, as `primep2p keys rotate` leaves it; gives the old one."""
+        former = backup_path(self.home / "identity.key", self.peer)
+        former.parent.mkdir(exist_ok=True)
+        former.touch()
+        self.signer = self.world.ring.make(sha256(f"rotated/{self.peer}".encode()).digest())
+        old, self.peer = self.peer, self.signer.peer_id
+        return old
 
     def _check(self, name: str, thread: OneThread) -> Checked:
         """What the node is said to compute, which the test decides."""

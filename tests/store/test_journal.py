@@ -55,6 +55,33 @@ def test_entries_are_kept_all_or_none(store: Store) -> None:
     assert store.runs.entries(RUN, 3) == [b"the next one works"]
 
 
+def test_who_takes_part_as_another_peer_forgets_what_it_signed_and_keeps_the_chain(store: Store) -> None:
+    store.runs.save_run(RunRow(RUN, b"spec", b"join", b"p" * 32, 7))
+    store.runs.commit(RUN, 0, stored(0))
+    for run in (RUN, OTHER):
+        store.runs.append(run, 1, [b"vote"])
+    store.runs.renew_run(RunRow(RUN, b"spec", b"another join", b"p" * 32, 7))
+    assert store.runs.runs() == [RunRow(RUN, b"spec", b"another join", b"p" * 32, 7)]
+    assert (store.runs.entries(RUN, 1), store.runs.entries(OTHER, 1)) == ([], [b"vote"])
+    assert store.runs.head(RUN) == (0, stored(0))
+
+
+def test_of_a_forgotten_run_nothing_is_left(store: Store) -> None:
+    for run in (RUN, OTHER):
+        store.runs.save_run(RunRow(run, b"spec", b"join", None, 0))
+        store.runs.commit(run, 0, stored(0))
+        store.runs.append(run, 1, [b"vote"])
+        store.runs.accuse(PEER, "lies", b"evidence", run=run)
+    store.runs.forget_run(RUN)
+    store.runs.forget_run(RUN)
+    assert [row.run for row in store.runs.runs()] == [OTHER]
+    assert (store.runs.head(RUN), store.runs.entries(RUN, 1), store.runs.evidence(RUN)) == (None, [], [])
+    assert store.runs.accusations(RUN) == []
+    assert store.runs.head(OTHER) is not None
+    assert store.runs.entries(OTHER, 1)
+    assert store.runs.evidence(OTHER)
+
+
 def test_the_journal_survives_a_kill(tmp_path: Path) -> None:
     home = tmp_path / "home"
     program = (
