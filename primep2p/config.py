@@ -38,6 +38,7 @@ __all__ = [
     "is_dialable",
     "is_listenable",
     "load",
+    "loopback_port",
     "read_toml",
 ]
 
@@ -80,6 +81,9 @@ class ControlSection(Section, frozen=True):
 
     socket: str = ""
     """Path of the Unix socket; empty: a short one below the runtime directory of the user."""
+    tcp: str = ""
+    """Also listen on this port of the loopback interface, as 127.0.0.1:4651, for other users and containers of this
+    machine who have a token of the home; empty: do not."""
 
 
 class TrainerSection(Section, frozen=True):
@@ -234,6 +238,8 @@ def _checked(table: dict[str, Any], source: str) -> NodeConfig:
             lambda address: "/p2p/" in address and is_dialable(address),
             "a multiaddr with a peer id such as /ip4/192.0.2.7/tcp/4650/p2p/12D3KooW…",
         )
+        if config.control.tcp and loopback_port(config.control.tcp) is None:
+            raise Fault("control.tcp", "must be a port of the loopback interface, such as 127.0.0.1:4651")
         for name, target in config.trainer.plugins.items():
             if not _PLUGIN.fullmatch(target):
                 faults.add(f"trainer.plugins.{name}", "must be a file and a class such as trainer.py:MyTrainer")
@@ -273,6 +279,18 @@ def is_dialable(text: str) -> bool:
         case _:
             return False
     return _is_host(kind, host) and _is_port(port) and int(port) > 0
+
+
+def loopback_port(text: str) -> tuple[str, int] | None:
+    """Host and port of `text`, such as 127.0.0.1:4651 or [::1]:4651; None where that is not on this machine alone."""
+    host, _, port = text.rpartition(":")
+    inside = re.fullmatch(r"\[(.+:.*)\]|([^:\[\]]+)", host)
+    bare = (inside[1] or inside[2]) if inside else ""
+    try:
+        is_local = ipaddress.ip_address(bare).is_loopback
+    except ValueError:
+        return None
+    return (bare, int(port)) if is_local and _is_port(port) else None
 
 
 def _is_port(text: str) -> bool:

@@ -14,6 +14,7 @@ from primep2p.cli.exits import EXIT_CODES
 from primep2p.cli.main import app
 from primep2p.control.calls import CALLS
 from primep2p.control.calls.call import Call, answer_type
+from primep2p.control.connection import MAX_CALLS, MAX_UNREAD_BYTES
 from primep2p.control.jsonrpc import MAX_LINE_BYTES
 
 __all__ = ["PAGES", "cli_page", "control_page", "write"]
@@ -51,7 +52,22 @@ such call, -32602 wrong params, -32603 internal, -32000 refused.
 
 A **stream** answers `null` once the subscription is in place. Then come notifications `event` with
 `{{"id": the request's, "event": …}}`, and `end` with `{{"id": …, "error": null}}` when there will be no more. Closing
-the connection cancels it. A reader that falls too far behind is disconnected.
+the connection cancels it. A reader that falls too far behind is disconnected. Of one connection {MAX_CALLS} calls are
+under way at a time, and none is begun while {MAX_UNREAD_BYTES // 2**20} MiB of answers wait to be read.
+
+**The TCP door**, for other users and containers of this machine: with `control.tcp = "127.0.0.1:4651"` in node.toml
+the daemon listens there too, on loopback only, and makes two tokens in its home, mode 0600: `control.token` for
+everything, `control.read.token` for calls that read. Give one to whom you trust with that, as a file of theirs.
+Commands and clients use the door where PRIMEP2P_CONTROL is its address and PRIMEP2P_TOKEN_FILE a file with a token. The
+token is never sent: the daemon begins with a challenge, the client's first line is the answer, and the daemon's answer
+proves in turn that it knows the token. A proof is HMAC-SHA256 under the token's bytes, of the text
+`primep2p control <end> <port> <nonce>`, with the end that proves and the other end's nonce, in hexadecimal:
+
+```
+<- {{"jsonrpc":"2.0","method":"challenge","params":{{"nonce":"c1…"}}}}
+-> {{"jsonrpc":"2.0","id":0,"method":"authenticate","params":{{"proof":hmac("… client 4651 c1…"),"nonce":"d2…"}}}}
+<- {{"jsonrpc":"2.0","id":0,"result":{{"proof":hmac("… daemon 4651 d2…"),"access":"write"}}}}
+```
 
 `rpc.discover` describes all of it to programs, as an OpenRPC document. A call that reads changes nothing, here or among
 peers.

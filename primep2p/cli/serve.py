@@ -10,10 +10,11 @@ import trio
 
 import primep2p.cli.build as building
 from primep2p.cli.logs import configure_logs
-from primep2p.config import NodeConfig
+from primep2p.config import NodeConfig, loopback_port
 from primep2p.control.handlers import NodeHandlers, NodeVerbs
 from primep2p.control.place import link_path, socket_path
-from primep2p.control.server import ControlServer
+from primep2p.control.server import ControlServer, TcpDoor
+from primep2p.control.tokens import Tokens
 from primep2p.model.views.node import NodeStatus
 from primep2p.tasks import TaskStatus
 
@@ -48,7 +49,7 @@ def serve(config: NodeConfig, ready: Callable[[NodeStatus], None], *, console: b
 async def serve_node(node: RunnableNode, config: NodeConfig, ready: Callable[[NodeStatus], None]) -> None:
     """A node with its control socket, until it is stopped."""
     path = socket_path(config.home, config.control.socket)
-    server = ControlServer(path, NodeHandlers(node), link=link_path(config.home))
+    server = ControlServer(path, NodeHandlers(node), link=link_path(config.home), door=_door(config))
     async with trio.open_nursery() as nursery:
         await nursery.start(_stop_on_signal, node)
         nursery.start_soon(_end_when_stopped, node, server, nursery.cancel_scope)
@@ -57,6 +58,12 @@ async def serve_node(node: RunnableNode, config: NodeConfig, ready: Callable[[No
         status = node.status()
         log.info("ready", peer=status.peer_id, addresses=status.addresses, pid=status.pid, home=status.home)
         ready(status)
+
+
+def _door(config: NodeConfig) -> TcpDoor | None:
+    """Raises ConfigError."""
+    place = loopback_port(config.control.tcp)
+    return TcpDoor(*place, Tokens.of(config.home)) if place else None
 
 
 async def _stop_on_signal(node: RunnableNode, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

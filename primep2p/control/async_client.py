@@ -1,7 +1,8 @@
 """The async client of the control socket, under asyncio and trio: many calls and streams at a time over one
 connection."""
 
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar, cast
@@ -13,6 +14,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from primep2p.control.calls.call import Call, answer_type
 from primep2p.control.client import decode_answer
+from primep2p.control.door import KNOCK_S, Door
 from primep2p.control.jsonrpc import (
     MAX_ANSWER_BYTES,
     End,
@@ -44,13 +46,11 @@ class Client:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, home: Path) -> AsyncIterator[Self]:
+    async def open(cls, home: Path, env: Mapping[str, str] = os.environ) -> AsyncIterator[Self]:
         """A client of the daemon of `home` until the context is left. Raises Unavailable where no daemon runs, and
-        whatever its body raises, as it is."""
-        try:
-            stream = await anyio.connect_unix(str(find_socket(home)))
-        except OSError as error:
-            raise no_daemon(home) from error
+        whatever its body raises, as it is. Where `env` names a TCP door, that is used and `home` is not."""
+        door = Door.named(env)
+        stream = await _unix_stream(home) if door is None else await _tcp_stream(door)
         client, failure = cls(stream), None
         async with stream, anyio.create_task_group() as group:
             group.start_soon(client.run)
@@ -160,6 +160,33 @@ class Client:
                 self._inboxes[id_].send_nowait(message)
             except anyio.WouldBlock:  # the others on this connection do not wait for it
                 self._inboxes.pop(id_).close()
+
+
+async def _unix_stream(home: Path) -> ByteStream:
+    try:
+        return await anyio.connect_unix(str(find_socket(home)))
+    except OSError as error:
+        raise no_daemon(home) from error
+
+
+async def _tcp_stream(door: Door) -> ByteStream:
+    lines, said = LineBuffer(MAX_ANSWER_BYTES), list[bytes]()
+    try:
+        with anyio.fail_after(KNOCK_S):
+            stream = await anyio.connect_tcp(door.host, door.port)
+            try:
+                for answers in (1, 2):
+                    while len(said) < answers:
+                        said += lines.feed(await stream.receive(READ_BYTES))
+                    if answers == 1:
+                        await stream.send(door.knock(decode_message(said[0])))
+                door.check(decode_message(said[1]))
+            except BaseException:
+                await anyio.aclose_forcefully(stream)
+                raise
+    except (OSError, TimeoutError, TooLong, anyio.EndOfStream, anyio.BrokenResourceError) as error:
+        raise door.closed() from error
+    return stream
 
 
 class _Addressed(msgspec.Struct):

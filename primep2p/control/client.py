@@ -3,7 +3,7 @@
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar, cast
 import msgspec
 
 from primep2p.control.calls.call import Call, answer_type
+from primep2p.control.door import KNOCK_S, Door
 from primep2p.control.jsonrpc import (
     MAX_ANSWER_BYTES,
     End,
@@ -34,23 +35,26 @@ A = TypeVar("A")
 class BlockingClient:
     """A connection to the daemon of `home`. One call at a time; a stream takes the connection for itself."""
 
-    def __init__(self, home: Path, options: str = "") -> None:
-        """Raises Unavailable where no daemon runs, with the `options` by which a command names this node."""
-        path = find_socket(home, options)
-        self._home = home
+    def __init__(self, home: Path, options: str = "", env: Mapping[str, str] = os.environ) -> None:
+        """Raises Unavailable where no daemon runs, with the `options` by which a command names this node. Where `env`
+        names a TCP door, that is used and `home` is not."""
         self._lines = LineBuffer(MAX_ANSWER_BYTES)
         self._waiting: list[Message] = []
         self._calls = 0
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self._socket.connect(str(path))
-            owner = peer_uid(self._socket)
-        except OSError as error:
-            self._socket.close()
-            raise no_daemon(home, options) from error
-        if owner not in (os.getuid(), home.stat().st_uid):
-            self._socket.close()
-            raise Unavailable(f"the socket {path} is served by another user (uid {owner})")
+        door = Door.named(env)
+        self._whose = f"at {door}" if door else f"for {home}"
+        self._socket = _unix_socket(home, options) if door is None else _tcp_socket(door)
+        if door is not None:
+            try:
+                self._knock(door)
+            except BaseException:
+                self._socket.close()
+                raise
+
+    def _knock(self, door: Door) -> None:
+        deadline = time.monotonic() + KNOCK_S
+        self._send(door.knock(self._next(deadline)), KNOCK_S)
+        door.check(self._next(deadline))
 
     def call(self, call: Call[A]) -> A:
         """The daemon's answer. Raises what the daemon refuses with, and Unavailable where it does not answer."""
@@ -77,17 +81,20 @@ class BlockingClient:
     def _ask(self, call: Call[Any]) -> bytes:
         self._calls += 1
         deadline = time.monotonic() + call.deadline_s
-        try:
-            self._socket.settimeout(call.deadline_s)
-            self._socket.sendall(request_line(self._calls, call.name, plain(call)))
-        except OSError as error:
-            raise self._gone() from error
+        self._send(request_line(self._calls, call.name, plain(call)), call.deadline_s)
         while (message := self._next(deadline)).id != self._calls:
             if message.id is None and not isinstance(message.error, msgspec.UnsetType):
                 raise failure_error(message.error)  # about a line that the daemon could not read
         if not isinstance(message.error, msgspec.UnsetType):
             raise failure_error(message.error)
         return b"null" if isinstance(message.result, msgspec.UnsetType) else bytes(message.result)
+
+    def _send(self, line: bytes, deadline_s: float) -> None:
+        try:
+            self._socket.settimeout(deadline_s)
+            self._socket.sendall(line)
+        except OSError as error:
+            raise self._gone() from error
 
     def _events(self, id_: int, type_: Any) -> Iterator[Any]:
         while True:
@@ -120,7 +127,29 @@ class BlockingClient:
         return self._waiting.pop(0)
 
     def _gone(self) -> Unavailable:
-        return Unavailable(f"the daemon for {self._home} closed the connection")
+        return Unavailable(f"the daemon {self._whose} closed the connection")
+
+
+def _unix_socket(home: Path, options: str) -> socket.socket:
+    path = find_socket(home, options)
+    connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connected.connect(str(path))
+        owner = peer_uid(connected)
+    except OSError as error:
+        connected.close()
+        raise no_daemon(home, options) from error
+    if owner not in (os.getuid(), home.stat().st_uid):
+        connected.close()
+        raise Unavailable(f"the socket {path} is served by another user (uid {owner})")
+    return connected
+
+
+def _tcp_socket(door: Door) -> socket.socket:
+    try:
+        return socket.create_connection((door.host, door.port), timeout=KNOCK_S)
+    except OSError as error:
+        raise door.closed() from error
 
 
 def decode_answer(type_: Any, raw: bytes) -> Any:

@@ -3,7 +3,7 @@
 Whatever comes in, `decode_request` gives a Request or a Refusal; it never raises for what a caller sent.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -22,6 +22,7 @@ __all__ = [
     "CODES",
     "INTERNAL",
     "INVALID_PARAMS",
+    "INVALID_REQUEST",
     "MAX_ANSWER_BYTES",
     "MAX_LINE_BYTES",
     "METHOD_NOT_FOUND",
@@ -40,12 +41,14 @@ __all__ = [
     "blamed",
     "bug",
     "decode_message",
+    "decode_params",
     "decode_request",
     "end_line",
     "error_line",
     "event_line",
     "failure",
     "failure_error",
+    "notice_line",
     "request_line",
 ]
 
@@ -62,6 +65,8 @@ INVALID_PARAMS = -32602
 INTERNAL = -32603
 REFUSED = -32000
 """A PrimeError: `data.code` says whose fault it is."""
+
+S = TypeVar("S", bound=Struct)
 
 RequestId = Annotated[int, Meta(ge=-(2**53), le=2**53)] | Annotated[str, Meta(max_length=64)]
 
@@ -147,6 +152,11 @@ class LineBuffer:
         self._limit_bytes = limit_bytes
         self._pending = bytearray()
 
+    @property
+    def pending(self) -> bool:
+        """The beginning of a line is here."""
+        return bool(self._pending)
+
     def feed(self, received: bytes) -> list[bytes]:
         """The lines that `received` completes, without their ends. Raises TooLong."""
         self._pending += received
@@ -191,6 +201,14 @@ def _id_in(line: bytes) -> RequestId | None:
         return None
 
 
+def decode_params(type_: type[S], request: Request) -> S | None:
+    """The params of a request that is no call; None where they are others."""
+    try:
+        return msgspec.json.decode(bytes(request.params), type=type_)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+
+
 def request_line(id_: RequestId, method: str, params: object) -> bytes:
     """A request."""
     return _line({"jsonrpc": "2.0", "id": id_, "method": method, "params": params})
@@ -206,14 +224,19 @@ def error_line(id_: RequestId | None, error: ErrorObject) -> bytes:
     return _line({"jsonrpc": "2.0", "id": id_, "error": error})
 
 
+def notice_line(method: str, params: object) -> bytes:
+    """A notification: nobody answers it."""
+    return _line({"jsonrpc": "2.0", "method": method, "params": params})
+
+
 def event_line(id_: RequestId, event: object) -> bytes:
     """An event of the stream that the request `id_` opened."""
-    return _line({"jsonrpc": "2.0", "method": "event", "params": {"id": id_, "event": event}})
+    return notice_line("event", {"id": id_, "event": event})
 
 
 def end_line(id_: RequestId, error: ErrorObject | None = None) -> bytes:
     """No more events come for the request `id_`."""
-    return _line({"jsonrpc": "2.0", "method": "end", "params": End(id_, error)})
+    return notice_line("end", End(id_, error))
 
 
 def failure(error: PrimeError | Refusal, number: int = REFUSED) -> ErrorObject:

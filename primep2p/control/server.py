@@ -1,60 +1,65 @@
-"""The control socket: calls come in as lines, go to the handlers, and answers and events go out.
+"""The control socket: accepts connections, finds out what each may do, and lets it ask.
 
-Requests of a connection run at the same time. When its other end closes, its streams are cancelled; calls under way
-are carried out. A reader too slow for its events is dropped; garbage is answered with an error; neither hurts others.
+At a Unix socket of the owner's own the kernel tells who is at the other end; at a TCP port of the loopback interface,
+where the owner asks for one, clients show that they know a token.
 """
 
 import os
+import secrets
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import structlog
 import trio
 
-from primep2p.control.calls import CALLS, decode_call
-from primep2p.control.calls.call import Call, Handlers
+from primep2p.control.calls.call import Access, Handlers
+from primep2p.control.connection import Connection
 from primep2p.control.jsonrpc import (
-    INVALID_PARAMS,
-    MAX_LINE_BYTES,
-    METHOD_NOT_FOUND,
+    INVALID_REQUEST,
     LineBuffer,
     Refusal,
-    Request,
-    RequestId,
     TooLong,
     answer_line,
-    blamed,
-    bug,
+    decode_params,
     decode_request,
-    end_line,
     error_line,
-    event_line,
     failure,
+    notice_line,
 )
 from primep2p.control.place import peer_uid, prepare_directory
+from primep2p.control.tokens import NONCE_BYTES, Challenge, Proof, Tokens, accepts
 from primep2p.model.errors import CallError, ConfigError, Unavailable
 from primep2p.tasks import TaskStatus
 
-__all__ = ["MAX_CALLS", "QUEUE_LINES", "ControlServer"]
+__all__ = ["MAX_CONNECTIONS", "ControlServer", "TcpDoor"]
 
-QUEUE_LINES = 1024
-"""Lines that wait for a reader: a minute's pause of a terminal at 16 events a second."""
+MAX_CONNECTIONS = 128
+"""Of each kind. Descriptors are few, and peers need them too."""
 
-MAX_CALLS = 64
-"""Calls and streams under way on one connection."""
-
-READ_BYTES = 65_536
+KNOCK_S = 10.0
+MAX_KNOCK_BYTES = 1024
+"""For and of the one line by which a client shows that it knows a token."""
 
 log = structlog.get_logger("primep2p.control")
 
 
-class ControlServer:
-    """Serves `handlers` at `path`, with a symlink at `link`. Listens from the start of `run` until it is cancelled.
+@dataclass(frozen=True)
+class TcpDoor:
+    """A port of the loopback interface, and the tokens that open it."""
 
-    `uid_of` is the seam to the kernel: the user at the other end of a connection.
+    host: str
+    port: int
+    tokens: Tokens
+    knock_s: float = KNOCK_S
+
+
+class ControlServer:
+    """Serves `handlers` at `path`, with a symlink at `link`, and behind `door`. Listens from the start of `run` until
+    it is cancelled. `uid_of` is the seam to the kernel: the user at the other end of a connection.
     """
 
     def __init__(
@@ -64,50 +69,116 @@ class ControlServer:
         *,
         link: Path | None = None,
         uid_of: Callable[[trio.socket.SocketType], int] = peer_uid,
+        door: TcpDoor | None = None,
     ) -> None:
+        self.port = 0
+        """Of the TCP door, once it listens."""
         self._path = path
         self._link = link if link != path else None
         self._handlers = handlers
         self._uid_of = uid_of
-        self._connections: set[_Connection] = set()
+        self._door = door
+        self._connections: set[Connection] = set()
         self._settled = trio.lowlevel.ParkingLot()
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Raises ConfigError where the socket cannot be made."""
-        with self._listener() as listening:
-            listener = trio.socket.from_stdlib_socket(listening)
+        """Raises ConfigError where a socket cannot be made."""
+        with self._unix_listener() as unix:
             async with trio.open_nursery() as nursery:
+                await nursery.start(self._accept, unix, self._owner)
+                if self._door is not None:
+                    with _tcp_listener(self._door) as tcp:
+                        self.port = tcp.getsockname()[1]
+                        await nursery.start(self._accept, tcp, partial(self._bearer, self._door))
+                        task_status.started()
+                        await trio.sleep_forever()
                 task_status.started()
-                while True:
-                    try:
-                        connection, _ = await listener.accept()
-                    except OSError as error:  # out of descriptors: those who are connected go on
-                        log.warning("no connection accepted", reason=error.strerror)
-                        await trio.sleep(0.1)
-                        continue
-                    nursery.start_soon(self._serve, connection)
 
     async def idle(self) -> None:
         """Returns when every call so far has its answer on the way: what `stop` waits for before it cancels `run`."""
         while any(connection.owed for connection in self._connections):
             await self._settled.park()
 
-    async def _serve(self, accepted: trio.socket.SocketType) -> None:
-        with accepted:
-            uid = self._uid_of(accepted)
-            if uid not in (os.getuid(), 0):
-                log.warning("connection of another user refused", uid=uid)
-                return
-            connection = _Connection(trio.SocketStream(accepted), self._handlers, self._settled)
-            self._connections.add(connection)
+    async def _accept(
+        self,
+        listening: socket.socket,
+        admit: Callable[[trio.socket.SocketType], Awaitable[Access | None]],
+        *,
+        task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        listener = trio.socket.from_stdlib_socket(listening)
+        places = trio.Semaphore(MAX_CONNECTIONS)
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            while True:
+                await places.acquire()  # whoever comes then waits in the kernel's queue
+                try:
+                    connection, _ = await listener.accept()
+                except OSError as error:  # out of descriptors: those who are connected go on
+                    places.release()
+                    log.warning("no connection accepted", reason=error.strerror)
+                    await trio.sleep(0.1)
+                    continue
+                nursery.start_soon(self._serve, connection, admit, places)
+
+    async def _serve(
+        self,
+        accepted: trio.socket.SocketType,
+        admit: Callable[[trio.socket.SocketType], Awaitable[Access | None]],
+        places: trio.Semaphore,
+    ) -> None:
+        try:
+            with accepted:
+                if (access := await admit(accepted)) is None:
+                    return
+                connection = Connection(trio.SocketStream(accepted), self._handlers, self._settled, access)
+                self._connections.add(connection)
+                try:
+                    await connection.run()
+                finally:
+                    self._connections.discard(connection)
+                    self._settled.unpark_all()
+        finally:
+            places.release()
+
+    async def _owner(self, accepted: trio.socket.SocketType) -> Access | None:
+        """Of a Unix socket: this user, or the one who may everything anyway."""
+        uid = self._uid_of(accepted)
+        if uid in (os.getuid(), 0):
+            return "write"
+        log.warning("connection of another user refused", uid=uid)
+        return None
+
+    async def _bearer(self, door: TcpDoor, accepted: trio.socket.SocketType) -> Access | None:
+        """Of the TCP door: whoever proves to know a token, with the first line and in time."""
+        stream = trio.SocketStream(accepted)
+        challenge = Challenge(secrets.token_hex(NONCE_BYTES))
+        with trio.move_on_after(door.knock_s):
             try:
-                await connection.run()
-            finally:
-                self._connections.discard(connection)
-                self._settled.unpark_all()
+                await stream.send_all(notice_line("challenge", challenge))
+                return await self._knock(stream, door.tokens, challenge)
+            except trio.BrokenResourceError:
+                return None
+        return None
+
+    async def _knock(self, stream: trio.SocketStream, tokens: Tokens, challenge: Challenge) -> Access | None:
+        line = await _first_line(stream)
+        request = Refusal(None, INVALID_REQUEST, "this is no proof") if line is None else decode_request(line)
+        if isinstance(request, Refusal):
+            await stream.send_all(error_line(request.id, failure(request)))
+            return None
+        proof = decode_params(Proof, request) if request.method == "authenticate" else None
+        proven = accepts(tokens, challenge, proof, self.port) if proof is not None else None
+        if proven is None:
+            log.warning("a client on the TCP door knows no token")
+            refusal = CallError("this proves no token", hint="see docs/control.md: the TCP door")
+            await stream.send_all(error_line(request.id, failure(refusal)))
+            return None
+        await stream.send_all(answer_line(request.id, proven))
+        return proven.access
 
     @contextmanager
-    def _listener(self) -> Iterator[socket.socket]:
+    def _unix_listener(self) -> Iterator[socket.socket]:
         prepare_directory(self._path.parent)
         _remove_stale(self._path)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
@@ -127,121 +198,30 @@ class ControlServer:
                     self._link.unlink(missing_ok=True)
 
 
-class _Connection:
-    """One client: a reader, a writer, and a task for each call."""
-
-    def __init__(self, stream: trio.SocketStream, handlers: Handlers, settled: trio.lowlevel.ParkingLot) -> None:
-        self.owed = 0
-        """Answers not yet written."""
-        self._stream = stream
-        self._handlers = handlers
-        self._settled = settled
-        self._queue, self._queued = trio.open_memory_channel[tuple[bytes, bool]](QUEUE_LINES)
-        self._scope = trio.CancelScope()
-        self._streams: set[trio.CancelScope] = set()
-
-    async def run(self) -> None:
-        """Until the other end closes and its calls are answered, or it is dropped."""
-        with self._scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._write)
-                async with trio.open_nursery() as calls:
-                    await self._read(calls)
-                    for scope in self._streams:
-                        scope.cancel()
-                self._queue.close()
-
-    async def _read(self, calls: trio.Nursery) -> None:
-        lines = LineBuffer(MAX_LINE_BYTES)
-        while received := await self._receive():
-            try:
-                for line in lines.feed(received):
-                    await self._begin(decode_request(line), calls)
-            except TooLong:
-                sentence = f"a line of more than {MAX_LINE_BYTES} bytes: the connection is closed"
-                await self._owe(error_line(None, failure(CallError(sentence))))
-                return
-
-    async def _receive(self) -> bytes:
+async def _first_line(stream: trio.SocketStream) -> bytes | None:
+    """None where it is too long, or the other end has gone. A client sends no more before it has the answer."""
+    lines = LineBuffer(MAX_KNOCK_BYTES)
+    while received := await stream.receive_some(MAX_KNOCK_BYTES):
         try:
-            return bytes(await self._stream.receive_some(READ_BYTES))
-        except trio.BrokenResourceError:
-            return b""
+            if found := lines.feed(bytes(received)):
+                return found[0] if len(found) == 1 and not lines.pending else None
+        except TooLong:
+            return None
+    return None
 
-    async def _begin(self, request: Request | Refusal, calls: trio.Nursery) -> None:
-        if isinstance(request, Refusal):
-            await self._owe(error_line(request.id, failure(request)))
-            return
-        if len(calls.child_tasks) >= MAX_CALLS:
-            busy = Unavailable(f"{MAX_CALLS} calls are under way on this connection")
-            await self._owe(error_line(request.id, failure(busy)))
-            return
-        self.owed += 1
-        calls.start_soon(self._perform, request)
 
-    async def _perform(self, request: Request) -> None:
+@contextmanager
+def _tcp_listener(door: TcpDoor) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in door.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listening:
         try:
-            call = decode_call(request.method, bytes(request.params))
-        except CallError as error:
-            number = INVALID_PARAMS if request.method in CALLS else METHOD_NOT_FOUND
-            await self._queue.send((error_line(request.id, failure(error, number)), True))
-            return
-        if call.stream:
-            await self._events(request.id, call)
-            return
-        try:
-            line = answer_line(request.id, await self._handlers.answer(call))
-        except Exception as error:  # the boundary: a bug is answered and logged, and the daemon lives
-            line = error_line(request.id, _failure(error, call))
-        await self._queue.send((line, True))
-
-    async def _events(self, id_: RequestId, call: Call[Any]) -> None:
-        begun = False
-        last = end_line(id_)
-        with trio.CancelScope() as scope:
-            self._streams.add(scope)
-            try:
-                async with self._handlers.watch(call) as events:
-                    await self._queue.send((answer_line(id_, None), True))
-                    begun = True
-                    async for event in events:
-                        self._offer(event_line(id_, event))
-            except Exception as error:  # the boundary, as above
-                reason = _failure(error, call)
-                last = end_line(id_, reason) if begun else error_line(id_, reason)
-            finally:
-                self._streams.discard(scope)
-        if not scope.cancelled_caught:
-            await self._queue.send((last, not begun))
-        elif not begun:
-            self.owed -= 1
-
-    def _offer(self, line: bytes) -> None:
-        try:
-            self._queue.send_nowait((line, False))
-        except trio.WouldBlock:
-            log.warning("a reader too slow for its events is dropped", waiting=QUEUE_LINES)
-            self._scope.cancel()
-
-    async def _owe(self, line: bytes) -> None:
-        self.owed += 1
-        await self._queue.send((line, True))
-
-    async def _write(self) -> None:
-        with suppress(trio.BrokenResourceError):
-            async for line, is_answer in self._queued:
-                await self._stream.send_all(line)
-                self.owed -= is_answer
-                self._settled.unpark_all()
-            return
-        self._scope.cancel()  # nobody reads any more
-
-
-def _failure(error: Exception, call: Call[Any]) -> Any:
-    if (known := blamed(error)) is not None:
-        return failure(known)
-    log.error("a call failed", call=call.name, exc_info=error)
-    return bug(error)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((door.host, door.port))
+            listening.listen(64)
+        except OSError as error:
+            said = f"control.tcp: cannot listen on {door.host} port {door.port}: {error.strerror}"
+            raise ConfigError(said, hint="choose another port, or end what listens there") from error
+        yield listening
 
 
 def _remove_stale(path: Path) -> None:

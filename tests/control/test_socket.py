@@ -1,5 +1,6 @@
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
@@ -16,11 +18,13 @@ from primep2p.control.calls.daemon import DaemonStatus, DaemonStop, Discover, Pe
 from primep2p.control.calls.models import ModelPathOf
 from primep2p.control.calls.runs import RunBan, RunCreate, RunInvite, RunJoin, RunList, RunShow, RunWatch
 from primep2p.control.client import BlockingClient
+from primep2p.control.connection import MAX_CALLS, MAX_STREAMS, MAX_UNREAD_BYTES, QUEUE_LINES
 from primep2p.control.handlers import NodeHandlers
 from primep2p.control.handlers.references import parse_join, parse_start
 from primep2p.control.jsonrpc import MAX_LINE_BYTES, InternalError
+from primep2p.control.openrpc import discover
 from primep2p.control.place import link_path, socket_path
-from primep2p.control.server import MAX_CALLS, QUEUE_LINES, ControlServer
+from primep2p.control.server import ControlServer
 from primep2p.model.errors import CallError, ConfigError, PluginError, Unavailable
 from primep2p.model.records import RoundPolicy
 from primep2p.model.views.events import RunFinished, StepChanged, TrainingReported
@@ -46,10 +50,10 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(tmp_path: Path, **seams: Any) -> AsyncIterator[Serving]:
+async def serving(tmp_path: Path, handlers: type[NodeHandlers] = NodeHandlers, **seams: Any) -> AsyncIterator[Serving]:
     node = FakeNode(tmp_path)
     path = socket_path(tmp_path, env={"XDG_RUNTIME_DIR": str(tmp_path)})
-    server = ControlServer(path, NodeHandlers(node), link=link_path(tmp_path), **seams)
+    server = ControlServer(path, handlers(node), link=link_path(tmp_path), **seams)
     async with trio.open_nursery() as nursery:
         await nursery.start(server.run)
         yield Serving(node, server, path, nursery)
@@ -348,12 +352,13 @@ def test_the_client_is_public_and_nobody_else_waits_for_trio():
     assert done.stdout.split() == ["False", "primep2p.control.async_client"]
 
 
-async def test_too_many_calls_under_way_are_refused_and_not_queued(tmp_path):
+async def test_too_many_streams_are_refused_and_calls_beside_them_are_answered(tmp_path):
     async with serving(tmp_path) as it, await it.connect() as stream:
-        for number in range(MAX_CALLS):
+        for number in range(MAX_STREAMS):
             await ask(stream, b'{"jsonrpc":"2.0","id":%d,"method":"run.watch"}' % number)
-        answer = await ask(stream, b'{"jsonrpc":"2.0","id":"one more","method":"run.list"}')
-        assert "calls are under way" in str(answer["error"])
+        answer = await ask(stream, b'{"jsonrpc":"2.0","id":"one more","method":"run.watch"}')
+        assert "streams are open on this connection" in str(answer["error"])
+        assert (await ask(stream, b'{"jsonrpc":"2.0","id":"a call","method":"run.list"}'))["result"]
 
 
 async def test_the_socket_is_its_owners_alone_and_gone_afterwards(tmp_path):
@@ -404,3 +409,72 @@ def test_homes_do_not_share_a_socket_and_a_long_home_still_has_a_short_one(tmp_p
     first, second = (socket_path(tmp_path / ("x" * 200) / name, env={}) for name in ("a", "b"))
     assert first != second
     assert first.parent == Path(f"/tmp/primep2p-{os.getuid()}")
+
+
+async def test_who_asks_a_lot_and_reads_nothing_is_answered_no_further(tmp_path):
+    answered = 0
+
+    class Counting(NodeHandlers):
+        async def answer(self, call):
+            nonlocal answered
+            answered += 1
+            return await super().answer(call)
+
+    async with serving(tmp_path, handlers=Counting) as it, await it.connect() as greedy:
+        greedy.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        asked = b'{"jsonrpc":"2.0","id":1,"method":"rpc.discover"}\n'
+        with trio.move_on_after(2):
+            await greedy.send_all(asked * 20_000)
+            pytest.fail("all of it was read")
+        answer_bytes = len(msgspec.json.encode(discover()))
+        in_the_kernel = 2**20
+        assert answered <= (MAX_UNREAD_BYTES + in_the_kernel) / answer_bytes + MAX_CALLS
+        async with Client.open(tmp_path) as other:
+            assert (await other.call(DaemonStatus())).peer_id == PEER
+
+
+@pytest.mark.parametrize("flood", [b"garbage\n", b"\n", b'{"jsonrpc":"2.0","id":1,"method":"run.list"}\n', b"{" * 64])
+async def test_while_one_client_floods_each_call_of_another_is_soon_answered(tmp_path, flood):
+    """Soon: before the flood has had a few dozen more of its own."""
+    answered = 0
+
+    async def read(stream: trio.SocketStream) -> None:
+        nonlocal answered
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while received := await stream.receive_some():
+                answered += received.count(b"\n")
+
+    async def write(stream: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while True:
+                await stream.send_all(flood * 1000)
+
+    async with serving(tmp_path) as it, Client.open(tmp_path) as client, trio.open_nursery() as nursery:
+        stream = await it.connect()
+        nursery.start_soon(read, stream)
+        nursery.start_soon(write, stream)
+        waits = []
+        for _ in range(20):
+            before = answered
+            await client.call(DaemonStatus())
+            waits.append(answered - before)
+        nursery.cancel_scope.cancel()
+        await stream.aclose()
+    assert sorted(waits)[10] <= 4 * MAX_CALLS
+
+
+async def test_many_calls_sent_at_once_are_all_answered(tmp_path):
+    async with serving(tmp_path) as it, await it.connect() as stream:
+        lines = [b'{"jsonrpc":"2.0","id":%d,"method":"run.list"}\n' % number for number in range(10 * MAX_CALLS)]
+        said = bytearray()
+
+        async def read() -> None:
+            while said.count(b"\n") < len(lines):
+                said.extend(await stream.receive_some())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await stream.send_all(b"".join(lines))
+        answers = [json.loads(line) for line in said.splitlines()]
+        assert {answer["id"] for answer in answers} == set(range(len(lines)))
+        assert all("result" in answer for answer in answers)

@@ -8,9 +8,9 @@ import trio
 from trio.testing import memory_stream_pair
 
 from primep2p.control.calls import CALLS
+from primep2p.control.connection import Connection
 from primep2p.control.handlers import NodeHandlers
 from primep2p.control.jsonrpc import INTERNAL, Refusal, Request, decode_message, decode_request, request_line
-from primep2p.control.server import _Connection
 from tests.control.fake_node import RUN, FakeNode
 from tests.fuzz.kit import virtual
 from tests.fuzz.surface import Shape, Surface
@@ -34,7 +34,7 @@ async def _said(data: bytes) -> bytes:
     here, there = memory_stream_pair()
     answered = bytearray()
     stream: Any = here
-    connection = _Connection(stream, NodeHandlers(FakeNode(Path("/home"))), trio.lowlevel.ParkingLot())
+    connection = Connection(stream, NodeHandlers(FakeNode(Path("/home"))), trio.lowlevel.ParkingLot(), "write")
 
     async def listen() -> None:
         async for piece in there:
