@@ -119,6 +119,10 @@ class LogSection(Section, frozen=True):
     """What it writes."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    file_mib: Annotated[int, Meta(ge=1, le=1024)] = 10
+    """daemon.log goes on in a new file when it is so large."""
+    keep_files: Annotated[int, Meta(ge=1, le=100)] = 2
+    """So many of the older ones are kept: daemon.log.1 and so on."""
 
 
 class NodeConfig(Section, frozen=True):

@@ -316,10 +316,8 @@ def test_a_run_without_a_name_says_so(tmp_path):
 def test_every_mistake_of_a_file_is_known_and_the_sentence_has_the_first(tmp_path):
     text = '[p2p]\nlisten = ["x", "y"]\nlistn = 1\n[log]\nlevel = "loud"\n[compute]\nthreads = -1\n'
     with pytest.raises(ConfigError) as caught:
-        load(written(tmp_path, text), {"PRIMEP2P__LOG__COLOUR": "1"})
-    assert caught.value.sentence == (
-        "PRIMEP2P__LOG__COLOUR: log.colour is not known: the keys here are level (and 3 more)"
-    )
+        load(written(tmp_path, text), {"PRIMEP2P__LOG__LEVL": "1"})
+    assert caught.value.sentence == ("PRIMEP2P__LOG__LEVL: log.levl is not known: did you mean level? (and 3 more)")
     file = tmp_path / "node.toml"
     assert caught.value.mistakes[1:] == (
         f"{file}: p2p.listn is not known: did you mean listen?",

@@ -24,10 +24,10 @@ _MADE = "<!-- Made by `python -m primep2p.cli.docs`: change the declarations, no
 _CLI_HEAD = f"""{_MADE}
 # Commands
 
-Most commands are calls of [the control socket](control.md); `aggregate`, `bench`, `config`, `daemon start`, `daemon
-logs`, `demo`, `doctor`, `keys`, `reset` and `run check` need no daemon. Each that reads has `--json`. Where a node is
-meant, `--home` names it by its home and `--config` (`-c`) by its configuration; else that is $PRIMEP2P_CONFIG, else
-node.toml in the home, else all defaults.
+Most commands are calls of [the control socket](control.md); `aggregate`, `bench`, `config`, `daemon
+install`, `daemon logs`, `daemon start`, `demo`, `doctor`, `keys`, `reset` and `run check` need no daemon. Each that
+reads has `--json`. Where a node is meant, `--home` names it by its home and `--config` (`-c`) by its configuration;
+else that is $PRIMEP2P_CONFIG, else node.toml in the home, else all defaults.
 """
 
 _CONTROL_HEAD = f"""{_MADE}

@@ -10,22 +10,24 @@ import structlog
 from structlog.typing import Processor
 
 from primep2p.cli.logtail import for_people
+from primep2p.config import LogSection
 from primep2p.model.errors import StoreError
 
 __all__ = ["configure_logs"]
 
-FILE_BYTES = 10 * 2**20
-FILES_KEPT = 2
-"""Besides the current one."""
-
 OURS = "primep2p"
 
 
-def configure_logs(home: Path, level: str, *, console: bool) -> None:
+def configure_logs(home: Path, section: LogSection, *, console: bool) -> None:
     """Libraries speak from warning on, and into the file only. Raises StoreError where the file cannot be written."""
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = RotatingFileHandler(home / "daemon.log", maxBytes=FILE_BYTES, backupCount=FILES_KEPT, encoding="utf-8")
+        file = RotatingFileHandler(
+            home / "daemon.log",
+            maxBytes=section.file_mib * 2**20,
+            backupCount=section.keep_files,
+            encoding="utf-8",
+        )
     except OSError as error:
         raise StoreError(f"cannot write the log {home / 'daemon.log'}: {error.strerror}") from error
     file.setFormatter(_formatter([structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]))
@@ -35,7 +37,7 @@ def configure_logs(home: Path, level: str, *, console: bool) -> None:
     root = logging.getLogger()
     root.handlers[:] = handlers
     root.setLevel(logging.WARNING)
-    logging.getLogger(OURS).setLevel(level.upper())
+    logging.getLogger(OURS).setLevel(section.level.upper())
     logging.captureWarnings(True)
     logging.raiseExceptions = False  # a full disk must not print a traceback for each line
     structlog.configure(

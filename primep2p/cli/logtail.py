@@ -1,12 +1,13 @@
 """The end of a log file, and what is added to it."""
 
 import json
+import os
 import time
 from collections import deque
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from primep2p.cli.render.printing import clock
 from primep2p.model.text import printable
@@ -18,26 +19,34 @@ POLL_S = 0.2
 
 
 def tail(path: Path, lines: int) -> list[str]:
-    """The newest whole lines."""
+    """The newest whole lines, from the file before it too where a new one has just begun."""
     with path.open(encoding="utf-8", errors="replace") as file:
-        return [line.rstrip("\n") for line in deque(file, maxlen=max(0, lines))]
+        return _newest(file, path, lines)
+
+
+def _newest(file: TextIO, path: Path, lines: int) -> list[str]:
+    newest = [line.rstrip("\n") for line in deque(file, maxlen=max(0, lines))]
+    before = path.with_name(f"{path.name}.1")
+    if len(newest) < lines and before.exists():
+        with before.open(encoding="utf-8", errors="replace") as older:
+            newest[:0] = [line.rstrip("\n") for line in deque(older, maxlen=lines - len(newest))]
+    return newest
 
 
 def follow(path: Path, lines: int) -> Iterator[str]:
     """The newest lines, then each new one, across rotations; never ends."""
     file = path.open(encoding="utf-8", errors="replace")
-    yield from (line.rstrip("\n") for line in deque(file, maxlen=max(0, lines)))
+    yield from _newest(file, path, lines)
     pending = ""
     while True:
+        is_over = _rotated(path, file.fileno())  # looked at before the last read: what was written until then is in it
         pending += file.read()
         *whole, pending = pending.split("\n")
         yield from whole
-        if whole:
-            continue
-        if _rotated(path, file.fileno()):
+        if is_over:
             file.close()
             file = path.open(encoding="utf-8", errors="replace")
-        else:
+        elif not whole:
             time.sleep(POLL_S)
 
 
@@ -60,8 +69,6 @@ def for_people(fields: dict[str, Any]) -> str:
 
 
 def _rotated(path: Path, descriptor: int) -> bool:
-    import os
-
     try:
         return path.stat().st_ino != os.fstat(descriptor).st_ino
     except FileNotFoundError:

@@ -40,7 +40,7 @@ class RunnableNode(NodeVerbs, Protocol):
 def serve(config: NodeConfig, ready: Callable[[NodeStatus], None], *, console: bool) -> None:
     """Runs the daemon of `config` until it is stopped by a call or a signal; `ready` hears when it answers calls.
     Raises PrimeError, alone or in a group."""
-    configure_logs(config.home, config.log.level, console=console)
+    configure_logs(config.home, config.log, console=console)
     with building.build(config) as node:
         trio.run(serve_node, node, config, ready)
     log.info("stopped")

@@ -396,9 +396,20 @@ def test_the_tail_is_the_newest_lines_and_following_crosses_a_rotation(tmp_path)
     with path.open("a") as file:
         file.write("d\ne\n")
     assert [next(lines), next(lines)] == ["d", "e"]
+    with path.open("a") as file:
+        file.write("the last one\n")
     path.rename(tmp_path / "daemon.log.1")
     path.write_text("f\n")
-    assert next(lines) == "f"
+    assert [next(lines), next(lines)] == ["the last one", "f"]
+
+
+def test_the_tail_of_a_new_file_goes_back_into_the_one_before(tmp_path):
+    path = tmp_path / "daemon.log"
+    path.write_text("c\n")
+    (tmp_path / "daemon.log.1").write_text("a\nb\n")
+    assert [tail(path, lines) for lines in (1, 2, 9)] == [["c"], ["b", "c"], ["a", "b", "c"]]
+    lines = follow(path, 2)
+    assert [next(lines), next(lines)] == ["b", "c"]
 
 
 def test_durations_have_two_units():

@@ -10,12 +10,13 @@ import structlog
 
 from primep2p.cli.demo.screen import Screen
 from primep2p.cli.logs import configure_logs
-from primep2p.cli.logtail import readable
+from primep2p.cli.logtail import follow, readable
 from primep2p.cli.main import print_error
 from primep2p.cli.render.node import show_peers
 from primep2p.cli.render.printing import print_json
 from primep2p.cli.render.rounds import RoundTable
 from primep2p.cli.render.runs import show_joined, show_run, show_runs
+from primep2p.config import LogSection
 from primep2p.model.errors import PeerError, PluginError
 from primep2p.model.views.events import Accused, Evaluated, LogLine, PluginFailed, RoundCertified
 from primep2p.model.views.node import PeerView
@@ -135,9 +136,24 @@ def logging_as_it_was():
 
 @pytest.mark.usefixtures("logging_as_it_was")
 def test_words_of_peers_do_not_drive_the_terminal_of_a_daemon_in_the_foreground(tmp_path, capsys):
-    configure_logs(tmp_path, "info", console=True)
+    configure_logs(tmp_path, LogSection(), console=True)
     structlog.get_logger("primep2p.node").warning("accused", reason=HOSTILE)
     shown = capsys.readouterr().err
     assert "[2J" in shown
     assert shown == readable((tmp_path / "daemon.log").read_text()) + "\n"
     assert all(map(str.isprintable, shown.splitlines()))
+
+
+@pytest.mark.usefixtures("logging_as_it_was")
+def test_the_log_goes_on_in_new_files_keeps_some_and_is_followed_across_them(tmp_path):
+    configure_logs(tmp_path, LogSection(file_mib=1, keep_files=2), console=False)
+    log = structlog.get_logger("primep2p.node")
+    log.info("first")
+    lines = follow(tmp_path / "daemon.log", 1)
+    assert json.loads(next(lines))["event"] == "first"
+    for number in range(50):
+        log.info("full", number=number, words="x" * 100_000)
+        assert json.loads(next(lines))["number"] == number
+    files = sorted(tmp_path.glob("daemon.log*"))
+    assert [file.name for file in files] == ["daemon.log", "daemon.log.1", "daemon.log.2"]
+    assert all(file.stat().st_size <= 2**20 for file in files)

@@ -1,4 +1,4 @@
-"""`primep2p daemon`: start, stop, status, logs."""
+"""`primep2p daemon`: start, stop, status, logs; install and uninstall are beside this."""
 
 import os
 import signal
@@ -12,6 +12,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from primep2p.cli.at import HERE, At, Json, flag
+from primep2p.cli.commands import service
 from primep2p.cli.logtail import follow, readable, tail
 from primep2p.cli.render.node import show_started, show_status
 from primep2p.cli.render.printing import print_json
@@ -26,6 +27,7 @@ __all__ = ["app", "logs", "start", "status", "stop"]
 STOP_S = 15.0
 
 app = App(name="daemon", help="The daemon of this node.", help_format="plaintext")
+service.register(app)
 
 
 @app.command
