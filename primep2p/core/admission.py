@@ -107,7 +107,7 @@ def admits(spec: RunSpec, state: RunState | None, request: Request, *, round: in
     checkpoint 0."""
     if not round - JOIN_LIFETIME <= request.join.record.round <= round:
         return False
-    if not _is_free(state, request.peer):
+    if not _is_free(state, request.peer) or request.join.record.round < _parted(state).get(request.peer, 0):
         return False
     match spec.admission.mode:
         case "open":
@@ -140,11 +140,11 @@ def newcomers_of(
 
 def check_newcomers(spec: RunSpec, state: RunState | None, newcomers: Iterable[Newcomer], *, round: int) -> None:
     """Whether a certified header may let these in, as far as can be seen without their Joins. Raises PeerError [K1]."""
-    before = ""
+    before, parted = "", _parted(state)
     for newcomer in newcomers:
         listed = spec.admission.mode != "allowlist" or newcomer.peer in (spec.creator, *spec.admission.peers)
         invited = _is_invited(spec, newcomer, round)
-        fresh = round - JOIN_LIFETIME <= newcomer.anchored <= round
+        fresh = max(round - JOIN_LIFETIME, parted.get(newcomer.peer, 0)) <= newcomer.anchored <= round
         if not (listed and invited and fresh and _is_free(state, newcomer.peer) and newcomer.peer > before):
             raise PeerError(f"{newcomer.peer} cannot have joined")
         before = newcomer.peer
@@ -156,6 +156,11 @@ def _bytes_of(address: str) -> int:
 
 def _is_free(state: RunState | None, peer: PeerId) -> bool:
     return state is None or (peer not in state.expelled and all(peer != member.peer for member in state.members))
+
+
+def _parted(state: RunState | None) -> dict[PeerId, int]:
+    """Who left, and when: a Join from before, which anybody may have kept, does not bring it back [M8]."""
+    return {parted.peer: parted.round for parted in state.parted} if state else {}
 
 
 def _is_good(invite: Opened[Invite] | None, state: RunState | None, round: int) -> bool:

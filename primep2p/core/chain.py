@@ -9,6 +9,7 @@ from primep2p.core.admission import check_newcomers
 from primep2p.core.beacons import check_reveal, next_beacon
 from primep2p.core.roster import Turnout, advance, state_hash
 from primep2p.core.sortition import cohort_of, committee_of
+from primep2p.core.stopping import check_end
 from primep2p.core.votes import Committee, Open, open_certificate, open_votes
 from primep2p.model.errors import PeerError
 from primep2p.model.ids import Hash, PeerId, RunId
@@ -38,8 +39,7 @@ class Head:
     @property
     def is_last(self) -> bool:
         """The run is finished."""
-        rounds = self.spec.policy.rounds
-        return rounds > 0 and self.round >= rounds
+        return bool(self.header.ended)
 
     @cached_property
     def members(self) -> dict[PeerId, Member]:
@@ -87,6 +87,7 @@ def follow(head: Head, checkpoint: Checkpoint, open_: Open) -> Head:
     check_newcomers(head.spec, head.state, header.joined, round=header.round)
     _check_peers(head, header)
     _check_beacon(head, header)
+    check_end(head.spec, header)
     state, joined, left = advance(head.state, _turnout(head, header), head.spec.policy)
     if (joined, left) != (header.joined, header.left) or state_hash(state) != header.state:
         raise PeerError("a certified header whose roster changes do not follow from it")
@@ -135,7 +136,8 @@ def _turnout(head: Head, header: Header) -> Turnout:
         revealer=head.revealer,
         reveal=header.reveal,
         newcomers=header.joined,
-        expelled=tuple(departure for departure in header.left if departure.reason != "dropped"),
+        expelled=tuple(departure for departure in header.left if departure.reason in ("convicted", "banned")),
+        leaving=frozenset(departure.peer for departure in header.left if departure.reason == "left"),
     )
 
 

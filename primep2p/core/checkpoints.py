@@ -17,8 +17,9 @@ import msgspec
 from primep2p.core.admission import Request, newcomers_of, request_of
 from primep2p.core.beacons import next_beacon
 from primep2p.core.chain import Head
-from primep2p.core.checks import check_ban, check_list, check_update
+from primep2p.core.checks import check_ban, check_leave, check_list, check_update, is_leaving
 from primep2p.core.roster import Turnout, advance, state_hash
+from primep2p.core.stopping import ending
 from primep2p.core.votes import Open, convict, open_votes
 from primep2p.model.errors import PeerError
 from primep2p.model.ids import Cid, Hash, PeerId
@@ -28,10 +29,12 @@ from primep2p.model.records import (
     Bundle,
     Collected,
     Departure,
+    End,
     Evidence,
     Header,
     Inclusion,
     Join,
+    Leave,
     Metric,
     Newcomer,
     RunSpec,
@@ -67,6 +70,7 @@ class OpenedBundle:
     updates: tuple[Opened[Update], ...]
     requests: tuple[Request, ...]
     bans: tuple[Opened[Ban], ...]
+    leaves: tuple[Opened[Leave], ...]
     votes: tuple[Opened[Vote], ...]
     convicted: tuple[PeerId, ...]
 
@@ -86,6 +90,8 @@ class Derivation:
     state: RunState
     metrics: tuple[Metric, ...]
     void: str
+    ended: End
+    """Why this checkpoint is the run's last, if it is. A target is met by a model only."""
 
     @property
     def key(self) -> Hash:
@@ -143,7 +149,7 @@ def open_bundle(raw: bytes, head: Head, open_: Open) -> OpenedBundle:
         raise PeerError(f"{len(lists)} lists, not the quorum of {committee.q}")
     promised = named_by_k((entry.record for entry in lists), committee.k)
     updates = _promised_updates(bundle, promised, head, open_)
-    requests, bans = _promised_notices(bundle, promised, head, open_)
+    requests, bans, leaves = _promised_notices(bundle, promised, head, open_)
     votes = open_votes(bundle.votes, open_, run=head.run, round=head.round, step="precommit", header=None)
     _strictly_sorted([vote.signer for vote in votes], "votes")
     if any(vote.signer not in head.members for vote in votes):
@@ -151,7 +157,7 @@ def open_bundle(raw: bytes, head: Head, open_: Open) -> OpenedBundle:
     convicted = tuple(convict(decode(Evidence, each), head.run, open_) for each in bundle.evidence)
     if convicted != tuple(sorted(promised.accused)):
         raise PeerError("the evidence is not against those whom the lists accuse")
-    return OpenedBundle(digest("bundle", raw), tuple(lists), updates, requests, bans, tuple(votes), convicted)
+    return OpenedBundle(digest("bundle", raw), tuple(lists), updates, requests, bans, leaves, tuple(votes), convicted)
 
 
 def _promised_updates(bundle: Bundle, promised: Promised, head: Head, open_: Open) -> tuple[Opened[Update], ...]:
@@ -167,21 +173,28 @@ def _promised_updates(bundle: Bundle, promised: Promised, head: Head, open_: Ope
 
 def _promised_notices(
     bundle: Bundle, promised: Promised, head: Head, open_: Open
-) -> tuple[tuple[Request, ...], tuple[Opened[Ban], ...]]:
+) -> tuple[tuple[Request, ...], tuple[Opened[Ban], ...], tuple[Opened[Leave], ...]]:
     if len(bundle.notices) != len(promised.notices):
         raise PeerError("more or fewer notices than the lists name")
     notices = [open_(raw) for raw in bundle.notices]
     if [notice.hash for notice in notices] != sorted(promised.notices):
         raise PeerError("the notices are not those that the lists name")
-    bans = tuple(notice.of(Ban) for notice in notices if isinstance(notice.record, Ban))
-    for ban in bans:
-        check_ban(ban, head)
-    joins = (notice.of(Join) for notice in notices if not isinstance(notice.record, Ban))
-    return tuple(request_of(head.run, head.spec, join, open_) for join in joins), bans
+    joins, bans, leaves = list[Opened[Join]](), list[Opened[Ban]](), list[Opened[Leave]]()
+    for notice in notices:
+        match notice.record:
+            case Ban():
+                bans.append(ban := notice.of(Ban))
+                check_ban(ban, head)
+            case Leave():
+                leaves.append(leave := notice.of(Leave))
+                check_leave(leave, head)
+            case _:
+                joins.append(notice.of(Join))
+    return tuple(request_of(head.run, head.spec, join, open_) for join in joins), tuple(bans), tuple(leaves)
 
 
 def derive(bundle: OpenedBundle, head: Head) -> Derivation:
-    """All of the next header but its params [P3-P6]."""
+    """All of the next header but its params [P3-P6, F1, F2]."""
     spec, round = head.spec, head.round + 1
     kept, blamed = _within_weight(bundle.updates, spec.pipeline.max_weight_ratio)
     inclusions = tuple(
@@ -195,6 +208,7 @@ def derive(bundle: OpenedBundle, head: Head) -> Derivation:
         reveal=next((entry.record.reveal for entry in bundle.lists if entry.signer == head.revealer), b""),
         newcomers=newcomers_of(spec, head.state, bundle.requests, round=round),
         expelled=_expelled(bundle, head),
+        leaving=frozenset(leave.signer for leave in bundle.leaves if is_leaving(leave, head)),
     )
     state, joined, left = advance(head.state, turnout, spec.policy)
     shortage = _shortage(spec, len(inclusions))
@@ -209,6 +223,14 @@ def derive(bundle: OpenedBundle, head: Head) -> Derivation:
         state,
         () if shortage else _means(kept, inclusions),
         shortage,
+        ending(
+            spec,
+            round=round,
+            committee=head.committee,
+            cohort=head.cohort,
+            lists=(entry.record for entry in bundle.lists),
+            updates=[] if shortage else [update.record for update in kept],
+        ),
     )
 
 
@@ -255,6 +277,7 @@ def header_of(head: Head, derivation: Derivation, params: Cid | None, optimiser:
         beacon=next_beacon(head.header.beacon, head.run, head.round + 1, derivation.reveal),
         metrics=() if void else derivation.metrics,
         void=void,
+        ended="" if void and derivation.ended == "metric" else derivation.ended,
     )
 
 

@@ -10,7 +10,7 @@ from primep2p.core.beacons import check_reveal
 from primep2p.core.chain import Head
 from primep2p.core.votes import MAX_VOTE_BYTES, Committee
 from primep2p.model.errors import PeerError
-from primep2p.model.records import Ban, Collected, Metric, Proposal, Update, Vote
+from primep2p.model.records import Ban, Collected, Leave, Metric, Proposal, Update, Vote
 from primep2p.wire.cid import cid_digest
 from primep2p.wire.codec import encode
 from primep2p.wire.envelope import Opened
@@ -18,10 +18,12 @@ from primep2p.wire.envelope import Opened
 __all__ = [
     "check",
     "check_ban",
+    "check_leave",
     "check_list",
     "check_size",
     "check_update",
     "fitting",
+    "is_leaving",
     "max_accused",
     "max_list_bytes",
     "max_listed_notices",
@@ -138,6 +140,20 @@ def check_ban(ban: Opened[Ban], head: Head) -> None:
     check_size("ban", ban.raw, head)
     if ban.record.run != head.run or ban.signer != head.spec.creator or ban.record.peer == head.spec.creator:
         raise PeerError("a ban of another run, or by somebody who may not, or of the creator itself")
+
+
+def check_leave(leave: Opened[Leave], head: Head) -> None:
+    """Whether a Leave may be in a bundle; whether it takes anybody out is another question. Raises PeerError [M8]."""
+    check_size("leave", leave.raw, head)
+    if leave.record.run != head.run:
+        raise PeerError("a Leave of another run")
+
+
+def is_leaving(leave: Opened[Leave], head: Head) -> bool:
+    """Whether a Leave takes its signer out in the next checkpoint: it has been a member since the round that the Leave
+    names or longer, and that is not one to come [M8]."""
+    member = head.members.get(leave.signer)
+    return member is not None and member.since <= leave.record.round <= head.round + 1
 
 
 def _check_vote(vote: Opened[Vote], head: Head) -> None:

@@ -111,7 +111,15 @@ class Collection:
         refs = (UpdateRef(self.updates[hash_].signer, hash_) for hash_ in self.held)
         honest = sorted((ref for ref in refs if ref.trainer not in self.equivocators), key=lambda ref: ref.trainer)
         head, notices = self._head, self._notices
-        return Collected(head.run, head.round + 1, tuple(honest), notices.listing(), reveal, notices.accused())
+        return Collected(
+            head.run,
+            head.round + 1,
+            tuple(honest),
+            notices.listing(),
+            reveal,
+            notices.accused(),
+            notices.time_is_up,
+        )
 
     def draft(self, open_: Open) -> Draft | None:
         """The bundle that the lists oblige to; None while a record that they name is missing here."""

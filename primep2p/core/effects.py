@@ -42,6 +42,7 @@ __all__ = [
     "StepEnd",
     "Stepped",
     "Synced",
+    "TimeUp",
     "Timer",
     "Train",
     "Trained",
@@ -183,6 +184,11 @@ class Expired:
 
 
 @dataclass(frozen=True, slots=True)
+class TimeUp:
+    """By this node's clock the run's time is over."""
+
+
+@dataclass(frozen=True, slots=True)
 class RecordsHeard:
     """A member answered which records of this node's own it holds, of the round that it is in."""
 
@@ -212,6 +218,7 @@ Event = (
     | OptimiserHeld
     | Synced
     | Expired
+    | TimeUp
     | RecordsHeard
     | RecordsUnheard
 )

@@ -21,6 +21,7 @@ from primep2p.model.records import (
     Checkpoint,
     Header,
     Join,
+    Leave,
     Newcomer,
     Proposal,
     RunSpec,
@@ -97,6 +98,8 @@ class Gathering:
         self._members: tuple[PeerId, ...] = ()
         self._votes: dict[PeerId, Opened[Vote]] = {}
         self._have_params = False
+        self._leave: Opened[Leave] | None = None
+        """This node takes its Join back."""
         self._asked: set[PeerId] = set()
         """For the chain, since the last repair."""
         self._out: list[fx.Effect] = []
@@ -141,9 +144,21 @@ class Gathering:
         return self._drain()
 
     def renew(self, join: Opened[Join]) -> None:
-        """This node's own Join, anew: it brings another invite. The next repair sends it. Raises PeerError."""
-        self._join = join
+        """This node's own Join, anew: it brings another invite, or the node has changed its mind. The next repair sends
+        it. Raises PeerError."""
+        self._join, self._leave = join, None
         self.requests[self._me] = request_of(self._spec.hash, self._spec.record, join, self._envelopes.open_any)
+
+    def withdraw(self, leave: Opened[Leave]) -> None:
+        """This node takes its Join back, unless a checkpoint 0 names it already: that needs it, and it leaves after
+        that. The next repair says so [M8]."""
+        self._leave = leave
+        self._on_leave(leave)
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether the run can begin without this node: it wants to leave, and nobody is known to count on it."""
+        return self._leave is not None and self._me not in self._members
 
     @property
     def audience(self) -> frozenset[PeerId]:
@@ -161,8 +176,15 @@ class Gathering:
         opened = self._envelopes.open_any(raw)
         if isinstance(opened.record, Join):
             self._on_join(opened.of(Join))
+        elif isinstance(opened.record, Leave):
+            self._on_leave(opened.of(Leave))
         elif isinstance(opened.record, Vote):
             self._on_vote(opened.of(Vote))
+
+    def _on_leave(self, leave: Opened[Leave]) -> None:
+        """Somebody takes its Join back. A checkpoint 0 that is proposed stays as it is: it needs all that it names."""
+        if leave.record.run == self._spec.hash and leave.signer not in self._members:
+            self.requests.pop(leave.signer, None)
 
     def _on_join(self, join: Opened[Join]) -> None:
         known = self.requests.get(join.signer)
@@ -238,7 +260,8 @@ class Gathering:
 
     def _propose(self) -> None:
         """Name all who have joined, once they are enough."""
-        if not self._have_params or len(self.requests) < self._spec.record.policy.first_members:
+        is_enough = len(self.requests) >= self._spec.record.policy.first_members
+        if not (self._have_params and is_enough and self._me in self.requests):
             return
         mine = self.requests[self._me]
         others = [request for peer, request in self.requests.items() if peer != self._me]
@@ -297,8 +320,8 @@ class Gathering:
         self._out += [fx.Broadcast(message) for message in self._standing()]
 
     def _standing(self) -> list[OverlayMessage]:
-        """All that this node has said: its join, its vote, what it proposes as the creator."""
-        items = [self._join.raw]
+        """All that this node has said: its join or that it takes it back, its vote, what it proposes as the creator."""
+        items = [self._leave.raw if self._leave is not None and self.is_withdrawn else self._join.raw]
         if self._me in self._votes:
             items.append(self._votes[self._me].raw)
         said: list[OverlayMessage] = [Records(self._spec.hash, tuple(items))]

@@ -1,16 +1,17 @@
-"""What members have to know beyond the round: who asks to join, whom the creator bans, who signed twice.
+"""What members have to know beyond the round: who asks to join or to leave, whom the creator bans, who signed twice;
+and whether the run's time is over.
 
 Kept from round to round until a checkpoint has dealt with it, and bounded whatever strangers send.
 """
 
 from primep2p.core.admission import Request, admits, request_of
 from primep2p.core.chain import Head
-from primep2p.core.checks import check_ban, max_accused, max_listed_notices
+from primep2p.core.checks import check_ban, check_leave, is_leaving, max_accused, max_listed_notices
 from primep2p.core.gossip import in_messages, short
 from primep2p.core.votes import Open, convict
 from primep2p.model.ids import Hash, PeerId
 from primep2p.model.messages import OverlayMessage, Proven
-from primep2p.model.records import Ban, Envelope, Evidence, Join
+from primep2p.model.records import Ban, Envelope, Evidence, Join, Leave
 from primep2p.wire.codec import decode, digest
 from primep2p.wire.envelope import Opened
 
@@ -31,15 +32,18 @@ class Notices:
         """Against members, one piece each."""
         self.addresses: dict[PeerId, tuple[str, ...]] = {}
         """Where those say that they are who want to become members, or have become members since."""
+        self.time_is_up = False
+        """By this node's clock, if the run has a time at all [F2]."""
         self._head = head
         self._requests: dict[Hash, Request] = {}
         self._bans: dict[Hash, Opened[Ban]] = {}
+        self._leaves: dict[Hash, Opened[Leave]] = {}
 
     # ---- what comes in
 
     def knows(self, hash_: Hash) -> bool:
         """Whether a notice is held."""
-        return hash_ in self._requests or hash_ in self._bans
+        return hash_ in self._requests or hash_ in self._bans or hash_ in self._leaves
 
     def add_join(self, join: Opened[Join], open_: Open, *, promised: bool) -> bool:
         """Whether a Join is new here and worth passing on. What k members list has room in any case, or this node could
@@ -71,6 +75,18 @@ class Notices:
         self._bans[ban.hash] = ban
         return True
 
+    def has_leave_of(self, peer: PeerId) -> bool:
+        """Whether a member is known to want to leave: one word of it is as good as another."""
+        return any(leave.signer == peer for leave in self._leaves.values())
+
+    def add_leave(self, leave: Opened[Leave]) -> bool:
+        """Whether a member wants to leave. Raises PeerError where it is another run."""
+        check_leave(leave, self._head)
+        if not is_leaving(leave, self._head):
+            return False
+        self._leaves[leave.hash] = leave
+        return True
+
     def add_evidence(self, evidence: Evidence, open_: Open) -> PeerId | None:
         """The member that new evidence convicts; None where that is known already. Raises PeerError."""
         culprit = decode(Envelope, evidence.first).signer  # what it claims will do to ignore it without a check
@@ -85,6 +101,7 @@ class Notices:
         self._head = head
         self._requests = {hash_: request for hash_, request in self._requests.items() if self._admits(request)}
         self._bans = {h: ban for h, ban in self._bans.items() if ban.record.peer not in head.state.expelled}
+        self._leaves = {hash_: leave for hash_, leave in self._leaves.items() if is_leaving(leave, head)}
         self.evidence = {peer: evidence for peer, evidence in self.evidence.items() if peer in head.members}
         here = head.members.keys() | {request.peer for request in self._requests.values()}
         self.addresses = {peer: addresses for peer, addresses in self.addresses.items() if peer in here}
@@ -92,9 +109,10 @@ class Notices:
     # ---- what follows
 
     def listing(self) -> tuple[Hash, ...]:
-        """Hashes for this node's list, bans first: nobody can crowd out the creator [C1]."""
+        """Hashes for this node's list, bans first, then members' own wishes: strangers crowd out nobody [C1]."""
         joins = sorted(hash_ for hash_, request in self._requests.items() if self._admits(request))
-        return tuple(sorted([*sorted(self._bans), *joins][: max_listed_notices(self._head.committee)]))
+        order = [*sorted(self._bans), *sorted(self._leaves), *joins]
+        return tuple(sorted(order[: max_listed_notices(self._head.committee)]))
 
     def accused(self) -> tuple[PeerId, ...]:
         """Members to accuse in this node's list [C1]."""
@@ -102,14 +120,14 @@ class Notices:
 
     def raws(self) -> dict[Hash, bytes]:
         """The envelopes of all notices."""
-        notices: dict[Hash, Opened[Join] | Opened[Ban]] = {h: r.join for h, r in self._requests.items()}
-        return {hash_: notice.raw for hash_, notice in (notices | self._bans).items()}
+        joins = {hash_: request.join.raw for hash_, request in self._requests.items()}
+        return joins | {hash_: notice.raw for hash_, notice in (*self._bans.items(), *self._leaves.items())}
 
     # ---- comparing notes [D1]
 
     def hashes(self) -> list[Hash]:
         """Names of all that is held here; evidence against one member is as good as other evidence against it."""
-        return [*self._requests, *self._bans, *(_name(peer) for peer in self.evidence)]
+        return [*self._requests, *self._bans, *self._leaves, *(_name(peer) for peer in self.evidence)]
 
     def lacking(self, there: set[bytes]) -> list[OverlayMessage]:
         """Messages for somebody who holds `there`, by short hashes."""

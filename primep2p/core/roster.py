@@ -1,8 +1,9 @@
-"""Who is a member: computed from each certified header, chosen by nobody [M1-M7]."""
+"""Who is a member: computed from each certified header, chosen by nobody [M1-M8]."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from primep2p.core.admission import JOIN_LIFETIME
 from primep2p.model.ids import Hash, PeerId, RunId
 from primep2p.model.records import (
     MAX_EXPELLED,
@@ -11,6 +12,7 @@ from primep2p.model.records import (
     InviteUse,
     Member,
     Newcomer,
+    Parted,
     RoundPolicy,
     RunState,
 )
@@ -37,6 +39,8 @@ class Turnout:
     """Admissible ones; those that find no room wait."""
     expelled: tuple[Departure, ...] = ()
     """Convicted or banned, each once."""
+    leaving: frozenset[PeerId] = frozenset()
+    """Members that want to be none any more, by their own word."""
 
 
 def peers_of(state: RunState) -> frozenset[PeerId]:
@@ -60,19 +64,21 @@ def advance(
 ) -> tuple[RunState, tuple[Newcomer, ...], tuple[Departure, ...]]:
     """The state after the next round, who joined and who left, sorted by peer.
 
-    The convicted and the banned leave whatever the size, but for the last member. Silence drops the most silent first,
-    and never below the minimum [M3, M4, M5].
+    The convicted and the banned leave whatever the size, but for the last member, and so does who wants to. Silence
+    drops the most silent first, and never below the minimum [M3, M4, M5, M8].
     """
     round = state.round + 1
     expelled = _but_for_the_last(state, turnout.expelled)
     gone = {departure.peer for departure in expelled}
-    kept = [_after(member, turnout, round) for member in state.members if member.peer not in gone]
+    parted = _parted(state, turnout.leaving - gone, gone, round)
+    leaving = {each.peer for each in parted if each.round == round}
+    kept = [_after(member, turnout, round) for member in state.members if member.peer not in gone | leaving]
     welcome = _with_countable_invites((n for n in turnout.newcomers if n.peer not in gone), state.invites)
     newcomers = welcome[: max(0, MAX_MEMBERS - len(kept))]
     spare = max(0, len(kept) + len(newcomers) - state.min_members)
     silent = sorted((m for m in kept if m.missed >= policy.drop_after), key=lambda m: (-m.missed, m.peer))
     dropped = {m.peer for m in silent[:spare]}
-    left = [*expelled, *(Departure(peer, "dropped") for peer in dropped)]
+    left = [*expelled, *(Departure(p, "dropped") for p in dropped), *(Departure(p, "left") for p in leaving)]
     after = RunState(
         state.run,
         round,
@@ -80,6 +86,7 @@ def advance(
         state.min_members,
         _remembered(state.expelled, gone),
         _invites(state.invites, newcomers, round),
+        parted,
     )
     return after, newcomers, tuple(sorted(left, key=lambda departure: departure.peer))
 
@@ -89,6 +96,16 @@ def _but_for_the_last(state: RunState, expelled: tuple[Departure, ...]) -> tuple
     if peers_of(state) <= {departure.peer for departure in expelled}:
         return tuple(departure for departure in expelled if departure.peer != state.members[0].peer)
     return expelled
+
+
+def _parted(state: RunState, leaving: frozenset[PeerId], gone: set[PeerId], round: int) -> tuple[Parted, ...]:
+    """Who left lately, and who does now: of all that would stay the first does, and who finds no room waits [M8]."""
+    staying = sorted(peers_of(state) - gone)
+    if leaving.issuperset(staying):
+        leaving -= set(staying[:1])
+    lately = [each for each in state.parted if each.round + JOIN_LIFETIME > round and each.peer not in leaving]
+    now = [Parted(peer, round) for peer in staying if peer in leaving]
+    return tuple(sorted((*lately, *now[: max(0, MAX_MEMBERS - len(lately))]), key=lambda each: each.peer))
 
 
 def _remembered(before: tuple[PeerId, ...], gone: set[PeerId]) -> tuple[PeerId, ...]:

@@ -27,7 +27,7 @@ from primep2p.core.vouching import Vouching
 from primep2p.model.errors import PeerError
 from primep2p.model.ids import Hash, PeerId
 from primep2p.model.journal import JournalEntry
-from primep2p.model.messages import Digest, Proposed, Proven
+from primep2p.model.messages import Abstained, Digest, Proposed, Proven
 from primep2p.model.messages import Records as RecordsMessage
 from primep2p.model.records import Checkpoint, Collected, Evidence, Proposal, Update, Vote
 from primep2p.wire.envelope import Envelopes, Opened
@@ -66,6 +66,8 @@ class Round:
         self._actions: deque[Action] = deque()
         self._acting = False
         self._training = False
+        self._abstains = False
+        """Members have been told that this node brings no update."""
         self._listed = False
         self._lists_due = False
         self._turn: Propose | None = None
@@ -172,6 +174,8 @@ class Round:
     def on_connected(self, peer: PeerId, now: float) -> None:
         """A peer can be reached."""
         self._gone.discard(peer)
+        if self._abstains and peer in self.head.committee:
+            self._out.append(fx.Send(peer, Abstained(self.head.run, self.round)))
         self._peers_changed(now)
 
     def on_lost(self, peer: PeerId, now: float) -> None:
@@ -195,6 +199,7 @@ class Round:
     def on_trained(self, event: fx.Trained, now: float) -> None:
         """This node's delta is stored: announce it."""
         self._now = now
+        self._abstains = False
         metrics = fitting(event.metrics, self.head)
         update = Update(self.head.run, self.round, self.head.hash, event.delta, event.examples, metrics)
         if (opened := self._sign(update)) is not None:
@@ -205,9 +210,16 @@ class Round:
         self._settle()
 
     def on_training_failed(self, now: float) -> None:
-        """This node has no delta in this round."""
+        """This node has no delta in this round, or none for the time being: nobody needs to wait for it [C3]."""
+        if not self._abstains and self.records.in_slot(self.me, ("update", self.round)) is None:
+            self._abstains = True
+            self._out.append(fx.Broadcast(Abstained(self.head.run, self.round)))
+        self.on_abstained(self.me, now)
+
+    def on_abstained(self, peer: PeerId, now: float) -> None:
+        """A trainer brings no delta in this round, by its own word. What it brings all the same counts [C3]."""
         self._now = now
-        self.collection.settled.add(self.me)
+        self.collection.settled.add(peer)
         self._settle()
 
     def on_obtained(self, update: Hash, now: float) -> None:

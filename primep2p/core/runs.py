@@ -19,8 +19,8 @@ from primep2p.core.votes import slot_of
 from primep2p.model.errors import PeerError
 from primep2p.model.ids import PeerId
 from primep2p.model.journal import JournalEntry
-from primep2p.model.messages import Certified, Digest, OverlayMessage, Proposed, Proven, Records
-from primep2p.model.records import Ban, Checkpoint, Evidence, Join, Proposal, RoundRecord
+from primep2p.model.messages import Abstained, Certified, Digest, OverlayMessage, Proposed, Proven, Records
+from primep2p.model.records import Ban, Checkpoint, Evidence, Join, Leave, Proposal, RoundRecord
 from primep2p.wire.codec import digest
 from primep2p.wire.envelope import Envelopes, Opened, Peeked
 
@@ -115,6 +115,8 @@ class Run:
                     self.round.on_lost(peer, now)
             case fx.Synced(sender, checkpoints):
                 self._on_synced(sender, checkpoints, now)
+            case fx.TimeUp():
+                self.notices.time_is_up = True
             case _:
                 self._on_own(event, now)
         self._after(now)
@@ -139,6 +141,8 @@ class Run:
                     self._on_certified(sender, checkpoint, now)
                 case Proven(evidence=evidence):
                     self._on_proven(sender, evidence, now)
+                case Abstained(round=number):
+                    self._on_abstained(sender, number, message, now)
         except PeerError as error:
             self._out.append(fx.Accuse(sender, error.sentence))
 
@@ -146,7 +150,7 @@ class Run:
         peeked = self._envelopes.peek(raw)
         if peeked.kind == "proposal":
             raise PeerError("a proposal without what it puts forward")
-        if peeked.kind in ("join", "ban"):
+        if peeked.kind in ("join", "ban", "leave"):
             self._on_notice(peeked, now, is_firsthand=sender == peeked.signer and not published)
             return
         if peeked.signer not in self.head.members:
@@ -224,17 +228,27 @@ class Run:
         self._enter_round(now, [])
 
     def _on_notice(self, peeked: Peeked, now: float, *, is_firsthand: bool) -> None:
-        """Somebody wants to become a member, or the creator bans somebody. Whoever hears it from its signer alone
-        passes it on to those who vote; what is known, has no room or is a member's Join costs no signature."""
-        if self.notices.knows(peeked.hash) or (peeked.kind == "join" and peeked.signer in self.head.members):
+        """Somebody wants to become a member, or to be none any more, or the creator bans somebody. Whoever hears it
+        from its signer alone passes it on to those who vote; what is known, has no room, or is a member's Join or a
+        stranger's Leave, costs no signature."""
+        is_member = peeked.signer in self.head.members
+        if self.notices.knows(peeked.hash) or (peeked.kind != "ban" and is_member == (peeked.kind == "join")):
             return
-        is_new = self._adds_ban(peeked) if peeked.kind == "ban" else self._adds_join(peeked)
-        if not is_new:
+        if not self._adds(peeked):
             return
         if is_firsthand:
             self._out.append(fx.Broadcast(Records(self.head.run, (peeked.raw,))))
         if self.round is not None:
             self.round.on_notice(now)
+
+    def _adds(self, peeked: Peeked) -> bool:
+        match peeked.kind:
+            case "ban":
+                return self._adds_ban(peeked)
+            case "leave":
+                return self._adds_leave(peeked)
+            case _:
+                return self._adds_join(peeked)
 
     def _adds_ban(self, peeked: Peeked) -> bool:
         if peeked.signer != self.head.spec.creator:
@@ -247,6 +261,11 @@ class Run:
             return False
         join = self._envelopes.verify(peeked).of(Join)
         return self.notices.add_join(join, self._envelopes.open_any, promised=promised)
+
+    def _adds_leave(self, peeked: Peeked) -> bool:
+        if self.notices.has_leave_of(peeked.signer) and not self._is_promised(peeked):
+            return False
+        return self.notices.add_leave(self._envelopes.verify(peeked).of(Leave))
 
     def _is_promised(self, peeked: Peeked) -> bool:
         """Whether k members list this notice."""
@@ -265,6 +284,15 @@ class Run:
         if self.round is not None:
             self.round.on_evidence(culprit)
             self.round.on_notice(now)
+
+    def _on_abstained(self, sender: PeerId, round: int, message: Abstained, now: float) -> None:
+        """A trainer says that it brings no update: what it may say of itself alone."""
+        if self.round is None or sender not in self.head.members:
+            return
+        if round == self.round.round:
+            self.round.on_abstained(sender, now)
+        elif round == self.round.round + 1:
+            self.allowances.hold(sender, message)
 
     def _on_connected(self, peer: PeerId, now: float) -> None:
         self.connected.add(peer)

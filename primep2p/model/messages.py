@@ -12,6 +12,7 @@ from primep2p.model.records import MAX_COMMITTEE, Checkpoint, Evidence
 
 __all__ = [
     "MAX_CHAIN",
+    "Abstained",
     "Addresses",
     "AskChain",
     "AskHead",
@@ -84,7 +85,14 @@ class Proven(Message, frozen=True, tag="proven"):
     evidence: Evidence
 
 
-OverlayMessage = Records | Proposed | Digest | Certified | Proven
+class Abstained(Message, frozen=True, tag="abstained"):
+    """The sender trains nothing in this round: do not wait for its update. A hint: it moves nothing but the waiting."""
+
+    run: RunId
+    round: Annotated[int, Meta(ge=0, le=2**53)]
+
+
+OverlayMessage = Records | Proposed | Digest | Certified | Proven | Abstained
 
 
 # ---- questions and answers: /primep2p/sync/1

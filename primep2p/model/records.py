@@ -11,6 +11,7 @@ from msgspec import Meta
 from primep2p.model.ids import Cid, Hash, PeerId, RunId, Signature
 from primep2p.model.pipeline import Pipeline
 from primep2p.model.record import Record
+from primep2p.model.stopping import Stop
 
 __all__ = [
     "FULL_COMMITTEE",
@@ -32,6 +33,7 @@ __all__ = [
     "Checkpoint",
     "Collected",
     "Departure",
+    "End",
     "Envelope",
     "Evidence",
     "Header",
@@ -39,10 +41,12 @@ __all__ = [
     "Invite",
     "InviteUse",
     "Join",
+    "Leave",
     "Manifest",
     "Member",
     "Metric",
     "Newcomer",
+    "Parted",
     "Proposal",
     "RoundPolicy",
     "RoundRecord",
@@ -56,7 +60,7 @@ __all__ = [
     "Vote",
 ]
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 KERNELS_VERSION = 2
 
 KERNELS_DIGEST = bytes.fromhex("d70c7ddf9337dc30ec59ff1ed913e640c95d738897bdf908a93b41d68abb0785")
@@ -186,6 +190,7 @@ class RunSpec(Record, frozen=True):
     kernels: int = KERNELS_VERSION
     origin: Annotated[bytes, Meta(max_length=32)] = b""
     """The hash of the header, of another run, whose params these are; empty where the creator's trainer made them."""
+    stop: Stop = Stop()
 
     @property
     def least_updates(self) -> int:
@@ -233,6 +238,14 @@ class Ban(Record, frozen=True):
     peer: PeerId
 
 
+class Leave(Record, frozen=True):
+    """Its signer is to be no member any more, if it has been one since `round` or longer: once it is one again, an old
+    word of its own does not take it out [M8]."""
+
+    run: RunId
+    round: Round
+
+
 class Member(Record, frozen=True):
     """A peer in the roster."""
 
@@ -261,6 +274,13 @@ class InviteUse(Record, frozen=True):
     used: int
 
 
+class Parted(Record, frozen=True):
+    """A peer that left in the checkpoint of `round`: its Joins from before let it in no more [M8]."""
+
+    peer: PeerId
+    round: Round
+
+
 class RunState(Record, frozen=True):
     """What the chain so far decides about its members; each header names the hash of this record's bytes [M1]."""
 
@@ -273,6 +293,8 @@ class RunState(Record, frozen=True):
     """Convicted or banned, sorted: never admitted again."""
     invites: Annotated[tuple[InviteUse, ...], Meta(max_length=MAX_MEMBERS)] = ()
     """Sorted by hash."""
+    parted: Annotated[tuple[Parted, ...], Meta(max_length=MAX_MEMBERS)] = ()
+    """Who left so lately that an old Join of theirs could still count, sorted by peer."""
 
 
 # ---- a round
@@ -312,11 +334,13 @@ class Collected(Record, frozen=True):
     updates: Annotated[tuple[UpdateRef, ...], Meta(max_length=MAX_COHORT)]
     """Sorted by trainer."""
     notices: Annotated[tuple[Hash, ...], Meta(max_length=256)] = ()
-    """Hashes of joins and bans, sorted."""
+    """Hashes of joins, bans and leaves, sorted."""
     reveal: Annotated[bytes, Meta(max_length=32)] = b""
     """Of the committee's first member the element of its hash chain for this round; else empty [S2]."""
     accused: Annotated[tuple[PeerId, ...], Meta(max_length=MAX_COMMITTEE)] = ()
     """Members against whom it holds evidence, sorted [V6]."""
+    over: bool = False
+    """By its clock the run's time is over [F2]."""
 
 
 class Bundle(Record, frozen=True):
@@ -357,7 +381,11 @@ class Departure(Record, frozen=True):
     """A peer that is no member any more, or that is banned before it was one."""
 
     peer: PeerId
-    reason: Literal["dropped", "convicted", "banned"]
+    reason: Literal["dropped", "convicted", "banned", "left"]
+
+
+End = Literal["", "rounds", "time", "metric"]
+"""What ends a run with a checkpoint, if anything does [F1, F2]."""
 
 
 class Header(Record, frozen=True):
@@ -384,6 +412,8 @@ class Header(Record, frozen=True):
     metrics: Annotated[tuple[Metric, ...], Meta(max_length=32)] = ()
     void: Annotated[str, Meta(max_length=200)] = ""
     """Why this round ends without a model; empty for a full checkpoint."""
+    ended: End = ""
+    """Where this is the run's last checkpoint: why."""
 
 
 class Proposal(Record, frozen=True):

@@ -254,9 +254,9 @@ def _expelled(head: Head, runs: RunStore) -> list[ExpelledView]:
         if (stored := runs.checkpoint(head.run, round_)) is None:
             break
         for departure in decode(Header, stored.checkpoint.header).left:
-            if departure.reason != "dropped" and departure.peer in unknown:
+            if departure.peer in unknown and (reason := departure.reason) != "dropped" and reason != "left":
                 unknown.discard(departure.peer)
-                views.append(ExpelledView(peer=departure.peer, reason=departure.reason, round=round_))
+                views.append(ExpelledView(peer=departure.peer, reason=reason, round=round_))
         round_ -= 1
     views += [ExpelledView(peer=peer, reason="", round=-1) for peer in unknown]
     return sorted(views, key=lambda view: view.peer)

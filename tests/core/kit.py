@@ -32,6 +32,7 @@ from primep2p.model.records import (
     Header,
     Invite,
     Join,
+    Leave,
     Metric,
     Newcomer,
     Proposal,
@@ -43,12 +44,15 @@ from primep2p.model.records import (
     UpdateRef,
     Vote,
 )
+from primep2p.model.stopping import Stop
 from primep2p.wire.cid import cid_of
 from primep2p.wire.codec import digest, encode
 from primep2p.wire.envelope import Envelopes, Opened, Peeked
 
 NETWORK = "kit"
 KERNELS = KERNELS_DIGEST
+
+Notice = Opened[Join] | Opened[Ban] | Opened[Leave]
 
 
 def cid(*parts: object) -> Cid:
@@ -90,6 +94,7 @@ def run_spec(
     policy: RoundPolicy | None = None,
     pipeline: Pipeline | None = None,
     admission: Admission | None = None,
+    stop: Stop | None = None,
 ) -> Opened[RunSpec]:
     """The spec of a run that peer `creator` signed."""
     return member(creator).seal(
@@ -104,6 +109,7 @@ def run_spec(
             pipeline=pipeline or Pipeline(),
             policy=policy or RoundPolicy(first_members=1, min_updates=1),
             admission=admission or Admission(),
+            stop=stop or Stop(),
         )
     )
 
@@ -145,6 +151,11 @@ def accepted(invite: bytes, spec: Opened[RunSpec], index: int, *, bearer: int = 
 def ban_of(spec: Opened[RunSpec], peer: PeerId, *, by: int = 0) -> Opened[Ban]:
     """A ban that peer `by` signed."""
     return member(by).seal(Ban(spec.hash, peer))
+
+
+def leave_of(spec: Opened[RunSpec], who: Envelopes, *, round: int = 0) -> Opened[Leave]:
+    """The wish of `who` to leave."""
+    return who.seal(Leave(spec.hash, round))
 
 
 def first_header(spec: Opened[RunSpec], joins: Mapping[PeerId, Opened[Join]]) -> tuple[Header, bytes]:
@@ -213,8 +224,9 @@ class Group:
         policy: RoundPolicy | None = None,
         pipeline: Pipeline | None = None,
         admission: Admission | None = None,
+        stop: Stop | None = None,
     ) -> None:
-        self.spec = run_spec(policy=policy, pipeline=pipeline, admission=admission)
+        self.spec = run_spec(policy=policy, pipeline=pipeline, admission=admission, stop=stop)
         self.run = self.spec.hash
         self.by_peer = {member(i).peer_id: member(i) for i in range(n)}
         message, _ = first_proposed(self.spec, range(n))
@@ -244,9 +256,10 @@ class Group:
         self,
         who: Envelopes,
         updates: Iterable[Opened[Update]],
-        notices: Iterable[Opened[Join] | Opened[Ban]] = (),
+        notices: Iterable[Notice] = (),
         *,
         accused: Iterable[PeerId] = (),
+        over: bool = False,
     ) -> Opened[Collected]:
         """A list of the round under way, as an honest member writes it."""
         round = self.head.round + 1
@@ -254,7 +267,7 @@ class Group:
         hashes = tuple(sorted(notice.hash for notice in notices))
         mine = chain_of(who, self.run, self.spec.record.policy).element(round) or b""
         reveal = mine if who.peer_id == self.head.revealer else b""
-        return who.seal(Collected(self.run, round, tuple(refs), hashes, reveal, tuple(sorted(accused))))
+        return who.seal(Collected(self.run, round, tuple(refs), hashes, reveal, tuple(sorted(accused)), over))
 
     def vote(self, who: Envelopes, header: bytes, *, step: Step = "prevote", view: int = 0) -> Opened[Vote]:
         """A vote of the round under way for a header's hash, or nil."""
@@ -268,7 +281,7 @@ class Group:
         self,
         lists: Sequence[Opened[Collected]],
         updates: Iterable[Opened[Update]],
-        notices: Iterable[Opened[Join] | Opened[Ban]] = (),
+        notices: Iterable[Notice] = (),
         votes: Iterable[Opened[Vote]] = (),
         evidence: Mapping[PeerId, Evidence] = MappingProxyType({}),
     ) -> bytes:

@@ -16,7 +16,7 @@ from primep2p.core.notices import MAX_BANS, MAX_REQUESTS
 from primep2p.core.runs import Run
 from primep2p.model.errors import PeerError
 from primep2p.model.journal import Signed
-from primep2p.model.messages import Certified, Digest, OverlayMessage, Proposed, Proven, Records
+from primep2p.model.messages import Abstained, Certified, Digest, OverlayMessage, Proposed, Proven, Records
 from primep2p.model.records import (
     Ban,
     Certificate,
@@ -33,7 +33,19 @@ from primep2p.model.records import (
 )
 from primep2p.wire.codec import decode, encode
 from primep2p.wire.envelope import Envelopes
-from tests.core.kit import Counting, Group, Machine, ban_of, certificate, cid, join_of, member, run_spec, verified
+from tests.core.kit import (
+    Counting,
+    Group,
+    Machine,
+    ban_of,
+    certificate,
+    cid,
+    join_of,
+    leave_of,
+    member,
+    run_spec,
+    verified,
+)
 
 POLICY = RoundPolicy(rounds=100, first_members=1, min_updates=1, collect_s=60.0)
 
@@ -552,6 +564,8 @@ _ENVELOPES = [
     join_of(0, _GROUP.spec).raw,
     ban_of(_GROUP.spec, member(7).peer_id).raw,
     ban_of(_GROUP.spec, member(1).peer_id, by=1).raw,
+    *(leave_of(_GROUP.spec, who, round=round).raw for who in _GROUP.members for round in (0, 1, 2)),
+    leave_of(_GROUP.spec, member(20)).raw,
     _GROUP.spec.raw,
     _NEXT.update(_NEXT.members[0]).raw,
     _NEXT.vote(_NEXT.members[1], b"").raw,
@@ -607,6 +621,7 @@ MESSAGES: st.SearchStrategy[OverlayMessage] = st.one_of(
     st.builds(Digest, _RUNS, _rounds, st.lists(st.binary(max_size=9), max_size=4).map(tuple)),
     st.builds(Certified, _RUNS, st.builds(Checkpoint, raws(_HEADERS), _certificates)),
     st.builds(Proven, _RUNS, st.builds(Evidence, raws(_ENVELOPES), raws(_ENVELOPES))),
+    st.builds(Abstained, _RUNS, _rounds),
 )
 _senders = st.sampled_from([*(who.peer_id for who in _GROUP.members), member(20).peer_id])
 

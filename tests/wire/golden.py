@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from primep2p.core.beacons import HashChain, first_beacon, next_beacon
-from primep2p.model import pipeline, records, shelf
+from primep2p.model import pipeline, records, shelf, stopping
 from primep2p.wire.cid import cid_of
 from primep2p.wire.codec import digest, encode
 from primep2p.wire.envelope import Envelopes
@@ -46,13 +46,17 @@ def signed() -> dict[str, Struct]:
             policy=records.RoundPolicy(rounds=20),
             admission=records.Admission("invite", (), PEERS),
             origin=OTHER,
+            stop=stopping.Stop(stopping.AtLeast("accuracy", 0.95), 2_000_000_000),
         ),
         "join": records.Join(RUN, 0, ("/ip4/192.0.2.7/tcp/4650",), OTHER, HEADER, b"invite", b"acceptance"),
         "invite": records.Invite(RUN, PEERS[1], 4096, 500),
         "acceptance": records.Acceptance(RUN, PEERS[2]),
         "ban": records.Ban(RUN, PEERS[0]),
+        "leave": records.Leave(RUN, 7),
         "update": records.Update(RUN, 300, HEADER, CID, 2**40, (records.Metric("loss", 0.25),)),
-        "collected": records.Collected(RUN, 1, (records.UpdateRef(PEERS[0], HEADER),), (OTHER,), HEADER, (PEERS[1],)),
+        "collected": records.Collected(
+            RUN, 1, (records.UpdateRef(PEERS[0], HEADER),), (OTHER,), HEADER, (PEERS[1],), True
+        ),
         "proposal": records.Proposal(RUN, 1, 0, 2, -1, HEADER),
         "vote": records.Vote(RUN, 1, 0, 2**31, "precommit", HEADER),
         "nil": records.Vote(RUN, 2**53, 0, 0, "prevote", b""),
@@ -75,6 +79,7 @@ def unsigned() -> dict[str, Struct]:
             3,
             (identity(4).peer_id,),
             (records.InviteUse(HEADER, 500, 2),),
+            (records.Parted(identity(6).peer_id, 5),),
         ),
         "bundle": records.Bundle((b"list",), (b"update",), (b"join",), (b"vote",), (b"evidence",)),
         "header": records.Header(
@@ -94,6 +99,7 @@ def unsigned() -> dict[str, Struct]:
             beacon=HEADER,
             metrics=(records.Metric("accuracy", 1 / 3),),
             void="",
+            ended="metric",
         ),
         "evidence": records.Evidence(b"first", b"second"),
         "catalog": shelf.Catalog(

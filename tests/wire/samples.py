@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from primep2p.keys import Identity
-from primep2p.model import messages, pipeline, records, shelf, transfer
+from primep2p.model import messages, pipeline, records, shelf, stopping, transfer
 from primep2p.wire.envelope import Envelopes
 
 RECORDS: tuple[type[Struct], ...] = tuple(
     value
-    for module in (records, pipeline, shelf)
+    for module in (records, pipeline, shelf, stopping)
     for name in module.__all__
     if isinstance(value := getattr(module, name), type) and issubclass(value, Struct)
 )
@@ -135,6 +135,9 @@ ADMISSIONS = st.builds(
     peers=_tuples(PEERS),
     inviters=_tuples(PEERS),
 )
+STAGES[stopping.AtLeast] = st.builds(stopping.AtLeast, metric=NAMES, value=FLOATS)
+STAGES[stopping.AtMost] = st.builds(stopping.AtMost, metric=NAMES, value=FLOATS)
+STOPS = st.builds(stopping.Stop, target=st.none() | _any_of(stopping.Target), until=ROUNDS)
 METRICS = st.builds(records.Metric, name=NAMES, value=FLOATS)
 MEMBERS = st.builds(
     records.Member,
@@ -149,6 +152,7 @@ MEMBERS = st.builds(
     rounds_blamed=COUNTS,
 )
 USES = st.builds(records.InviteUse, invite=HASHES, until=ROUNDS, used=COUNTS)
+PARTED = st.builds(records.Parted, peer=PEERS, round=ROUNDS)
 REFS = st.builds(records.UpdateRef, trainer=PEERS, update=HASHES)
 INCLUSIONS = st.builds(records.Inclusion, trainer=PEERS, update=HASHES, delta=CIDS, weight=st.integers(1, 2**40))
 NEWCOMERS = st.builds(
@@ -160,7 +164,9 @@ NEWCOMERS = st.builds(
     invite=st.binary(max_size=32),
     until=ROUNDS,
 )
-DEPARTURES = st.builds(records.Departure, peer=PEERS, reason=st.sampled_from(["dropped", "convicted", "banned"]))
+DEPARTURES = st.builds(
+    records.Departure, peer=PEERS, reason=st.sampled_from(["dropped", "convicted", "banned", "left"])
+)
 EVIDENCE = st.builds(records.Evidence, first=st.binary(max_size=80), second=st.binary(max_size=80))
 CERTIFICATES = st.builds(records.Certificate, run=HASHES, round=ROUNDS, header=HASHES, votes=ENVELOPES)
 CHECKPOINTS = st.builds(records.Checkpoint, header=st.binary(max_size=200), certificate=CERTIFICATES)
@@ -218,7 +224,9 @@ VALUES: dict[type[Struct], st.SearchStrategy] = {
         protocol=st.integers(0, 9),
         kernels=st.integers(0, 9),
         origin=st.binary(max_size=32),
+        stop=STOPS,
     ),
+    stopping.Stop: STOPS,
     records.Join: st.builds(
         records.Join,
         run=HASHES,
@@ -232,7 +240,9 @@ VALUES: dict[type[Struct], st.SearchStrategy] = {
     records.Invite: st.builds(records.Invite, run=HASHES, bearer=PEERS, uses=st.integers(1, 4096), until=ROUNDS),
     records.Acceptance: st.builds(records.Acceptance, run=HASHES, peer=PEERS),
     records.Ban: st.builds(records.Ban, run=HASHES, peer=PEERS),
+    records.Leave: st.builds(records.Leave, run=HASHES, round=ROUNDS),
     records.Member: MEMBERS,
+    records.Parted: PARTED,
     records.InviteUse: USES,
     records.RunState: st.builds(
         records.RunState,
@@ -242,6 +252,7 @@ VALUES: dict[type[Struct], st.SearchStrategy] = {
         min_members=st.integers(0, 4096),
         expelled=_tuples(PEERS),
         invites=_tuples(USES),
+        parted=_tuples(PARTED),
     ),
     records.Metric: METRICS,
     records.Update: st.builds(
@@ -262,6 +273,7 @@ VALUES: dict[type[Struct], st.SearchStrategy] = {
         notices=_tuples(HASHES),
         reveal=st.binary(max_size=32),
         accused=_tuples(PEERS),
+        over=st.booleans(),
     ),
     records.Bundle: st.builds(
         records.Bundle, lists=ENVELOPES, updates=ENVELOPES, notices=ENVELOPES, votes=ENVELOPES, evidence=ENVELOPES
@@ -287,6 +299,7 @@ VALUES: dict[type[Struct], st.SearchStrategy] = {
         beacon=HASHES,
         metrics=_tuples(METRICS),
         void=st.text(max_size=200),
+        ended=st.sampled_from(["", "rounds", "time", "metric"]),
     ),
     records.Proposal: st.builds(
         records.Proposal,
@@ -333,6 +346,7 @@ VALUES: dict[type[Struct], st.SearchStrategy] = {
     ),
     messages.Certified: st.builds(messages.Certified, run=HASHES, checkpoint=CHECKPOINTS),
     messages.Proven: st.builds(messages.Proven, run=HASHES, evidence=EVIDENCE),
+    messages.Abstained: st.builds(messages.Abstained, run=HASHES, round=st.integers(0, 2**53)),
     messages.AskSpec: st.builds(messages.AskSpec, run=HASHES),
     messages.AskHead: st.builds(messages.AskHead, run=HASHES),
     messages.AskChain: st.builds(messages.AskChain, run=HASHES, first=st.integers(0, 2**53)),
