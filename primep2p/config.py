@@ -32,6 +32,7 @@ __all__ = [
     "Origin",
     "P2PSection",
     "StoreSection",
+    "TrainerLimits",
     "TrainerSection",
     "effective",
     "faulty",
@@ -86,8 +87,19 @@ class ControlSection(Section, frozen=True):
     machine who have a token of the home; empty: do not."""
 
 
-class TrainerSection(Section, frozen=True):
-    """How it trains."""
+class TrainerLimits(Section, frozen=True):
+    """What one trainer may use for one training, evaluation or other request, with all processes that it starts."""
+
+    memory_mib: Annotated[int, Meta(ge=0, le=2**30)] = 0
+    """Resident memory in MiB; 0: no limit."""
+    cpu_s: Annotated[float, Meta(ge=0, le=31_536_000)] = 0.0
+    """Seconds of processor time, of all cores together; 0: no limit."""
+    wall_s: Annotated[float, Meta(ge=0, le=31_536_000)] = 0.0
+    """Seconds on the clock; 0: no limit but the round's own."""
+
+
+class TrainerSection(TrainerLimits, frozen=True):
+    """How it trains. The limits are for every trainer that has none of its own."""
 
     data: str = ""
     """Its own data, given to the trainer as a path; empty: none."""
@@ -95,6 +107,10 @@ class TrainerSection(Section, frozen=True):
     """Trainers by name, each as path.py:Class, besides those that installed packages bring."""
     silent_s: Annotated[float, Meta(gt=0, le=86_400)] = 120.0
     """A trainer that reports nothing for so long is taken to hang and is stopped."""
+    limits: dict[Name, TrainerLimits] = {}
+    """Limits by the trainer's name, in place of those above."""
+    environment: tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...] = ()
+    """Variables that trainers are given although their names look like secrets, such as HF_TOKEN."""
 
 
 class ComputeSection(Section, frozen=True):

@@ -11,7 +11,18 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ABI_VERSION", "ABI_VERSIONS", "Arrays", "Context", "Metrics", "Params", "Predicts", "Trainer", "Update"]
+__all__ = [
+    "ABI_VERSION",
+    "ABI_VERSIONS",
+    "Arrays",
+    "Context",
+    "Metrics",
+    "Misconfigured",
+    "Params",
+    "Predicts",
+    "Trainer",
+    "Update",
+]
 
 ABI_VERSION = 2
 """Of what this module says. A trainer class may name the one that it is written for as its `abi_version`.
@@ -21,6 +32,11 @@ ABI_VERSION = 2
 
 ABI_VERSIONS = (1, 2)
 """Those that a trainer may be written for."""
+
+
+class Misconfigured(ValueError):
+    """For a trainer to raise whose settings or data are wrong: its owner is told the sentence, and no traceback."""
+
 
 Params = dict[str, npt.NDArray[np.float32]]
 """Tensors by name. Those that a trainer is given are mapped from a file and read-only: copy before changing them."""

@@ -1,11 +1,13 @@
 """One process of a trainer, from start to reaping: its pipe, its end, and what it prints."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from itertools import dropwhile
@@ -19,7 +21,7 @@ from primep2p.plugin.frames import Answer, FrameReader, Request, decode_answer, 
 from primep2p.plugin.stopwatch import Stopwatch
 from primep2p.tasks import TaskStatus
 
-__all__ = ["Child", "Fault", "Log", "live"]
+__all__ = ["Child", "Fault", "Late", "Log", "environment_for", "live"]
 
 EXIT_S = 1.0
 """From the end of the pipe until the process has exited, so that its status can be told."""
@@ -38,12 +40,22 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB
 """1 unless the owner set them: several nodes on one computer, each with a pool that spins on every core, slow each
 other down, and on small models a pool is slower than one thread even alone."""
 
-SECRETS = "PRIMEP2P__"
+SETTINGS = "PRIMEP2P__"
 """The daemon's own settings in the environment, passphrases among them, are not for a trainer."""
+
+SECRETS = re.compile(r"(?:^|_)(?:API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)S?(?:_|$)", re.ASCII)
+"""Names of variables that a trainer does not get unless its owner says so."""
+
+SOCKETS = frozenset({"SSH_AUTH_SOCK", "SSH_AGENT_PID", "GPG_AGENT_INFO", "DBUS_SESSION_BUS_ADDRESS", "NOTIFY_SOCKET"})
+"""Doors to other programs that act for the owner."""
 
 
 class Fault(Exception):
     """What the process did wrong, as the end of a sentence that begins with its name."""
+
+
+class Late(Fault):
+    """It did not end in time."""
 
 
 class Child:
@@ -52,6 +64,8 @@ class Child:
     def __init__(self, process: trio.Process, pipe: trio.SocketStream) -> None:
         self.gone = trio.Event()
         self.killed = False
+        self.blame: Fault | None = None
+        """Why it was killed, where that was for something that it did."""
         self._process = process
         self._pipe = pipe
         self._reader = FrameReader()
@@ -62,6 +76,11 @@ class Child:
         self.killed = True
         if self._process.returncode is None:
             _kill_group(self._process)
+
+    @property
+    def group(self) -> int:
+        """Of the process and what it forked."""
+        return self._process.pid
 
     def stop(self) -> None:
         """Stands still with all that it forked, whatever framework it is busy in."""
@@ -98,10 +117,12 @@ class Child:
             except (ValueError, msgspec.DecodeError, RecursionError) as error:
                 raise Fault(f" wrote nonsense into the daemon's pipe: {error}") from error
         if clock.now() >= finish_s:
-            raise Fault(" was not done by its deadline")
+            raise Late(" was not done by its deadline")
         raise Fault(f" reported nothing for {silent_s:g} s")
 
     async def _ended(self) -> Fault:
+        if self.blame is not None:
+            return self.blame
         with trio.move_on_after(EXIT_S):
             await self._process.wait()
         status = self._process.returncode
@@ -112,11 +133,12 @@ class Child:
         return Fault(f" exited with status {status}" if status >= 0 else f" died of signal {-status}")
 
 
-async def live(directory: Path, log: "Log", *, task_status: TaskStatus[Child]) -> None:
-    """Owns one process: starts it in `directory`, keeps its output, leaves neither it nor its group behind."""
+async def live(directory: Path, log: "Log", kept: Collection[str] = (), *, task_status: TaskStatus[Child]) -> None:
+    """Owns one process: starts it in `directory` with the variables `kept` of the environment besides the usual ones,
+    keeps its output, leaves neither it nor its group behind."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        process = await _open(directory, theirs)
+        process = await _open(directory, theirs, environment_for(os.environ, kept))
         theirs.close()  # so that the end of the process is the end of the pipe
         output = process.stdout
         assert output is not None
@@ -138,7 +160,18 @@ async def live(directory: Path, log: "Log", *, task_status: TaskStatus[Child]) -
             child.gone.set()
 
 
-async def _open(directory: Path, theirs: socket.socket) -> trio.Process:
+def environment_for(ours: Mapping[str, str], kept: Collection[str] = ()) -> dict[str, str]:
+    """What a trainer sees of the environment `ours`."""
+
+    def is_given(name: str) -> bool:
+        if name.startswith(SETTINGS):
+            return False
+        return name in kept or (name not in SOCKETS and not SECRETS.search(name.upper()))
+
+    return dict.fromkeys(THREADS, "1") | {name: value for name, value in ours.items() if is_given(name)}
+
+
+async def _open(directory: Path, theirs: socket.socket, environment: dict[str, str]) -> trio.Process:
     """In a process group of its own, so that it is stopped and killed with all its children, but in the daemon's
     session: a stopped group whose last parent in the session dies is sent SIGHUP and SIGCONT by the system, so that a
     paused trainer ends with a killed daemon. PR_SET_PDEATHSIG would not do: it strikes when the thread that forked
@@ -152,8 +185,7 @@ async def _open(directory: Path, theirs: socket.socket) -> trio.Process:
         pass_fds=[theirs.fileno()],
         process_group=0,
     )
-    passed_on = {name: value for name, value in os.environ.items() if not name.startswith(SECRETS)}
-    return await start(cwd=directory, env=dict.fromkeys(THREADS, "1") | passed_on)
+    return await start(cwd=directory, env=environment)
 
 
 def _kill_group(process: trio.Process) -> None:

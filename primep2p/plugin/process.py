@@ -3,7 +3,7 @@
 Nothing that comes back is trusted: answers are typed and bounded, result files are compared with the run's tensors.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import isfinite
@@ -12,13 +12,15 @@ from typing import Protocol, TypeVar
 
 import trio
 
+from primep2p.config import TrainerLimits
 from primep2p.model.errors import CallError, PluginError, Unavailable
 from primep2p.model.records import Scalar, TensorSpec
 from primep2p.model.text import printable
 from primep2p.plugin import frames
 from primep2p.plugin.arrays import check_arrays
-from primep2p.plugin.child import Child, Fault, Log, live
+from primep2p.plugin.child import Child, Fault, Late, Log, live
 from primep2p.plugin.discovery import find
+from primep2p.plugin.limits import LOOK_EVERY_S, NO_LIMITS, excess, usage_of
 from primep2p.plugin.stopwatch import Stopwatch
 from primep2p.plugin.tensors import check_file
 from primep2p.tasks import TaskStatus
@@ -116,7 +118,8 @@ class Worker:
     """Supervises the process of a run's trainer: started at the first request, and again after a fault.
 
     `directory` becomes this worker's own: results, the trainer's log, its scratch directory. `tensors` may be empty
-    for a run that `init` is to define.
+    for a run that `init` is to define. `environment` names variables that trainers are given besides the usual ones.
+    What the trainer prints goes to `log`, else to a file in `directory`.
     """
 
     def __init__(
@@ -129,6 +132,9 @@ class Worker:
         directory: Path,
         tensors: tuple[TensorSpec, ...] = (),
         silent_s: float = SILENT_S,
+        limits: TrainerLimits = NO_LIMITS,
+        environment: Collection[str] = (),
+        log: Path | None = None,
     ) -> None:
         self._trainer = trainer
         self._plugins = plugins
@@ -137,10 +143,13 @@ class Worker:
         self._directory = directory.absolute()
         self._tensors = tensors
         self._silent_s = silent_s
-        self._log = Log(self._directory / "trainer.log")
+        self._limits = limits
+        self._environment = environment
+        self._log = Log((log or self._directory / "trainer.log").absolute())
         self._nursery: trio.Nursery | None = None
         self._child: Child | None = None
         self._clock = Stopwatch()
+        self._looking = trio.CancelScope()
         self._number = 0
         self._busy = False
         self._saving: tuple[int, int] | None = None
@@ -150,7 +159,7 @@ class Worker:
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled; then the process is killed with all it forked, and reaped."""
-        for directory in (self._directory, self._directory / "scratch"):
+        for directory in (self._directory, self._directory / "scratch", self._log.path.parent):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             directory.chmod(0o700)
         for leftover in self._directory.glob("result-*.safetensors"):
@@ -255,7 +264,14 @@ class Worker:
     ) -> tuple[A, float]:
         """The checked answer, and its seconds."""
         async with self._usable():
-            answer, seconds = await self._exchange(request, wanted, self._clock.now() + deadline_s, report)
+            allowed_s = min(deadline_s, self._limits.wall_s or deadline_s)
+            try:
+                answer, seconds = await self._exchange(request, wanted, self._clock.now() + allowed_s, report)
+            except Late:
+                if allowed_s == deadline_s:
+                    raise
+                said = f" took longer than the {allowed_s:g} s that trainer.wall_s of node.toml allows: raise it, or"
+                raise Fault(f"{said} take fewer steps") from None
             await trio.to_thread.run_sync(check, answer)
             return answer, seconds
 
@@ -274,6 +290,7 @@ class Worker:
             raise await self._failed(f" gave a result that cannot be used: {error}") from error
         finally:
             self._busy = False
+            self._looking.cancel()
             if not usable:
                 self._result().unlink(missing_ok=True)
                 if self._child is not None:
@@ -283,6 +300,7 @@ class Worker:
         self, request: frames.Request, wanted: type[A], finish_s: float, report: Report
     ) -> tuple[A, float]:
         child = await self._ready(finish_s)
+        self._look_after(child)
         begin_s = self._clock.now()
         await child.send(request)
         while isinstance(answer := await self._answer(child, finish_s), frames.Reported | frames.Saved):
@@ -297,6 +315,24 @@ class Worker:
         if not isinstance(answer, wanted) or answer.number != self._number:
             raise Fault(" gave an answer that nothing asked for")
         return answer, self._clock.now() - begin_s
+
+    def _look_after(self, child: Child) -> None:
+        """Until the request is over, the child keeps its limits or is killed."""
+        self._looking.cancel()
+        self._looking = trio.CancelScope()
+        if self._nursery is not None and (self._limits.memory_mib or self._limits.cpu_s):
+            self._nursery.start_soon(self._look, child, self._looking)
+
+    async def _look(self, child: Child, scope: trio.CancelScope) -> None:
+        with scope:
+            before = await trio.to_thread.run_sync(usage_of, child.group)
+            while True:
+                await trio.sleep(LOOK_EVERY_S)
+                used = await trio.to_thread.run_sync(usage_of, child.group)
+                if too_much := excess(used, before, self._limits):
+                    child.blame = Fault(too_much)
+                    child.kill()
+                    return
 
     async def _answer(self, child: Child, finish_s: float) -> frames.Answer:
         return await child.answer(self._silent_s, finish_s, self._clock)
@@ -314,12 +350,13 @@ class Worker:
         scratch = self._directory / "scratch"
         data = "" if self._data is None else _absolute(self._data)
         try:
-            child: Child = await self._nursery.start(live, scratch, self._log)
+            child: Child = await self._nursery.start(live, scratch, self._log, self._environment)
         except OSError as error:
             raise Fault(f" cannot be started: {error.strerror}") from error
         self._child = child
         if self._clock.is_paused:  # in the meantime
             child.stop()
+        self._look_after(child)
         await child.send(frames.Load(code.location, code.attribute, dict(self._config), data, str(scratch)))
         match await self._answer(child, finish_s):
             case frames.Loaded():
@@ -337,7 +374,8 @@ class Worker:
         if self._nursery is None:
             return Unavailable("the trainer is stopped")
         sentence = printable(f"trainer {self._trainer}{what}")
-        return PluginError(sentence, stderr=self._log.tail(), hint=f"its log: {self._log.path}")
+        hint = f"its log: {self._log.path}" if self._log.path.exists() else ""  # it may have printed nothing
+        return PluginError(sentence, stderr=self._log.tail(), hint=hint)
 
 
 def _absolute(path: Path) -> str:

@@ -4,10 +4,12 @@ Started as `python -m primep2p.plugin.worker FD`, FD being a socket of its own, 
 taken for an answer. Imports numpy and msgspec; the daemon checks all that is said here once more.
 """
 
+import ctypes
 import importlib
 import importlib.util
 import os
 import queue
+import resource
 import signal
 import socket
 import sys
@@ -25,7 +27,7 @@ import msgspec
 import numpy as np
 
 from primep2p.model.records import TensorSpec
-from primep2p.plugin.api import ABI_VERSION, ABI_VERSIONS, Arrays, Context, Predicts, Trainer, Update
+from primep2p.plugin.api import ABI_VERSION, ABI_VERSIONS, Arrays, Context, Misconfigured, Predicts, Trainer, Update
 from primep2p.plugin.arrays import MAX_ARRAYS, MAX_ARRAYS_BYTES, load_arrays, save_arrays
 from primep2p.plugin.checkpoints import Checkpoints
 from primep2p.plugin.frames import (
@@ -58,6 +60,9 @@ REPORT_EVERY_S = 0.1
 
 READ_BYTES = 65_536
 MAX_SENTENCE = 1000
+
+PR_SET_NO_NEW_PRIVS = 38
+"""From linux/prctl.h."""
 
 METHODS = {Initialise: "init", Train: "train", Evaluate: "evaluate", Predict: "predict"}
 """What the trainer's author calls what a request asks for."""
@@ -279,8 +284,18 @@ def check_array(name: str, array: object) -> None:
         raise Unusable(f"tensor {name!r} has values that are not finite")
 
 
+def confine() -> None:
+    """What this process gives up before it imports a line of the plugin: files for others, core dumps with its owner's
+    data in them, and on Linux more rights by running a program that has them."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
 def main(descriptor: int) -> None:
     """Serve the daemon at the other end of socket `descriptor` until it hangs up."""
+    confine()
     os.set_inheritable(descriptor, False)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # what was printed before a crash counts
     pipe = Pipe(socket.socket(fileno=descriptor))
@@ -303,7 +318,7 @@ def main(descriptor: int) -> None:
 
 def _told(doing: str, error: Exception, data: str) -> str:
     """One sentence; the traceback goes to the log, unless the sentence says it all."""
-    if isinstance(error, Unusable):
+    if isinstance(error, Unusable | Misconfigured):
         return str(error)[:MAX_SENTENCE]
     if data and isinstance(error, OSError) and str(error.filename) == data:
         return f"trainer.data: {data!r} cannot be read: {error.strerror}"[:MAX_SENTENCE]

@@ -1,5 +1,6 @@
 """Where a node's trainers come from: by name, each in a process and a directory of its own."""
 
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,10 @@ from primep2p.model.records import Scalar, TensorSpec
 from primep2p.plugin.discovery import find
 from primep2p.plugin.process import TrainerWorker, Worker
 
-__all__ = ["Trainers", "WorkerProcesses"]
+__all__ = ["NEW", "Trainers", "WorkerProcesses"]
+
+NEW = "new-"
+"""Begins the place of a trainer that is to make the first params of a run."""
 
 
 class Trainers(Protocol):
@@ -60,7 +64,14 @@ class WorkerProcesses:
             directory=self._root / place,
             tensors=tensors,
             silent_s=self._section.silent_s,
+            limits=self._section.limits.get(trainer, self._section),
+            environment=self._section.environment,
+            log=self.log(trainer if place.startswith(NEW) else place),
         )
+
+    def log(self, of: str) -> Path:
+        """What a run's trainer printed, or at the making of first params the trainer of that name."""
+        return self._root / "logs" / f"{re.sub(r'[^A-Za-z0-9._-]', '_', of)}.log"
 
     def discard(self, place: str) -> None:
         shutil.rmtree(self._root / place, ignore_errors=True)

@@ -15,7 +15,7 @@ from primep2p.model.ids import Cid, PeerId, RunId
 from primep2p.model.messages import Records
 from primep2p.model.records import KERNELS_DIGEST, Ban, Join, RunSpec, Scalar, TensorSpec
 from primep2p.plugin.process import TrainerWorker
-from primep2p.plugin.workers import Trainers
+from primep2p.plugin.workers import NEW, Trainers
 from primep2p.run_config import RunConfig
 from primep2p.services.aggregation import check_files
 from primep2p.services.founding import first_params
@@ -98,7 +98,7 @@ class Runs:
         seams, own, nonce = self._seams, self._own, self._own.entropy(16)
         await self._check_kernels()
         own.trainers.check(config.trainer)
-        place = f"new-{nonce.hex()}"
+        place = f"{NEW}{nonce.hex()}"
         training = self._training_of(config.trainer, config.trainer_config, place, (), INIT_S, seams.tell)
         try:
             params, tensors = await first_params(training, seams.blobs, seams.scratch, seams.offload)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from primep2p.plugin.api import Context, Metrics, Params, Update
+from primep2p.plugin.api import Context, Metrics, Misconfigured, Params, Update
 from primep2p.trainers import optimisers
 from primep2p.trainers.settings import Adam, Settings, Sgd, settings
 
@@ -108,7 +108,7 @@ class MultilayerPerceptron:
 
     def _examples(self, ctx: Context) -> "Data":
         if ctx.data is None:
-            raise ValueError("trainer.data of node.toml is not set: it names the .npz with x and y to train on")
+            raise Misconfigured("trainer.data of node.toml is not set: it names the .npz with x and y to train on")
         if self._data is None:
             self._data = Data.load(ctx.data)
         return self._data
@@ -119,7 +119,7 @@ class SoftmaxRegression(MultilayerPerceptron):
 
     def _settings(self, ctx: Context) -> Settings:
         if ctx.config.get("hidden"):
-            raise ValueError("trainer_config.hidden is set, and softmax regression has no hidden layers")
+            raise Misconfigured("trainer_config.hidden is set, and softmax regression has no hidden layers")
         return settings({**ctx.config, "hidden": []})
 
 
@@ -134,7 +134,7 @@ class Data:
 
     @classmethod
     def load(cls, path: Path) -> "Data":
-        """Raises ValueError naming the array that is wrong."""
+        """Raises Misconfigured naming the array that is wrong."""
         with np.load(path, allow_pickle=False) as arrays:
             held_out = cls._pair(path, arrays, "x_test", "y_test") if "x_test" in arrays else None
             trained = cls._pair(path, arrays, "x", "y")
@@ -143,12 +143,12 @@ class Data:
     @classmethod
     def _pair(cls, path: Path, arrays: Any, x_name: str, y_name: str) -> "Data":
         if x_name not in arrays or y_name not in arrays:
-            raise ValueError(f"{path} has no {x_name} and {y_name}")
+            raise Misconfigured(f"{path} has no {x_name} and {y_name}")
         x, y = arrays[x_name], arrays[y_name]
         if x.ndim != 2 or len(x) == 0 or x.dtype.kind not in "fiu":
-            raise ValueError(f"{x_name} of {path} must be numbers of shape (n, features), n at least 1")
+            raise Misconfigured(f"{x_name} of {path} must be numbers of shape (n, features), n at least 1")
         if y.shape != (len(x),) or y.dtype.kind not in "iu" or y.min() < 0:
-            raise ValueError(f"{y_name} of {path} must be ints from 0, one for each row of {x_name}")
+            raise Misconfigured(f"{y_name} of {path} must be ints from 0, one for each row of {x_name}")
         return cls(np.ascontiguousarray(x, np.float32), y.astype(np.intp), path)
 
     @property
@@ -157,9 +157,9 @@ class Data:
         return self.held_out or self
 
     def check(self, widths: list[int]) -> None:
-        """Raises ValueError where the model is for other data."""
+        """Raises Misconfigured where the model is for other data."""
         if self.x.shape[1] != widths[0] or self.y.max() >= widths[-1]:
-            raise ValueError(
+            raise Misconfigured(
                 f"{self.source} has {self.x.shape[1]} features and classes up to {self.y.max()}; "
                 f"the model takes {widths[0]} features and {widths[-1]} classes"
             )

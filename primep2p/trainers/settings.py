@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from typing import Any
+
+from primep2p.plugin.api import Misconfigured
 
 __all__ = ["OPTIMISERS", "Adam", "AdamW", "Settings", "Sgd", "settings"]
 
@@ -62,19 +65,21 @@ LEAST_EPSILON = 1e-30
 
 
 def settings(config: Mapping[str, Any]) -> Settings:
-    """The settings in `config`. Raises ValueError with one sentence that names the key."""
+    """The settings in `config`. Raises Misconfigured with one sentence that names the key."""
     tuned = {key for kind in OPTIMISERS.values() for key in _keys(kind)}
     known = tuned | _keys(Settings)
     for key in config:
         if key not in known:
-            raise ValueError(f"trainer_config.{key} is not a setting; there are: {', '.join(sorted(known))}")
+            near = get_close_matches(key, known, n=1)
+            guess = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(known))}"
+            raise Misconfigured(f"trainer_config.{key} is not a setting: {guess}")
     for key, least in LEAST.items():
         value = config.get(key, least)
         if type(value) is not int or value < least:
-            raise ValueError(f"trainer_config.{key} is {value!r}, and must be an int of at least {least}")
+            raise Misconfigured(f"trainer_config.{key} is {value!r}, and must be an int of at least {least}")
     hidden = config.get("hidden", Settings.hidden)
     if not isinstance(hidden, list | tuple) or any(type(width) is not int or width < 1 for width in hidden):
-        raise ValueError(f"trainer_config.hidden is {hidden!r}, and must be a list of ints of at least 1")
+        raise Misconfigured(f"trainer_config.hidden is {hidden!r}, and must be a list of ints of at least 1")
     others = {key: value for key, value in config.items() if key not in tuned}
     chosen = _optimiser(config.get("optimiser", "sgd"), {key: config[key] for key in config if key in tuned})
     return Settings(**{**others, "hidden": tuple(hidden), "optimiser": chosen})
@@ -83,24 +88,26 @@ def settings(config: Mapping[str, Any]) -> Settings:
 def _optimiser(name: Any, config: Mapping[str, Any]) -> Sgd | Adam:
     """The optimiser of this name with these settings of its own."""
     if not isinstance(name, str) or name not in OPTIMISERS:
-        raise ValueError(f"trainer_config.optimiser is {name!r}, and must be one of: {', '.join(OPTIMISERS)}")
+        raise Misconfigured(f"trainer_config.optimiser is {name!r}, and must be one of: {', '.join(OPTIMISERS)}")
     keys = _keys(OPTIMISERS[name])
     for key, value in config.items():
         if key not in keys:
             own = ", ".join(sorted(keys))
-            raise ValueError(f"trainer_config.{key} has no effect with the optimiser {name}, whose settings are: {own}")
+            raise Misconfigured(
+                f"trainer_config.{key} has no effect with the optimiser {name}, whose settings are: {own}"
+            )
         _check(key, value)
     chosen = OPTIMISERS[name](**config)
     if isinstance(chosen, Sgd) and chosen.nesterov and chosen.momentum == 0:
-        raise ValueError("trainer_config.nesterov has no effect with a momentum of 0")
+        raise Misconfigured("trainer_config.nesterov has no effect with a momentum of 0")
     return chosen
 
 
 def _check(key: str, value: Any) -> None:
-    """Raises ValueError unless `value` is in the key's range."""
+    """Raises Misconfigured unless `value` is in the key's range."""
     if key == "nesterov":
         if type(value) is not bool:
-            raise ValueError(f"trainer_config.nesterov is {value!r}, and must be true or false")
+            raise Misconfigured(f"trainer_config.nesterov is {value!r}, and must be true or false")
         return
     number = value if type(value) in (int, float) else float("nan")
     match key:
@@ -113,7 +120,7 @@ def _check(key: str, value: Any) -> None:
         case _:
             fits, range_ = 0 <= number < 1, "at least 0 and less than 1"
     if not fits:
-        raise ValueError(f"trainer_config.{key} is {value!r}, and must be a number of {range_}")
+        raise Misconfigured(f"trainer_config.{key} is {value!r}, and must be a number of {range_}")
 
 
 def _keys(kind: type[Sgd | Adam | Settings]) -> set[str]:

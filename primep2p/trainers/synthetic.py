@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 
-from primep2p.plugin.api import Context, Metrics, Params, Update
+from primep2p.plugin.api import Context, Metrics, Misconfigured, Params, Update
 
 __all__ = ["Noop"]
 
@@ -22,14 +22,14 @@ class Noop:
         """Zeros."""
         elements = ctx.config.get("elements", DEFAULT_ELEMENTS)
         if type(elements) is not int or elements < 1:
-            raise ValueError(f"trainer_config.elements is {elements!r}, and must be an int of at least 1")
+            raise Misconfigured(f"trainer_config.elements is {elements!r}, and must be an int of at least 1")
         return {"values": np.zeros(elements, np.float32)}
 
     def train(self, params: Params, ctx: Context) -> Update:
         """At once, or after `seconds`."""
         seconds = ctx.config.get("seconds", 0)
         if type(seconds) not in (int, float) or not 0 <= seconds < float("inf"):  # type: ignore[operator]
-            raise ValueError(f"trainer_config.seconds is {seconds!r}, and must be a number of at least 0")
+            raise Misconfigured(f"trainer_config.seconds is {seconds!r}, and must be a number of at least 0")
         ctx.report(step=0, steps=1)
         time.sleep(seconds)  # type: ignore[arg-type]
         step = np.float32((ctx.seed % 2001 - 1000) * 1e-6)

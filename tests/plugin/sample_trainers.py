@@ -1,6 +1,7 @@
 """Trainers that behave and trainers that do not; imported in their own processes only."""
 
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from primep2p.plugin.api import Arrays, Context, Metrics, Params, Update
+from primep2p.plugin.api import Arrays, Context, Metrics, Misconfigured, Params, Update
 from primep2p.plugin.frames import Predicted, Trained, encode
 from primep2p.plugin.tensors import create_mapped, specs_of
 
@@ -58,7 +59,17 @@ class Surroundings(Good):
         assert Path.cwd() == ctx.scratch.resolve()
         heavy = {"trio", "libp2p", "sqlite3", "nacl"} & set(sys.modules)
         assert not heavy, heavy
-        secrets = sum(name.startswith("PRIMEP2P__") for name in os.environ)
+        secrets = sum(name.startswith("PRIMEP2P__") or name in ("HUB_TOKEN", "SSH_AUTH_SOCK") for name in os.environ)
+        (ctx.scratch / "written").touch()
+        assert (ctx.scratch / "written").stat().st_mode & 0o777 == 0o600
+        assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
+        assert os.getpgrp() == os.getpid()
+        if sys.platform == "linux":
+            assert "NoNewPrivs:\t1" in Path("/proc/self/status").read_text()
+            usual = {"0", "1", "2", sys.argv[1]}
+            others = [Path("/proc/self/fd", name) for name in os.listdir("/proc/self/fd") if name not in usual]
+            leaked = {os.readlink(each) for each in others if each.exists()}  # the listing's own is gone
+            assert {Path(each).name for each in leaked} == {"params.safetensors"}, leaked
         return {"threads": int(os.environ["OPENBLAS_NUM_THREADS"]), "secrets": secrets}
 
 
@@ -119,6 +130,27 @@ class Counts(Good):
             time.sleep(0.01)
         child.kill()
         return super().train(params, ctx)
+
+
+class Greedy(Good):
+    """Takes what its config says: memory or time of the processor, alone or in a child; or time on the clock."""
+
+    def train(self, params: Params, ctx: Context) -> Update:
+        code = {
+            "memory": "import time; taken = b'x' * 200_000_000; time.sleep(3600)",
+            "cpu": "while True: pass",
+            "wall": "import time; time.sleep(3600)",
+        }[str(ctx.config["takes"])]
+        if ctx.config.get("child"):
+            subprocess.Popen([sys.executable, "-c", code]).wait()
+        else:
+            exec(code)
+        raise AssertionError("unreachable")
+
+
+class Misled(Good):
+    def train(self, params: Params, ctx: Context) -> Update:
+        raise Misconfigured("trainer_config.colour is 'red', and must be 'blue'")
 
 
 class Raises(Good):
@@ -197,6 +229,8 @@ class Wrong(Good):
 
     def wrong(self, params: Params, wrong: str) -> Params:
         match wrong:
+            case "exits":
+                sys.exit("last words")
             case "NaN":
                 params["scale"] = np.array(np.nan, np.float32)
             case "infinite":

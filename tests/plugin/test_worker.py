@@ -112,7 +112,8 @@ async def test_a_delta_is_written_in_the_order_of_the_params(tmp_path: Path) -> 
 async def test_the_process_has_a_place_of_its_own_one_thread_and_no_secrets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PRIMEP2P__NODE__PASSPHRASE", "secret")
+    for name in ("PRIMEP2P__NODE__PASSPHRASE", "HUB_TOKEN", "SSH_AUTH_SOCK"):
+        monkeypatch.setenv(name, "secret")
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     async with working(tmp_path, "Surroundings") as worker:
         params = await first_params(tmp_path, worker)
