@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from primep2p.control.async_client import Client
+    from primep2p.sdk.rules import aggregate
     from primep2p.sdk.tensor_buffer import (
         TensorBuffer,
         concatenate_tensors,
@@ -17,6 +18,7 @@ __all__ = [
     "Client",
     "TensorBuffer",
     "__version__",
+    "aggregate",
     "concatenate_tensors",
     "create_tensor_buffer",
     "split_tensor",
@@ -28,6 +30,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Client": "primep2p.control.async_client",
     "TensorBuffer": "primep2p.sdk.tensor_buffer",
+    "aggregate": "primep2p.sdk.rules",
     "concatenate_tensors": "primep2p.sdk.tensor_buffer",
     "create_tensor_buffer": "primep2p.sdk.tensor_buffer",
     "split_tensor": "primep2p.sdk.tensor_buffer",
@@ -40,3 +43,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
