@@ -179,15 +179,15 @@ class Node:
         service, seams = self._runs.named(run), self._seams
         if round < 0:
             if service.head is None:
-                raise CallError("the run has not begun: there is no checkpoint yet")
+                raise CallError("the run has not begun: there is no checkpoint yet", hint=_show(run))
             number, params = service.head.round, service.head.header.params
         else:
             stored = await seams.offload(seams.runs.checkpoint, service.run_id, round)
             if stored is None:
-                raise CallError(f"this node has no checkpoint {round} of the run")
+                raise CallError(f"this node has no checkpoint {round} of the run", hint=_show(run))
             number, params = round, decode(Header, stored.checkpoint.header).params
         if not seams.blobs.has(params):
-            raise Unavailable(f"the params of round {number} are not here yet")
+            raise Unavailable(f"the params of round {number} are not here yet", hint=_show(run))
         path = await seams.offload(seams.blobs.path, params)
         return ModelPath(run=service.run_id.hex(), round=number, cid=params, path=str(path))
 
@@ -216,6 +216,10 @@ class Node:
         async with self._host.peer_events() as events:
             async for event in events:
                 self._tell(PeerChanged(peer=event.peer, connected=isinstance(event, PeerConnected)))
+
+
+def _show(run: str) -> str:
+    return f"see: primep2p run show {run[:64]}"
 
 
 def _tidy(scratch: Path) -> None:

@@ -1,7 +1,8 @@
 """Writes docs/cli.md and docs/control.md from the declarations: `python -m primep2p.cli.docs`."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -10,24 +11,24 @@ import msgspec
 from cyclopts import App
 
 from primep2p.cli.derive import description
-from primep2p.cli.exits import EXIT_CODES
+from primep2p.cli.exit_pages import EXIT_PAGES
 from primep2p.cli.main import app
 from primep2p.control.calls import CALLS
 from primep2p.control.calls.call import Call, answer_type
 from primep2p.control.connection import MAX_CALLS, MAX_UNREAD_BYTES
 from primep2p.control.jsonrpc import MAX_LINE_BYTES
 
-__all__ = ["PAGES", "cli_page", "control_page", "write"]
+__all__ = ["PAGES", "cli_page", "control_page", "exit_page", "write"]
 
 _MADE = "<!-- Made by `python -m primep2p.cli.docs`: change the declarations, not this page. -->\n"
 
 _CLI_HEAD = f"""{_MADE}
 # Commands
 
-Most commands are calls of [the control socket](control.md); `aggregate`, `bench`, `config`, `daemon
-install`, `daemon logs`, `daemon start`, `demo`, `doctor`, `keys`, `reset` and `run check` need no daemon. Each that
-reads has `--json`. Where a node is meant, `--home` names it by its home and `--config` (`-c`) by its configuration;
-else that is $PRIMEP2P_CONFIG, else node.toml in the home, else all defaults.
+Most commands are calls of [the control socket](control.md). `aggregate`, `bench`, `completion`, `config`, `daemon
+install`, `daemon logs`, `daemon start`, `demo`, `doctor`, `help`, `keys`, `reset` and `run check` need no daemon. Each
+that reads has `--json`. Where a node is meant, `--home` names it by its home and `--config` (`-c`) by its
+configuration; else that is $PRIMEP2P_CONFIG, else node.toml in the home, else all defaults.
 """
 
 _CONTROL_HEAD = f"""{_MADE}
@@ -83,10 +84,22 @@ _COMMON = {"--home", "--config"}
 
 def cli_page() -> str:
     """docs/cli.md."""
-    codes = "\n".join(f"| {code} | {kind.code} | {_first(kind)} |" for kind, code in EXIT_CODES.items())
+    codes = "".join(
+        f"| [{code}](exits/{_exit_file(code)}) | {page.name} | {_first_sentence(page.meaning)} |\n"
+        for code, page in EXIT_PAGES.items()
+    )
     commands = "\n".join(_command(path, command) for path, command in _walk(app, "primep2p"))
-    table = f"| code | error | meaning |\n|---|---|---|\n| 0 | - | done |\n{codes}\n"
-    return f"{_CLI_HEAD}\n{commands}\n## Exit codes\n\n{table}"
+    head = "`primep2p help exit CODE` prints these pages.\n\n| code | name | meaning |\n|---|---|---|\n"
+    return f"{_CLI_HEAD}\n{commands}\n## Exit codes\n\n{head}{codes}"
+
+
+def exit_page(code: int) -> str:
+    """docs/exits/CODE-NAME.md."""
+    page = EXIT_PAGES[code]
+    parts = [f"{_MADE}\n# Exit code {code}: {page.name}\n\n{page.meaning}\n"]
+    for heading, lines in (("Why it comes", page.causes), ("What to do", page.remedies)):
+        parts.append(f"## {heading}\n\n" + "".join(f"- {line}\n" for line in lines))
+    return "\n".join(parts)
 
 
 def control_page() -> str:
@@ -99,12 +112,25 @@ def control_page() -> str:
     return f"{_CONTROL_HEAD}\n## Calls\n\n{calls}\n## Types\n\n{''.join(sorted(rows))}".rstrip() + "\n"
 
 
-PAGES = {"cli.md": cli_page, "control.md": control_page}
+def _exit_file(code: int) -> str:
+    return f"{code}-{EXIT_PAGES[code].name}.md"
+
+
+def _first_sentence(text: str) -> str:
+    return text.partition(". ")[0].rstrip(".") + "."
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "cli.md": cli_page,
+    "control.md": control_page,
+    **{f"exits/{_exit_file(code)}": partial(exit_page, code) for code in EXIT_PAGES},
+}
 
 
 def write(directory: Path) -> None:
     """Writes the pages into `directory`."""
     for name, page in PAGES.items():
+        (directory / name).parent.mkdir(exist_ok=True)
         (directory / name).write_text(page(), encoding="utf-8")
 
 
@@ -207,10 +233,6 @@ def _type(type_: Any, types: dict[str, type[msgspec.Struct]]) -> str:
         object: "anything",
     }
     return names[type_]
-
-
-def _first(kind: type) -> str:
-    return (inspect.getdoc(kind) or "").splitlines()[0]
 
 
 if __name__ == "__main__":

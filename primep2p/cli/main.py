@@ -10,7 +10,7 @@ from cyclopts import App, CycloptsError, Parameter
 from primep2p import __version__
 from primep2p.cli.aggregate import aggregate
 from primep2p.cli.at import HERE, At, Json, Verbose, flag
-from primep2p.cli.commands import config, daemon, homes, models, node, runs
+from primep2p.cli.commands import config, daemon, helping, homes, models, node, runs
 from primep2p.cli.exits import USAGE, exit_code
 from primep2p.model.errors import PluginError, PrimeError
 from primep2p.model.text import printable
@@ -74,6 +74,9 @@ def bench(
     import_module("primep2p.cli.bench").bench(json=json, quick=quick)
 
 
+helping.register(app)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command and exits with its code: errors are a sentence on stderr, and no traceback unless it is a bug."""
     try:
@@ -93,11 +96,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def print_error(error: PrimeError) -> None:
-    """The sentence, the trainer's last words where it was the trainer, and what to do next."""
+    """The sentence, the trainer's last words where it was the trainer, and what to do next: where the error does not
+    know, the page of its exit code does."""
     lines = [f"primep2p: {error.sentence}"]
     if isinstance(error, PluginError):
         lines += [f"  | {line}" for line in error.stderr.splitlines()]
-    lines += [f"  {error.hint}"] if error.hint else []
+    lines += [f"  {error.hint or f'what that means: primep2p help exit {exit_code(error)}'}"]
     try:
         print("\n".join(map(printable, lines)), file=sys.stderr, flush=True)
     except OSError:  # stderr is a file on the disk that is full: the exit code must say it alone

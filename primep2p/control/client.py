@@ -117,7 +117,7 @@ class BlockingClient:
                 received = self._socket.recv(65_536)
                 self._waiting += [decode_message(line) for line in self._lines.feed(received)]
             except TimeoutError as error:
-                raise Unavailable("the daemon does not answer in time") from error
+                raise Unavailable("the daemon does not answer in time", hint="see: primep2p daemon logs") from error
             except TooLong as error:
                 raise CallError("the daemon's answer is too long") from error
             except OSError as error:
@@ -127,7 +127,7 @@ class BlockingClient:
         return self._waiting.pop(0)
 
     def _gone(self) -> Unavailable:
-        return Unavailable(f"the daemon {self._whose} closed the connection")
+        return Unavailable(f"the daemon {self._whose} closed the connection", hint="see: primep2p daemon logs")
 
 
 def _unix_socket(home: Path, options: str) -> socket.socket:

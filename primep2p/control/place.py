@@ -58,7 +58,7 @@ def find_socket(home: Path, options: str = "") -> Path:
 def no_daemon(home: Path, options: str = "") -> Unavailable:
     """What a client says when nobody listens. `options` are those that named the node to a command."""
     named = options or f"--home {quote(str(home))}"
-    return Unavailable(f"no daemon runs for {home}; start it with: primep2p daemon start {named}")
+    return Unavailable(f"no daemon runs for {home}", hint=f"start it with: primep2p daemon start {named}")
 
 
 def prepare_directory(directory: Path) -> None:

@@ -44,6 +44,8 @@ JOIN_S = 90.0
 
 _PEERS = "see `primep2p peers`, and try again"
 
+AFTERWARDS = "a new run can go on from it: primep2p run create --from RUN"
+
 RETRY_S = 15.0
 """Before a directory that failed among connected peers is asked again."""
 
@@ -188,7 +190,7 @@ class Runs:
         service, seams = self.named(prefix), self._seams
         head = service.head
         if head is not None and head.is_last:
-            raise CallError(f"run {service.run_id.hex()[:12]} is finished: nobody joins it any more")
+            raise CallError(f"run {service.run_id.hex()[:12]} is finished: nobody joins it any more", hint=AFTERWARDS)
         until = (head.round if head else 0) + rounds
         addresses, entropy = seams.addresses(), self._own.entropy
         token = invite(seams.envelopes, service.spec, uses=uses, until=until, addresses=addresses, entropy=entropy)
@@ -273,7 +275,7 @@ class Runs:
 
     async def _enter(self, spec: Opened[RunSpec], join: Opened[Join], pin: Pin | None = None) -> RunService:
         if self._nursery is None:
-            raise Unavailable("the node is still starting")
+            raise Unavailable("the node is still starting", hint="try again in a moment")
         row = RunRow(spec.hash, spec.raw, join.raw, pin.hash if pin else None, pin.round if pin else 0)
         await self._seams.offload(self._seams.runs.save_run, row)
         return await self._open(self._nursery, row)
@@ -346,9 +348,9 @@ class Runs:
 def _check_ban(service: RunService, peer: PeerId, me: PeerId, name: str, creator: PeerId) -> None:
     """Raises CallError where a ban would be of no use."""
     if me != creator:
-        raise CallError(f"only the creator of run {name} may ban, which is {creator}")
+        raise CallError(f"only the creator of run {name} may ban, which is {creator}", hint="ask its owner to do it")
     if peer == creator:
-        raise CallError(f"the creator of run {name} cannot be banned from it")
+        raise CallError(f"the creator of run {name} cannot be banned from it", hint=f"see: primep2p run show {name}")
     try:
         public_key_of(peer)
     except PeerError as error:
@@ -360,6 +362,6 @@ def _check_ban(service: RunService, peer: PeerId, me: PeerId, name: str, creator
             hint="whom the creator does not want, an allowlist or invites keep out: see admission in examples/run.toml",
         )
     if head.is_last:
-        raise CallError(f"run {name} is finished: nobody is expelled from it any more")
+        raise CallError(f"run {name} is finished: nobody is expelled from it any more", hint=AFTERWARDS)
     if peer in head.state.expelled:
-        raise CallError(f"{peer} was expelled from run {name} already")
+        raise CallError(f"{peer} was expelled from run {name} already", hint=f"see: primep2p run show {name}")

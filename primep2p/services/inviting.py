@@ -53,10 +53,15 @@ def invite(
         )
     inviters = (spec.record.creator, *admission.inviters)
     if envelopes.peer_id not in inviters:
-        raise CallError(f"only {' and '.join(dict.fromkeys(inviters))} may invite to run {name}")
+        raise CallError(
+            f"only {' and '.join(dict.fromkeys(inviters))} may invite to run {name}", hint="ask for an invite there"
+        )
     bearer = Identity(entropy(32))
     sealed = envelopes.seal(Invite(spec.hash, bearer.peer_id, uses, until))
     return Token(spec.hash, sealed.raw, bearer.seed, addresses, envelopes.network)
+
+
+ANOTHER = "ask for another one, and hand over the whole line"
 
 
 def accept(envelopes: Envelopes, token: Token) -> Invitation:
@@ -71,9 +76,9 @@ def accept(envelopes: Envelopes, token: Token) -> Invitation:
     try:
         sealed = envelopes.open(Invite, token.invite)
     except PeerError as error:
-        raise CallError("the invite is forged: its signature does not hold") from error
+        raise CallError("the invite is forged: its signature does not hold", hint=ANOTHER) from error
     if (sealed.record.run, sealed.record.bearer) != (token.run, bearer.peer_id):
-        raise CallError("the invite is forged: it is for another run, or another key, than it says")
+        raise CallError("the invite is forged: it is for another run, or another key, than it says", hint=ANOTHER)
     acceptance = Envelopes(envelopes.network, bearer).seal(Acceptance(token.run, envelopes.peer_id))
     return Invitation(sealed, acceptance)
 

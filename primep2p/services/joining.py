@@ -208,7 +208,10 @@ async def _first_pinned(spec: Opened[RunSpec], holders: list[PeerId], at: Seeker
             return await _pinned(spec, peer, at, pin)
         except (Unavailable, PeerError):
             continue
-    raise Unavailable(f"nobody that this node can reach has checkpoint {pin.round} with that hash")
+    raise Unavailable(
+        f"nobody that this node can reach has checkpoint {pin.round} with that hash",
+        hint="take a newer pin from a member's `primep2p run show`",
+    )
 
 
 async def _accepted(spec: Opened[RunSpec], peer: PeerId, at: Seekers) -> _Proven | None:

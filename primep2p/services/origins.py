@@ -30,15 +30,19 @@ def certified(start: Start, spec: Opened[RunSpec], runs: RunStore, blobs: BlobSt
     name, round_ = spec.hash.hex()[:12], start.round
     newest = runs.head(spec.hash)
     if newest is None:
-        raise CallError(f"run {name} has not begun: there is no checkpoint to start from")
+        raise CallError(f"run {name} has not begun: there is no checkpoint to start from", hint=_show(name))
     stored = newest[1] if round_ is None else runs.checkpoint(spec.hash, round_)
     if stored is None:
         raise CallError(f"this node has no checkpoint {round_} of run {name}", hint=f"its newest is {newest[0]}")
     head = _opened(spec, stored, envelopes)
     if start.hash is not None and start.hash != head.hash:
-        raise CallError(f"checkpoint {head.round} of run {name} has not that hash here")
+        raise CallError(f"checkpoint {head.round} of run {name} has not that hash here", hint=_show(name))
     _check_params(head, spec.record, blobs)
     return head
+
+
+def _show(name: str) -> str:
+    return f"see: primep2p run show {name}"
 
 
 def _opened(spec: Opened[RunSpec], stored: StoredCheckpoint, envelopes: Envelopes) -> Head:

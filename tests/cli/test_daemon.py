@@ -94,7 +94,7 @@ def test_a_missing_daemon_is_one_sentence(tmp_path, capsys, arguments):
     with pytest.raises(SystemExit) as exit_:
         main([*arguments, "--home", str(tmp_path)])
     assert exit_.value.code == 3
-    expected = f"primep2p: no daemon runs for {tmp_path}; start it with: primep2p daemon start --home {tmp_path}\n"
+    expected = f"primep2p: no daemon runs for {tmp_path}\n  start it with: primep2p daemon start --home {tmp_path}\n"
     assert capsys.readouterr().err == expected
 
 
@@ -111,6 +111,7 @@ def test_a_mistake_in_the_configuration_is_one_sentence(tmp_path, capsys):
         main(["daemon", "start", "--detach", "-c", str(tmp_path / "node.toml")])
     assert exit_.value.code == 2
     expected = f"primep2p: {tmp_path / 'node.toml'}: p2p.listen[0] must be a multiaddr such as /ip4/0.0.0.0/tcp/4650\n"
+    expected += "  what that means: primep2p help exit 2\n"
     assert capsys.readouterr().err == expected
 
 

@@ -254,7 +254,7 @@ def test_an_answer_that_takes_longer_than_its_call_may_is_given_up(under):
 
 def test_where_no_daemon_runs_the_command_that_starts_it_is_named(under, tmp_path):
     async def story(it: Served) -> None:
-        with pytest.raises(Unavailable, match="start it with: primep2p daemon start"):
+        with pytest.raises(Unavailable, match="no daemon runs for "):
             async with Client.open(tmp_path / "elsewhere"):
                 pass
 

@@ -80,7 +80,7 @@ def logs(
     """Print the newest lines of the daemon's log."""
     path = at.load().home / "daemon.log"
     if not path.exists():
-        raise Unavailable(f"there is no log yet at {path}")
+        raise Unavailable(f"there is no log yet at {path}", hint=f"start the daemon with: {at.command('daemon start')}")
     for line in follow(path, lines) if follow_ else tail(path, lines):
         print(line if json else readable(line), flush=True)
 

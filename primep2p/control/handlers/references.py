@@ -9,6 +9,8 @@ __all__ = ["parse_join", "parse_pin", "parse_start"]
 HASH_DIGITS = 64
 ROUND_DIGITS = 15
 
+JOIN = "`primep2p run join --help` has what it takes"
+
 
 def parse_join(run: str, pin: str = "", invite: str = "") -> tuple[str, tuple[int, bytes] | None, Token | None]:
     """What to join: the invite may stand in place of the id. Raises CallError."""
@@ -16,14 +18,14 @@ def parse_join(run: str, pin: str = "", invite: str = "") -> tuple[str, tuple[in
     if run.startswith(PREFIX):
         text, at, inline = run.partition("@")
         if invite and invite != text:
-            raise CallError("two different invites are given")
+            raise CallError("two different invites are given", hint=JOIN)
         token = read_token(text)
         run = token.run.hex() + at + inline
     elif invite:
         token = read_token(invite)
     id_, pinned = parse_pin(run, pin)
     if token is not None and token.run.hex() != id_:
-        raise CallError(f"the invite is for run {token.run.hex()[:12]}, and not for {id_[:12]}")
+        raise CallError(f"the invite is for run {token.run.hex()[:12]}, and not for {id_[:12]}", hint=JOIN)
     return id_, pinned, token
 
 
@@ -31,10 +33,10 @@ def parse_pin(run: str, pin: str = "") -> tuple[str, tuple[int, bytes] | None]:
     """The id and the pinned header of ID or ID@round:hash; a `pin` of its own is round:hash. Raises CallError."""
     id_, _, inline = run.partition("@")
     if inline and pin and inline != pin:
-        raise CallError("two different pins are given")
+        raise CallError("two different pins are given", hint=JOIN)
     if len(id_) != HASH_DIGITS or _bytes(id_) is None:
         shown = id_ if len(id_) <= HASH_DIGITS else f"{id_[:12]}…"  # what is longer may be most of an invite
-        raise CallError(f"{shown!r} is not the id of a run: that has {HASH_DIGITS} hexadecimal digits")
+        raise CallError(f"{shown!r} is not the id of a run: that has {HASH_DIGITS} hexadecimal digits", hint=JOIN)
     pin = inline or pin
     if not pin and not run.endswith("@"):
         return id_.lower(), None
