@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -19,15 +19,29 @@ import numpy.typing as npt
 from primep2p.model.errors import PeerError
 from primep2p.model.records import TensorSpec
 from primep2p.store.files import disk
-from primep2p.wire.safetensors import ALIGNMENT, LENGTH_BYTES, RESERVED_NAME, header_bytes
+from primep2p.wire.safetensors import ALIGNMENT, LENGTH_BYTES, RESERVED_NAME, data_bytes, header_bytes
 
-__all__ = ["MAX_HEADER_BYTES", "TensorWriter", "canonical_header", "map_tensors", "private", "write_tensors", "writing"]
+__all__ = [
+    "MAX_HEADER_BYTES",
+    "TensorWriter",
+    "canonical_header",
+    "map_tensors",
+    "most_bytes",
+    "places_of",
+    "private",
+    "specs_in",
+    "write_tensors",
+    "writing",
+]
 
 MAX_HEADER_BYTES = 16 * 2**20
 """Four times the largest RunSpec: the names and shapes in a header come from there."""
 
 _SPARE_BYTES = 64 * 2**10
 """What another writer may add to a header beside the tensors: metadata, blanks."""
+
+_SHOWN = 64
+"""Characters of a stranger's name for a tensor that an error repeats."""
 
 _FLOAT32 = np.dtype("<f4")
 
@@ -37,7 +51,7 @@ Array = npt.NDArray[np.float32]
 class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a header says of one tensor: where it begins and ends after the header."""
 
-    dtype: Literal["F32"]
+    dtype: Annotated[str, msgspec.Meta(max_length=16)]
     shape: Annotated[list[int], msgspec.Meta(max_length=8)]
     data_offsets: tuple[int, int]
 
@@ -61,14 +75,45 @@ def map_tensors(path: Path, tensors: Sequence[TensorSpec]) -> list[Array]:
     a bad file, StoreError where it cannot be read.
     """
     with disk(path, "map"), path.open("rb") as file:
-        size_bytes = os.fstat(file.fileno()).st_size
-        header = _read_header(file, size_bytes, len(canonical_header(tensors)))
-        places = _places(header, tensors, size_bytes - len(header))
+        places = places_of(file, tensors)
+        if min(places, default=0) % ALIGNMENT:
+            raise PeerError(f"no safetensors file to be mapped: its header's length is no multiple of {ALIGNMENT}")
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     return [
-        np.frombuffer(mapped, _FLOAT32, count=prod(tensor.shape), offset=len(header) + place).reshape(tensor.shape)
+        np.frombuffer(mapped, _FLOAT32, count=prod(tensor.shape), offset=place).reshape(tensor.shape)
         for tensor, place in zip(tensors, places, strict=True)
     ]
+
+
+def most_bytes(tensors: Sequence[TensorSpec]) -> int:
+    """The largest file of `tensors` that is read: no more of one needs to be kept."""
+    return LENGTH_BYTES + _most_header(tensors) + data_bytes(tensors)
+
+
+def places_of(file: BinaryIO, tensors: Sequence[TensorSpec]) -> list[int]:
+    """Where in the open `file` the values of each of `tensors` begin, once its header and size are found to be those of
+    exactly these. Raises PeerError."""
+    size_bytes = os.fstat(file.fileno()).st_size
+    header = _read_header(file, size_bytes, _most_header(tensors))
+    return [len(header) + place for place in _places(header, tensors, size_bytes - len(header))]
+
+
+def specs_in(file: BinaryIO) -> tuple[TensorSpec, ...]:
+    """The tensors that the open `file` says it holds, in the order of their values. Raises PeerError where it cannot
+    hold them, and for names and shapes that no run's tensors have."""
+    size_bytes = os.fstat(file.fileno()).st_size
+    header = _read_header(file, size_bytes, MAX_HEADER_BYTES)
+    entries = _entries(header[LENGTH_BYTES:])
+    in_order = sorted(entries.items(), key=lambda entry: entry[1].data_offsets)
+    found = [(name, "float32", entry.shape) for name, entry in in_order]
+    if not found:
+        raise PeerError("the file has no tensors")
+    try:
+        tensors = msgspec.convert(found, tuple[TensorSpec, ...])
+    except msgspec.ValidationError as error:
+        raise PeerError(f"the file's tensors cannot be a model's: {error}") from error
+    _places(header, tensors, size_bytes - len(header))
+    return tensors
 
 
 class TensorWriter:
@@ -123,24 +168,33 @@ def write_tensors(path: Path, tensors: Sequence[TensorSpec], arrays: Sequence[Ar
             writer.write(np.ascontiguousarray(array))
 
 
-def _read_header(file: BinaryIO, size_bytes: int, canonical_bytes: int) -> bytes:
+def _most_header(tensors: Sequence[TensorSpec]) -> int:
+    return 2 * len(canonical_header(tensors)) + _SPARE_BYTES
+
+
+def _read_header(file: BinaryIO, size_bytes: int, allowed_bytes: int) -> bytes:
     """All that comes before the tensors' bytes, read only once its length is found sane."""
     prefix = file.read(LENGTH_BYTES)
     length = int.from_bytes(prefix, "little")
-    most = min(MAX_HEADER_BYTES, size_bytes - LENGTH_BYTES, 2 * canonical_bytes + _SPARE_BYTES)
-    if len(prefix) < LENGTH_BYTES or length > most or length % ALIGNMENT:
+    most = min(MAX_HEADER_BYTES, size_bytes - LENGTH_BYTES, allowed_bytes)
+    if len(prefix) < LENGTH_BYTES or length > most:
         raise PeerError(f"no safetensors file: a header of {length} bytes in a file of {size_bytes}")
     return prefix + file.read(length)
 
 
-def _places(header: bytes, tensors: Sequence[TensorSpec], data_bytes: int) -> list[int]:
-    """Where each of `tensors` begins among the `data_bytes` bytes after the header."""
+def _places(header: bytes, tensors: Sequence[TensorSpec], found_bytes: int) -> list[int]:
+    """Where each of `tensors` begins among the `found_bytes` bytes after the header."""
     entries = _entries(header[LENGTH_BYTES:])
-    if entries.keys() != {tensor.name for tensor in tensors}:
-        raise PeerError("the file has other tensors than the run")
+    names = {tensor.name for tensor in tensors}
+    if odd := sorted(names - entries.keys()):
+        raise PeerError(f"the file lacks the tensor {odd[0]!r}{_and_more(odd)}")
+    if odd := sorted(entries.keys() - names):
+        raise PeerError(f"the file has a tensor {odd[0][:_SHOWN]!r}{_and_more(odd)}, which the run has not")
     for tensor in tensors:
         entry = entries[tensor.name]
         start, end = entry.data_offsets
+        if entry.dtype != "F32":
+            raise PeerError(f"tensor {tensor.name!r} is {entry.dtype!r}, and must be F32")
         if tuple(entry.shape) != tensor.shape:
             raise PeerError(f"tensor {tensor.name!r} has shape {entry.shape}, not {list(tensor.shape)}")
         if end - start != prod(tensor.shape) * _FLOAT32.itemsize:
@@ -150,9 +204,13 @@ def _places(header: bytes, tensors: Sequence[TensorSpec], data_bytes: int) -> li
         if start != expected:
             raise PeerError("the tensors' bytes overlap or leave gaps")
         expected = end
-    if expected != data_bytes:
-        raise PeerError(f"the tensors take {expected} bytes where the file has {data_bytes}")
+    if expected != found_bytes:
+        raise PeerError(f"the tensors take {expected} bytes where the file has {found_bytes}")
     return [entries[tensor.name].data_offsets[0] for tensor in tensors]
+
+
+def _and_more(names: list[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
 
 def _entries(header: bytes) -> dict[str, _Entry]:
