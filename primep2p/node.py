@@ -25,8 +25,10 @@ from primep2p.services.answers import Answers
 from primep2p.services.backends import Check, check
 from primep2p.services.book import Book
 from primep2p.services.compute import Compute
+from primep2p.services.desk import Desk
 from primep2p.services.entering import Own, Runs
 from primep2p.services.hub import Hub
+from primep2p.services.jobs import Jobs
 from primep2p.services.joining import Pin
 from primep2p.services.logbook import write_down
 from primep2p.services.members import Overlay
@@ -93,7 +95,10 @@ class Node:
             keep_updates=config.store.keep_updates,
             addresses=self._addresses,
         )
-        self._runs = Runs(services, self._seams, Own(config.home, trainers, entropy))
+        desks: dict[RunId, Desk] = {}
+        own = Own(config.home, trainers, entropy, desks, config.trainer.silent_s)
+        self._runs = Runs(services, self._seams, own)
+        self.jobs = Jobs(self._runs, desks, envelopes.peer_id, offload)
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Raises ConfigError, StoreError."""
@@ -139,19 +144,26 @@ class Node:
         """Ask the node to end; returns at once."""
         self.stopped.set()
 
-    async def create_run(self, config: RunConfig) -> RunSummary:
+    async def create_run(self, config: RunConfig, *, own_loop: bool = False) -> RunSummary:
         """A new run with this node as its first member. Raises PluginError where its trainer fails."""
-        return self._summary(await self._runs.found(config))
+        return self._summary(await self._runs.found(config, own_loop=own_loop))
 
-    async def continue_run(self, start: Start, config: RunConfig | None) -> RunSummary:
+    async def continue_run(self, start: Start, config: RunConfig | None, *, own_loop: bool = False) -> RunSummary:
         """A new run from a certified checkpoint of a run of this node; without `config` with that run's settings."""
-        return self._summary(await self._runs.found_from(start, config))
+        return self._summary(await self._runs.found_from(start, config, own_loop=own_loop))
 
     async def join_run(
-        self, run_hex: str, pin: tuple[int, bytes] | None = None, token: Token | None = None
+        self,
+        run_hex: str,
+        pin: tuple[int, bytes] | None = None,
+        token: Token | None = None,
+        *,
+        own_loop: bool = False,
     ) -> RunSummary:
-        """Take part in a run: at its beginning, or from a head that members confirm or the owner pins."""
-        return self._summary(await self._runs.join(bytes.fromhex(run_hex), Pin(*pin) if pin else None, token))
+        """Take part in a run: at its beginning, or from a head that members confirm or the owner pins. `own_loop`: its
+        owner trains, whatever trainer the run names."""
+        run, pinned = bytes.fromhex(run_hex), Pin(*pin) if pin else None
+        return self._summary(await self._runs.join(run, pinned, token, own_loop=own_loop))
 
     def invite(self, prefix: str, uses: int, rounds: int) -> InviteView:
         """An invite for so many, good for so many rounds."""
@@ -210,6 +222,7 @@ class Node:
 
     def _tell(self, event: AnyEvent) -> None:
         self._hub.tell(event)
+        self.jobs.hear(event)
         write_down(event)
 
     async def _watch_peers(self) -> None:

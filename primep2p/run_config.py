@@ -7,27 +7,34 @@ from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from primep2p.config import faulty, read_toml
 from primep2p.model.pipeline import Bucketing, NearestNeighbours, Pipeline, TopK
 from primep2p.model.records import MAX_REFS, Admission, RoundPolicy, Scalar
 from primep2p.strict import Fault, Faults, build
 
-__all__ = ["RunConfig", "check", "load_run"]
+__all__ = ["JOBS", "RunConfig", "check", "load_run"]
+
+JOBS = "jobs"
+"""The trainer of a run whose members all train in loops of their own."""
 
 
 class RunConfig(Struct, frozen=True, kw_only=True):
-    """A run before it has params: the trainer makes those on the node that creates it."""
+    """A run before it begins: its params are in a file, or the trainer makes them on the node that creates it."""
 
     name: Annotated[str, Meta(min_length=1, max_length=64)]
     """For people; the run's id is a hash."""
     trainer: Annotated[str, Meta(min_length=1, max_length=64)]
-    """The name under which every member has this trainer."""
+    """The name under which every member has this trainer; "jobs": each trains in a loop of its own."""
     trainer_config: dict[str, Scalar | list[Scalar]] = {}
     """Settings for the trainer, the same for every member."""
     pipeline: Pipeline = Pipeline()
     policy: RoundPolicy = RoundPolicy()
     admission: Admission = Admission()
+    params: str = ""
+    """A safetensors file of float32 tensors, with which the run begins; relative to the file that says so. Empty: the
+    trainer makes the first params."""
 
 
 def load_run(path: Path) -> RunConfig:
@@ -37,7 +44,8 @@ def load_run(path: Path) -> RunConfig:
         check(config)
     except Fault as fault:
         raise faulty(str(path), fault, f"primep2p run check {path}") from fault
-    return config
+    params = str(path.absolute().parent / Path(config.params).expanduser()) if config.params else ""
+    return replace(config, params=params)
 
 
 def check(config: RunConfig) -> None:

@@ -39,7 +39,7 @@ is asked who is at the other end. `<home>/control.sock` is a symlink to it.
 
 It speaks JSON-RPC 2.0, one object a line, at most {MAX_LINE_BYTES:,} bytes in a request. Several requests may be
 under way on one connection; answers come as they are ready. An unknown field is an error that names its path. A call
-under way is carried out even if its caller leaves.
+under way is carried out even if its caller leaves, but for `job.next`, which waits for something to happen.
 
 ```
 -> {{"jsonrpc":"2.0","id":1,"method":"run.show","params":{{"run":"3f2a"}}}}

@@ -176,13 +176,39 @@ class Connection:
             self._free.release()
             await self._events(request.id, call)
             return
-        try:
-            line = answer_line(request.id, await self._handlers.answer(call))
-        except Exception as error:  # the boundary: a bug is answered and logged, and the daemon lives
-            line = error_line(request.id, _failure(error, call))
-        finally:
+        if call.waits:
             self._free.release()
+            await self._wait(request.id, call)
+            return
+        line = await self._carried_out(request.id, call)
+        self._free.release()
         self._answer(line)
+
+    async def _carried_out(self, id_: RequestId, call: Call[Any]) -> bytes:
+        try:
+            return answer_line(id_, await self._handlers.answer(call))
+        except Exception as error:  # the boundary: a bug is answered and logged, and the daemon lives
+            return error_line(id_, _failure(error, call))
+
+    async def _wait(self, id_: RequestId, call: Call[Any]) -> None:
+        """What a stream with one event would be: nobody waits for its answer but its caller."""
+        self._out.owed -= 1
+        self._settled.unpark_all()
+        if len(self._streams) >= MAX_STREAMS:
+            self._answer(error_line(id_, failure(self._busy())), owed=False)
+            return
+        with trio.CancelScope() as scope:
+            self._streams.add(scope)
+            try:
+                line = await self._carried_out(id_, call)
+            finally:
+                self._streams.discard(scope)
+        if not scope.cancelled_caught:
+            self._answer(line, owed=False)
+
+    def _busy(self) -> Unavailable:
+        sentence = f"{MAX_STREAMS} streams are open on this connection"
+        return Unavailable(sentence, hint="close one, or connect again")
 
     def _allowed(self, call: Call[Any]) -> Call[Any]:
         if call.access == "write" and self._access == "read":
@@ -191,8 +217,7 @@ class Connection:
 
     async def _events(self, id_: RequestId, call: Call[Any]) -> None:
         if len(self._streams) >= MAX_STREAMS:
-            busy = Unavailable(f"{MAX_STREAMS} streams are open on this connection", hint="close one, or connect again")
-            self._answer(error_line(id_, failure(busy)))
+            self._answer(error_line(id_, failure(self._busy())))
             return
         begun = False
         last = end_line(id_)

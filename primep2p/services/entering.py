@@ -16,15 +16,16 @@ from primep2p.model.messages import Records
 from primep2p.model.records import KERNELS_DIGEST, Ban, Join, RunSpec, Scalar, TensorSpec
 from primep2p.plugin.process import TrainerWorker
 from primep2p.plugin.workers import NEW, Trainers
-from primep2p.run_config import RunConfig
+from primep2p.run_config import JOBS, RunConfig
 from primep2p.services.aggregation import check_files
-from primep2p.services.founding import first_params
+from primep2p.services.desk import Desk
+from primep2p.services.founding import first_params, given_params
 from primep2p.services.inviting import Invitation, accept, check_welcome, invite
 from primep2p.services.joining import Pin, Seekers, find_spec, learn_head, run_key, seek_membership
 from primep2p.services.origins import Start, certified, find
 from primep2p.services.reopening import own_rows, spec_of
 from primep2p.services.rounds import RunService
-from primep2p.services.seams import Seams
+from primep2p.services.seams import Seams, TrainingVerbs
 from primep2p.services.training import Training, TrainingEvent
 from primep2p.store.seam import RunRow, StoredCheckpoint
 from primep2p.tasks import TaskStatus
@@ -58,6 +59,10 @@ class Own:
     trainers: Trainers
     entropy: Callable[[int], bytes]
     """So many bytes that nobody can guess."""
+    desks: dict[RunId, Desk]
+    """Of the runs in which it trains by jobs: filled here."""
+    silent_s: float
+    """After which a worker is taken to be gone."""
 
 
 class Runs:
@@ -95,21 +100,40 @@ class Runs:
             raise CallError(f"{prefix!r} is the beginning of {len(found)} runs", hint="write more of the id")
         return found[0]
 
-    async def found(self, config: RunConfig) -> RunService:
+    async def found(self, config: RunConfig, *, own_loop: bool = False) -> RunService:
         """A new run with this node as its first member. Raises PluginError where its trainer fails."""
-        seams, own, nonce = self._seams, self._own, self._own.entropy(16)
+        nonce = self._own.entropy(16)
         await self._check_kernels()
+        self._check_trainer(config.trainer, own_loop)
+        if config.params:
+            seams = self._seams
+            made = await seams.offload(given_params, Path(config.params), config.pipeline, seams.blobs, seams.scratch)
+        elif config.trainer == JOBS:
+            raise CallError(
+                "a run whose members train in loops of their own needs first params",
+                hint="name a safetensors file: params in run.toml, or primep2p run create --params FILE",
+            )
+        else:
+            made = await self._made_params(config, nonce)
+        return await self._begin(config, nonce, *made, own_loop=own_loop)
+
+    async def _made_params(self, config: RunConfig, nonce: bytes) -> tuple[Cid, tuple[TensorSpec, ...]]:
+        seams, own = self._seams, self._own
         own.trainers.check(config.trainer)
         place = f"{NEW}{nonce.hex()}"
         training = self._training_of(config.trainer, config.trainer_config, place, (), INIT_S, seams.tell)
         try:
-            params, tensors = await first_params(training, seams.blobs, seams.scratch, seams.offload)
+            return await first_params(training, seams.blobs, seams.scratch, seams.offload)
         finally:
             with trio.CancelScope(shield=True):
                 await seams.offload(own.trainers.discard, place)
-        return await self._begin(config, nonce, params, tensors)
 
-    async def found_from(self, start: Start, config: RunConfig | None) -> RunService:
+    def _check_trainer(self, trainer: str, own_loop: bool) -> None:
+        """Raises PluginError where this node has to have a plugin, and has not."""
+        if trainer != JOBS and not own_loop:
+            self._own.trainers.check(trainer)
+
+    async def found_from(self, start: Start, config: RunConfig | None, *, own_loop: bool = False) -> RunService:
         """A new run whose first params are those of a certified checkpoint of a run of this node; without `config`
         with the settings of that run. No trainer is asked. Raises CallError, and Unavailable without these params."""
         await self._check_kernels()
@@ -123,10 +147,11 @@ class Runs:
             policy=spec.policy,
             admission=spec.admission,
         )
-        self._own.trainers.check(config.trainer)
+        self._check_trainer(config.trainer, own_loop)
         head = await seams.offload(certified, start, old.spec, seams.runs, seams.blobs, seams.envelopes)
         nonce = self._own.entropy(16)
-        service = await self._begin(config, nonce, head.header.params, spec.tensors, head.hash)
+        params, tensors = head.header.params, spec.tensors
+        service = await self._begin(config, nonce, params, tensors, origin=head.hash, own_loop=own_loop)
         service.origin = f"{head.run.hex()}@{head.round}"
         return service
 
@@ -139,7 +164,14 @@ class Runs:
             )
 
     async def _begin(
-        self, config: RunConfig, nonce: bytes, params: Cid, tensors: tuple[TensorSpec, ...], origin: bytes = b""
+        self,
+        config: RunConfig,
+        nonce: bytes,
+        params: Cid,
+        tensors: tuple[TensorSpec, ...],
+        *,
+        origin: bytes = b"",
+        own_loop: bool,
     ) -> RunService:
         envelopes = self._seams.envelopes
         try:
@@ -163,14 +195,17 @@ class Runs:
                 origin=origin,
             )
         )
-        return await self._enter(spec, await self._own_join(spec, 0, None))
+        return await self._enter(spec, await self._own_join(spec, 0, None), own_loop=own_loop)
 
-    async def join(self, run: RunId, pin: Pin | None, token: Token | None = None) -> RunService:
+    async def join(
+        self, run: RunId, pin: Pin | None, token: Token | None = None, *, own_loop: bool = False
+    ) -> RunService:
         """Take part in a run: at its beginning, or from a head that members confirm or the owner pins. A token brings
         an invite; for a run that this node waits to be let into, another one."""
         invitation = accept(self._seams.envelopes, token) if token else None
         async with self._joining:  # who asks again while the first is under way must not open the run twice
             if run in self._services:
+                self._check_loop(self._services[run], own_loop)
                 await self._check_pin(run, pin)
                 await self._renew(self._services[run], invitation)
                 return self._services[run]
@@ -178,7 +213,7 @@ class Runs:
                 with trio.fail_after(JOIN_S):
                     if invitation is not None and token is not None:
                         await self._meet(invitation.invite.signer, token.addresses)
-                    return await self._join(run, pin, invitation)
+                    return await self._join(run, pin, invitation, own_loop)
             except trio.TooSlowError as error:
                 raise Unavailable(
                     f"the members of run {run.hex()[:12]} did not answer within {JOIN_S:g} s",
@@ -224,18 +259,24 @@ class Runs:
         except (Unavailable, PeerError):
             return
 
-    async def _join(self, run: RunId, pin: Pin | None, invitation: Invitation | None) -> RunService:
+    async def _join(self, run: RunId, pin: Pin | None, invitation: Invitation | None, own_loop: bool) -> RunService:
         seams = self._seams
         at = Seekers(seams.host, seams.sync, seams.envelopes)
         spec, holders = await find_spec(run, at)
-        self._own.trainers.check(spec.record.trainer)
+        self._check_trainer(spec.record.trainer, own_loop)
         learned = await learn_head(spec, holders, at, pin)
         check_welcome(spec, learned[0] if learned else None, seams.envelopes.peer_id, invitation)
         join = await self._own_join(spec, learned[0].round if learned else 0, invitation)
         if learned is not None:
             head, state = learned
             await seams.offload(seams.runs.commit, run, head.round, StoredCheckpoint(head.checkpoint, state))
-        return await self._enter(spec, join, pin)
+        return await self._enter(spec, join, pin, own_loop=own_loop)
+
+    def _check_loop(self, service: RunService, own_loop: bool) -> None:
+        """Who is in the run already goes on to train there as before. Raises CallError."""
+        if own_loop and service.run_id not in self._own.desks:
+            trainer = service.spec.record.trainer
+            raise CallError(f"this node is in the run already, and trains there with the plugin {trainer!r}")
 
     async def _renew(self, service: RunService, invitation: Invitation | None) -> None:
         """Another invite for a run that this node is in already, but is no member of. Raises CallError."""
@@ -273,18 +314,22 @@ class Runs:
                 hint="ask the others what `primep2p run show` says: somebody is on another chain",
             )
 
-    async def _enter(self, spec: Opened[RunSpec], join: Opened[Join], pin: Pin | None = None) -> RunService:
+    async def _enter(
+        self, spec: Opened[RunSpec], join: Opened[Join], pin: Pin | None = None, *, own_loop: bool
+    ) -> RunService:
         if self._nursery is None:
             raise Unavailable("the node is still starting", hint="try again in a moment")
-        row = RunRow(spec.hash, spec.raw, join.raw, pin.hash if pin else None, pin.round if pin else 0)
+        row = RunRow(spec.hash, spec.raw, join.raw, pin.hash if pin else None, pin.round if pin else 0, own_loop)
         await self._seams.offload(self._seams.runs.save_run, row)
         return await self._open(self._nursery, row)
 
     async def _open(self, nursery: trio.Nursery, row: RunRow) -> RunService:
         spec = spec_of(row, self._seams.envelopes, self._own.home)
 
-        def make(report: Callable[[TrainingEvent], None]) -> Training:
+        def make(report: Callable[[TrainingEvent], None]) -> TrainingVerbs:
             record = spec.record
+            if row.own_loop or record.trainer == JOBS:
+                return self._desk_of(row.run, record, report)
             return self._training_of(
                 record.trainer,
                 record.trainer_config,
@@ -323,6 +368,20 @@ class Runs:
 
         seed = self._seams.envelopes.peer_id.encode() + place.encode()
         return Training(worker, seed=seed, deadline_s=deadline_s, report=report, run=place)
+
+    def _desk_of(self, run: RunId, spec: RunSpec, report: Callable[[TrainingEvent], None]) -> Desk:
+        desk = Desk(
+            run.hex(),
+            spec.tensors,
+            directory=self._own.home / "jobs" / run.hex(),
+            seed=self._seams.envelopes.peer_id.encode() + run,
+            deadline_s=spec.policy.collect_s,
+            silent_s=self._own.silent_s,
+            offload=self._seams.offload,
+            report=report,
+        )
+        self._own.desks[run] = desk
+        return desk
 
     async def _provide(self, run: RunId) -> None:
         """Tell the directory, again and again, that this node is in the run."""

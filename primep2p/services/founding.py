@@ -1,19 +1,22 @@
-"""The first params of a new run: its trainer's `init`, in a canonical file."""
+"""The first params of a new run: its trainer's `init`, or a file that its owner names, as a canonical file."""
 
 from pathlib import Path
 from secrets import token_hex
 
 import trio
 
-from primep2p.model.errors import PluginError
+from primep2p.model.errors import CallError, PeerError, PluginError
 from primep2p.model.ids import Cid
+from primep2p.model.pipeline import Pipeline
 from primep2p.model.records import TensorSpec
+from primep2p.services.aggregation import check_files
 from primep2p.services.training import InitialModel, Training
+from primep2p.store.intake import take_in, tensors_in
 from primep2p.store.seam import BlobStore
 from primep2p.store.tensors import map_tensors, write_tensors
 from primep2p.tasks import Offload
 
-__all__ = ["first_params"]
+__all__ = ["first_params", "given_params"]
 
 
 async def first_params(
@@ -33,6 +36,20 @@ async def first_params(
         raise failure
     assert model is not None
     return await offload(_keep, model, blobs, scratch), model.tensors
+
+
+def given_params(
+    source: Path, pipeline: Pipeline, blobs: BlobStore, scratch: Path
+) -> tuple[Cid, tuple[TensorSpec, ...]]:
+    """Those in a safetensors file that somebody else wrote. Blocks. Raises CallError where it cannot be a model."""
+    canonical = scratch / f"initial-{token_hex(8)}.safetensors"
+    try:
+        tensors = tensors_in(source)
+        check_files(pipeline, tensors)
+        take_in(source, tensors, canonical)
+    except PeerError as error:
+        raise CallError(f"the params {str(source)!r} cannot begin a run: {error.sentence}") from error
+    return blobs.add(canonical, durable=True), tensors
 
 
 def _keep(model: InitialModel, blobs: BlobStore, scratch: Path) -> Cid:

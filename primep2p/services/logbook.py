@@ -5,6 +5,7 @@ import structlog
 from primep2p.model.views.events import (
     Accused,
     AnyEvent,
+    JobChanged,
     LogLine,
     PeerChanged,
     PluginFailed,
@@ -37,6 +38,9 @@ def write_down(event: AnyEvent) -> None:
             log.warning("accused", run=event.run[:8], peer=event.peer, reason=event.reason)
         case PluginFailed():
             log.warning("trainer failed", run=event.run[:8], round=event.round, reason=event.sentence)
+        case JobChanged():
+            said = {"why": event.sentence} if event.sentence else {}
+            log.info("job", run=event.run[:8], round=event.round, job=event.job, state=event.state, **said)
         case LogLine():
             log.warning(event.sentence, run=event.run[:8])
         case RunFinished():

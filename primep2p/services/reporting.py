@@ -26,6 +26,7 @@ from primep2p.model.views.runs import (
     RunPhase,
     RunSummary,
 )
+from primep2p.run_config import JOBS
 from primep2p.services.inviting import Invitation, check_welcome
 from primep2p.services.rounds import KEPT_ROUNDS, RunService
 from primep2p.services.seams import Seams
@@ -98,6 +99,7 @@ def detail(service: RunService, connected: frozenset[PeerId], seams: Seams) -> R
         evidence=[_evidence_view(peer, raw, seams.envelopes) for peer, raw in runs.evidence(service.run_id)],
         expelled=_expelled(head, runs) if head else [],
         plugin_error=service.plugin_error,
+        own_loop=service.row.own_loop or spec.trainer == JOBS,
     )
 
 

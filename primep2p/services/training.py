@@ -10,13 +10,13 @@ from pathlib import Path
 import trio
 
 from primep2p.model.errors import PluginError
-from primep2p.model.views.events import PluginFailed, TrainingReported
+from primep2p.model.views.events import JobChanged, PluginFailed, TrainingReported
 from primep2p.plugin.process import InitialModel, Interrupted, Report, Trained, TrainerWorker
 from primep2p.tasks import TaskStatus
 
 __all__ = ["InitialModel", "Trained", "Training", "TrainingEvent"]
 
-TrainingEvent = TrainingReported | PluginFailed
+TrainingEvent = TrainingReported | PluginFailed | JobChanged
 
 
 class Training:

@@ -38,14 +38,14 @@ class SqliteRuns:
         """Insert or replace, durably."""
         with self._database.write(durable=True) as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO runs (run, spec, own_join, pin, pin_round) VALUES (?, ?, ?, ?, ?)",
-                (row.run, row.spec, row.join, row.pin, row.pin_round),
+                "INSERT OR REPLACE INTO runs (run, spec, own_join, pin, pin_round, own_loop) VALUES (?, ?, ?, ?, ?, ?)",
+                (row.run, row.spec, row.join, row.pin, row.pin_round, row.own_loop),
             )
 
     def runs(self) -> list[RunRow]:
         """All runs, by their id."""
-        rows = self._database.read("SELECT run, spec, own_join, pin, pin_round FROM runs ORDER BY run")
-        return [RunRow(*row) for row in rows]
+        rows = self._database.read("SELECT run, spec, own_join, pin, pin_round, own_loop FROM runs ORDER BY run")
+        return [RunRow(run, spec, join, pin, round_, bool(own)) for run, spec, join, pin, round_, own in rows]
 
     def renew_run(self, row: RunRow) -> None:
         """Replace a run's row, and forget what another identity signed in it."""

@@ -84,6 +84,8 @@ class RunRow(Struct, frozen=True):
     pin: Hash | None
     """A header that the owner trusts."""
     pin_round: int
+    own_loop: bool = False
+    """Its owner trains in a loop of their own, whatever trainer the run names."""
 
 
 class RunStore(Protocol):

@@ -49,6 +49,7 @@ CREATE TABLE shelf_kept (
     since REAL NOT NULL, PRIMARY KEY (owner, name, label)
 ) STRICT;
 """,
+    "ALTER TABLE runs ADD COLUMN own_loop INTEGER NOT NULL DEFAULT 0",
 )
 """What each version of the schema adds to the one before."""
 

@@ -62,7 +62,7 @@ def show_log() -> None:
     "show",
     [
         lambda: show_runs([SUMMARY], "primep2p run create"),
-        lambda: show_joined(DETAIL, "primep2p run watch"),
+        lambda: show_joined(DETAIL, "primep2p run watch", "primep2p job next"),
         lambda: show_run(DETAIL, f"/{HOSTILE}"),
         lambda: show_peers([PeerView(peer="p", connected=True, runs=[], faults=[HOSTILE])]),
         lambda: print_error(PeerError(HOSTILE, hint=HOSTILE)),

@@ -37,6 +37,9 @@ RUN = "ab" * 32
 ARGUMENTS: dict[str, list[str]] = {
     "run.create": ["--from", RUN],
     "run.join": [RUN],
+    "job.params": ["word", "--out", "/dev/null"],
+    "job.upload": ["word", __file__, "--examples", "1", "--upload"],
+    "job.submit": ["word", __file__, "--examples", "1"],
 }
 """What a hand-written command is given, where it is not one word for each required field."""
 

@@ -16,6 +16,7 @@ from primep2p.run_config import RunConfig
 from primep2p.services.origins import Start
 from primep2p.strict import plain
 from primep2p.wire.token import Token, write_token
+from tests.control.fake_jobs import FakeJobs
 
 RUN = "ab" * 32
 PEER = "12D3KooW" + "A" * 44
@@ -96,7 +97,9 @@ class FakeNode:
         self.created: list[RunConfig] = []
         self.continued: list[tuple[Start, RunConfig | None]] = []
         self.joined: list[tuple[str, tuple[int, bytes] | None, Token | None]] = []
+        self.own_loops: list[str] = []
         self.banned: list[tuple[str, str]] = []
+        self.jobs = FakeJobs()
         self.phase: RunPhase = "running"
         self.known = [RUN]
         self.have_model = True
@@ -135,7 +138,7 @@ class FakeNode:
     def stop(self) -> None:
         self.stopped.set()
 
-    async def create_run(self, config: RunConfig) -> RunSummary:
+    async def create_run(self, config: RunConfig, *, own_loop: bool = False) -> RunSummary:
         if config.name == "slow":
             await self.gate.wait()
         if config.trainer == "broken":
@@ -145,11 +148,14 @@ class FakeNode:
         self.created.append(config)
         return summary(config.name)
 
-    async def continue_run(self, start: Start, config: RunConfig | None) -> RunSummary:
+    async def continue_run(self, start: Start, config: RunConfig | None, *, own_loop: bool = False) -> RunSummary:
         self.continued.append((start, config))
         return summary()
 
-    async def join_run(self, run_hex: str, pin: tuple[int, bytes] | None, token: Token | None) -> RunSummary:
+    async def join_run(
+        self, run_hex: str, pin: tuple[int, bytes] | None, token: Token | None, *, own_loop: bool = False
+    ) -> RunSummary:
+        self.own_loops += [run_hex] * own_loop
         self.joined.append((run_hex, pin, token))
         return msgspec.structs.replace(summary(run=run_hex), phase=self.phase)
 

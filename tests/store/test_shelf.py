@@ -41,10 +41,11 @@ def test_kept_versions_come_in_the_order_of_their_pulling(tmp_path: Path) -> Non
 
 
 def as_version_1(home: Path) -> None:
-    """What a store looked like before there were shelves."""
+    """What a store looked like before there were shelves, and loops of the owner's own."""
     connection = sqlite3.connect(home / "store.db")
     for table in ("shelf_records", "shelf_kept"):
         connection.execute(f"DROP TABLE {table}")
+    connection.execute("ALTER TABLE runs DROP COLUMN own_loop")
     connection.execute("PRAGMA user_version = 1")
     connection.commit()
     connection.close()

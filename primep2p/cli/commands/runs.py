@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
+from msgspec.structs import replace
 
 from primep2p.cli.at import HERE, At, Json, Verbose
 from primep2p.cli.commands.config import told
@@ -50,6 +51,11 @@ def create(
             "Without FILE, everything else is as in that run too.",
         ),
     ] = "",
+    params: Annotated[
+        Path | None,
+        Parameter(help="Begin with the params in this safetensors file, whatever FILE says of them."),
+    ] = None,
+    own_loop: Annotated[bool, described(RunCreate, "own_loop", name="--own-loop", negative="")] = False,
     json: Json = False,
     at: At = HERE,
 ) -> None:
@@ -57,10 +63,17 @@ def create(
     if file is None and not origin:
         raise CallError("a run needs a file with its settings", hint="see examples/run.toml; or --from another run")
     config = load_run(file) if file else None
+    if params is not None:
+        if config is None or origin:
+            raise CallError("--params is for a run that has a FILE, and begins with no other run's params")
+        config = replace(config, params=str(params.absolute()))
     with at.connect() as client:
-        run = client.call(RunCreate(config=config, origin=origin))
+        run = client.call(RunCreate(config=config, origin=origin, own_loop=own_loop))
         detail = client.call(RunShow(run=run.run))
-    print_json(run) if json else show_created(detail, at.command("run invite"), _watch_command(at, run.run))
+    if json:
+        print_json(run)
+    else:
+        show_created(detail, at.command("run invite"), _watch_command(at, run.run), _next_command(at, run.run))
 
 
 @app.command
@@ -82,12 +95,13 @@ def join(
     run: Annotated[str, Parameter(help="ID, or ID@round:hash, which pins a header that you trust; or an invite.")],
     *,
     invite: Annotated[str, Parameter(help="What `run invite` printed for you, where RUN is the ID.")] = "",
+    own_loop: Annotated[bool, described(RunJoin, "own_loop", name="--own-loop", negative="")] = False,
     json: Json = False,
     at: At = HERE,
 ) -> None:
     """Become a member of a run."""
     with at.connect() as client:
-        joined = client.call(RunJoin(run=run, invite=invite))
+        joined = client.call(RunJoin(run=run, invite=invite, own_loop=own_loop))
         if json:
             print_json(joined)
             return
@@ -98,7 +112,7 @@ def join(
             file = _model_file(client, detail.run)
             show_joined_late(detail, file, at.command(f"run show {detail.run[:SHORT]}"), member=member)
             return
-    show_joined(detail, _watch_command(at, detail.run))
+    show_joined(detail, _watch_command(at, detail.run), _next_command(at, detail.run))
 
 
 @app.command
@@ -202,6 +216,10 @@ def _model_file(client: BlockingClient, run: str) -> str:
         return client.call(ModelPathOf(run=run)).path
     except (CallError, Unavailable):
         return ""
+
+
+def _next_command(at: At, run: str) -> str:
+    return at.command(f"job next {run[:SHORT]} --wait-s 60")
 
 
 def _watch_command(at: At, run: str) -> str:

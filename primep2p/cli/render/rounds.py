@@ -8,6 +8,7 @@ from primep2p.model.views.events import (
     Accused,
     AnyEvent,
     Evaluated,
+    JobChanged,
     LogLine,
     PeerChanged,
     PluginFailed,
@@ -47,6 +48,10 @@ class RoundTable:
                 return [f"finished after round {round_}"]
             case PluginFailed(sentence=sentence, stderr=stderr):
                 return [f"  the trainer failed: {sentence}", *(f"  | {line}" for line in stderr.splitlines())]
+            case JobChanged(state="refused" | "missed" as state, round=round_, sentence=sentence):
+                return [
+                    f"  round {round_}: {f'an update is refused: {sentence}' if sentence else f'the job is {state}'}"
+                ]
             case Accused(peer=peer, reason=reason):
                 return [f"  {peer} is accused: {reason}"]
             case LogLine(level="warning" | "error", sentence=sentence):
@@ -62,6 +67,8 @@ class RoundTable:
             case TrainingReported(step=step, steps=steps, loss=loss):
                 told = "" if loss is None else f", loss {number(loss)}"
                 return f"  {when} trained {step}{f' of {steps}' if steps else ''}{told}"
+            case JobChanged(state=state, job=job, sentence=worker):
+                return f"  {when} job {job}: {state}{f' to {worker}' if worker else ''}"
             case Evaluated(round=round_, metrics=metrics):
                 return f"  {when} evaluated round {round_}: {_metrics(metrics)}"
             case PeerChanged(peer=peer, connected=connected):

@@ -43,7 +43,7 @@ def print_runs(runs: list[RunSummary]) -> None:
     print_table(table)
 
 
-def show_created(run: RunDetail, invite_command: str, watch_command: str) -> None:
+def show_created(run: RunDetail, invite_command: str, watch_command: str, next_command: str) -> None:
     """The new run, how others come in, and how to see it."""
     say(f"run {run.run}")
     if run.origin:
@@ -56,6 +56,8 @@ def show_created(run: RunDetail, invite_command: str, watch_command: str) -> Non
     else:
         say(f"training begins when {are_here}; others join with:")
         say(f"  primep2p run join {run.run}")
+    if run.own_loop:
+        say(f"take its jobs with: {next_command}")
     say(f"watch it with: {watch_command}")
 
 
@@ -72,13 +74,15 @@ def show_banned(run: RunSummary, peer: str, show_command: str) -> None:
     say(f"see it with: {show_command}")
 
 
-def show_joined(run: RunDetail, watch_command: str) -> None:
+def show_joined(run: RunDetail, watch_command: str, next_command: str) -> None:
     """The run that this node is in now, and how to see it."""
     begun = f"round {run.round}, {many(len(run.members), 'member')}"
     state = f"{_here(run)} members are here" if run.phase == "gathering" else begun
     say(f"joined {run.name} ({run.run[:SHORT]}): {run.phase}, {state}")
     if run.obstacle:
         say(f"cannot be a member: {run.obstacle}")
+    if run.own_loop:
+        say(f"take its jobs with: {next_command}")
     say(f"watch it with: {watch_command}")
 
 
@@ -105,7 +109,8 @@ def show_gathering(run: RunDetail) -> None:
 def show_run(run: RunDetail, file: str) -> None:
     """A run in full; `file` is where its newest model is, if it is here."""
     say(f"run       {run.run}")
-    say(f"name      {run.name}, trainer {run.trainer}, {run.phase}")
+    own_loop = " (a loop of your own)" if run.own_loop else ""
+    say(f"name      {run.name}, trainer {run.trainer}{own_loop}, {run.phase}")
     say(f"pipeline  {_pipeline(run.pipeline)}")
     step = run.step or "no step"
     say(f"round     {run.round}, view {run.view}, {step}, last moved {duration(run.waiting_s)} ago")

@@ -30,6 +30,8 @@ class Call(Struct, Generic[A], frozen=True, kw_only=True):
     """The words of the command that sends it."""
     stream: ClassVar[bool] = False
     """Answered by null once the subscription is in place; then events come until `end`."""
+    waits: ClassVar[bool] = False
+    """It may wait long for something to happen, and is given up when its caller leaves or the daemon stops."""
     deadline_s: ClassVar[float] = 10.0
     """After this a client stops waiting for the answer."""
 

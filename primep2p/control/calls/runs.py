@@ -12,6 +12,11 @@ from primep2p.run_config import RunConfig, check
 
 __all__ = ["RunBan", "RunCreate", "RunInvite", "RunJoin", "RunList", "RunName", "RunShow", "RunWatch"]
 
+OwnLoop = Annotated[
+    bool,
+    Meta(description="Train in a loop of your own, by job next and job submit, whatever trainer the run names."),
+]
+
 RunName = Annotated[str, Meta(description="The run's id, or the beginning of it.")]
 
 
@@ -28,9 +33,10 @@ class RunCreate(Call[RunSummary], frozen=True):
         str,
         Meta(
             description="ID or ID@round or ID@round:hash: start from the certified params of a run of this node, the "
-            "newest without a round. Else its trainer makes them."
+            "newest without a round. Else they are those of config.params, or its trainer makes them."
         ),
     ] = ""
+    own_loop: OwnLoop = False
 
     def check(self) -> None:
         if self.config is not None:
@@ -50,6 +56,7 @@ class RunJoin(Call[RunSummary], frozen=True):
     ]
     pin: Annotated[str, Meta(description="round:hash, where `run` has none.")] = ""
     invite: Annotated[str, Meta(description="The token of run.invite, where `run` is the ID.")] = ""
+    own_loop: OwnLoop = False
 
 
 class RunInvite(Call[InviteView], frozen=True):

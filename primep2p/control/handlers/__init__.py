@@ -6,14 +6,14 @@ from typing import Any, Protocol
 import trio
 
 from primep2p.control.calls.call import Call
-from primep2p.control.handlers import daemon, models, runs
+from primep2p.control.handlers import daemon, jobs, models, runs
 from primep2p.control.handlers.table import ANSWERS, STREAMS
 from primep2p.model.views.events import AnyEvent
 
 __all__ = ["NodeHandlers", "NodeVerbs"]
 
 
-class NodeVerbs(daemon.DaemonVerbs, runs.RunVerbs, models.ModelVerbs, Protocol):
+class NodeVerbs(daemon.DaemonVerbs, runs.RunVerbs, jobs.JobNode, models.ModelVerbs, Protocol):
     """All that a node does for its owner."""
 
 

@@ -22,9 +22,11 @@ class RunVerbs(Protocol):
     """What a node does with runs. Raises PrimeError. Runs are named by their id in hex or the beginning of it,
     `join_run` by the whole id."""
 
-    async def create_run(self, config: RunConfig) -> RunSummary: ...
-    async def continue_run(self, start: Start, config: RunConfig | None) -> RunSummary: ...
-    async def join_run(self, run_hex: str, pin: tuple[int, bytes] | None, token: Token | None) -> RunSummary: ...
+    async def create_run(self, config: RunConfig, *, own_loop: bool) -> RunSummary: ...
+    async def continue_run(self, start: Start, config: RunConfig | None, *, own_loop: bool) -> RunSummary: ...
+    async def join_run(
+        self, run_hex: str, pin: tuple[int, bytes] | None, token: Token | None, *, own_loop: bool
+    ) -> RunSummary: ...
     def invite(self, prefix: str, uses: int, rounds: int) -> InviteView: ...
     async def ban(self, prefix: str, peer: str) -> RunSummary: ...
     def runs(self) -> list[RunSummary]: ...
@@ -37,15 +39,15 @@ class RunVerbs(Protocol):
 @answers(RunCreate)
 async def create(node: RunVerbs, call: RunCreate) -> RunSummary:
     if call.origin:
-        return await node.continue_run(parse_start(call.origin), call.config)
+        return await node.continue_run(parse_start(call.origin), call.config, own_loop=call.own_loop)
     if call.config is None:
         raise CallError("a run needs a config, or an origin to start from")
-    return await node.create_run(call.config)
+    return await node.create_run(call.config, own_loop=call.own_loop)
 
 
 @answers(RunJoin)
 async def join(node: RunVerbs, call: RunJoin) -> RunSummary:
-    return await node.join_run(*parse_join(call.run, call.pin, call.invite))
+    return await node.join_run(*parse_join(call.run, call.pin, call.invite), own_loop=call.own_loop)
 
 
 @answers(RunInvite)

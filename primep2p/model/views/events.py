@@ -1,6 +1,7 @@
 """What happens on a node, as it is told to whoever watches. Ids are strings, hashes are hex, times are seconds."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 from msgspec import Struct
 
@@ -9,6 +10,7 @@ __all__ = [
     "AnyEvent",
     "Evaluated",
     "Event",
+    "JobChanged",
     "LogLine",
     "PeerChanged",
     "PluginFailed",
@@ -77,6 +79,17 @@ class PluginFailed(Event, frozen=True, tag="plugin-failed"):
     stderr: str
 
 
+class JobChanged(Event, frozen=True, tag="job-changed"):
+    """A round's training is handed to whoever asks: it is open to all, given to a worker, and in the end taken or
+    missed; an update of it may be refused."""
+
+    round: int
+    job: str
+    state: Literal["open", "given", "refused", "taken", "missed"]
+    sentence: str = ""
+    """To whom it is given, or why its update is refused."""
+
+
 class PeerChanged(Event, frozen=True, tag="peer-changed"):
     """A peer connected or was lost."""
 
@@ -110,6 +123,7 @@ AnyEvent = (
     | TrainingReported
     | Evaluated
     | PluginFailed
+    | JobChanged
     | PeerChanged
     | Accused
     | RunFinished
