@@ -15,10 +15,11 @@ from primep2p.core.roster import peers_of
 from primep2p.keys import backup_path, former_peers, public_key_of, read_identity, rotate_identity
 from primep2p.model.errors import CallError, ConfigError, PrimeError, Unavailable
 from primep2p.model.ids import PeerId
-from primep2p.model.records import RunSpec, RunState
+from primep2p.model.records import Header, RunSpec, RunState
 from primep2p.services.reopening import spec_of
 from primep2p.store.db import lock_home, open_store
 from primep2p.store.files import disk
+from primep2p.store.seam import StoredCheckpoint
 from primep2p.wire.codec import decode
 from primep2p.wire.envelope import Envelopes
 
@@ -124,23 +125,23 @@ def _unused(home: Path) -> Iterator[None]:
 def _going_on(config: NodeConfig, me: PeerId) -> list[str]:
     """Runs that wait for this node: it is a member, or they have not begun."""
     return [
-        spec.name
-        for spec, state in _runs(config)
-        if state is None or (me in peers_of(state) and (not spec.policy.rounds or state.round < spec.policy.rounds))
+        spec.name for spec, head in _runs(config) if head is None or (me in peers_of(head[1]) and not head[0].ended)
     ]
 
 
-def _runs(config: NodeConfig) -> list[tuple[RunSpec, RunState | None]]:
-    """Each with the state after its head, if it has begun."""
+def _runs(config: NodeConfig) -> list[tuple[RunSpec, tuple[Header, RunState] | None]]:
+    """Each with its newest header and the state after that, if it has begun."""
     home, identity = config.home, read_identity(config.home / "identity.key")
     if identity is None or not (home / "store.db").exists():
         return []
     envelopes = Envelopes(config.node.network, identity)
     with closing(open_store(home)) as store:
         rows = [(row, store.runs.head(row.run)) for row in store.runs.runs()]
-    return [
-        (spec_of(row, envelopes, home).record, decode(RunState, head[1].state) if head else None) for row, head in rows
-    ]
+    return [(spec_of(row, envelopes, home).record, _read(head[1]) if head else None) for row, head in rows]
+
+
+def _read(head: StoredCheckpoint) -> tuple[Header, RunState]:
+    return decode(Header, head.checkpoint.header), decode(RunState, head.state)
 
 
 def _size_bytes(path: Path) -> int:

@@ -14,6 +14,7 @@ from primep2p.model.records import (
     Admission,
     Certificate,
     Checkpoint,
+    Header,
     Member,
     RoundPolicy,
     RunSpec,
@@ -70,8 +71,13 @@ def enter(home: Path, name: str, *, rounds: int, head: int | None) -> None:
         store.runs.save_run(RunRow(spec.hash, spec.raw, join.raw, None, 0))
         if head is not None:
             member = Member(identity.peer_id, 0, 0, bytes(32), bytes(32), 0)
+            header = Header(
+                run=spec.hash, round=head, parent=bytes(32), bundle=bytes(32), inclusions=(), optimiser=None, seen=(),
+                params=spec.record.params, joined=(), left=(), blamed=(), state=bytes(32), reveal=b"", beacon=bytes(32),
+                ended="rounds" if head == rounds else "",
+            )  # fmt: skip
             state = encode(RunState(spec.hash, head, (member,), 1))
-            checkpoint = Checkpoint(b"header", Certificate(spec.hash, head, bytes(32), ()))
+            checkpoint = Checkpoint(encode(header), Certificate(spec.hash, head, bytes(32), ()))
             store.runs.commit(spec.hash, head, StoredCheckpoint(checkpoint, state))
         params = home / "params"
         params.write_bytes(bytes(3 << 20))
