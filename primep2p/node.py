@@ -27,12 +27,14 @@ from primep2p.services.book import Book
 from primep2p.services.compute import Compute
 from primep2p.services.desk import Desk
 from primep2p.services.entering import Own, Runs
+from primep2p.services.history import History
 from primep2p.services.hub import Hub
 from primep2p.services.jobs import Jobs
 from primep2p.services.joining import Pin
 from primep2p.services.logbook import write_down
 from primep2p.services.members import Overlay
 from primep2p.services.origins import Start
+from primep2p.services.pointers import Pointers
 from primep2p.services.reporting import detail, peer_views, summary
 from primep2p.services.rounds import RunService
 from primep2p.services.seams import Seams
@@ -99,6 +101,8 @@ class Node:
         own = Own(config.home, trainers, entropy, desks, config.trainer.silent_s)
         self._runs = Runs(services, self._seams, own)
         self.jobs = Jobs(self._runs, desks, envelopes.peer_id, offload)
+        self.history = History(self._runs, self._seams)
+        self.pointers = Pointers(envelopes.peer_id, host.directory, blobs, offload)
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Raises ConfigError, StoreError."""

@@ -201,5 +201,13 @@ class FakeNode:
             raise Unavailable("the params are not here yet")
         return ModelPath(run=run, round=round, cid="bafkrei", path="/x.safetensors")
 
+    @property
+    def history(self) -> "FakeNode":
+        return self
+
+    @property
+    def pointers(self) -> "FakeNode":
+        return self
+
     def peers(self) -> list[PeerView]:
         return [PeerView(peer=PEER, connected=True, runs=[RUN], faults=[])]

@@ -97,6 +97,48 @@ def test_a_run_is_found_as_soon_as_its_creator_has_met_anybody(simulated: Simula
     simulated(story, nodes=5, first_members=2)
 
 
+def test_a_round_is_shown_with_who_is_in_it_who_is_not_and_why(simulated: Simulated) -> None:
+    async def story(world: World) -> None:
+        asked, silent, *others = world.nodes
+        await world.found(asked, [silent, *others])
+        await world.until_round(2, world.nodes)
+        await silent.stop()
+        await world.until_round(asked.round + 2, [asked, *others])
+        history, run = asked.alive.history, world.run
+        newest = await history.show(run[:10], -1)
+        assert (newest.run, newest.round, newest.void, newest.members) == (run, asked.round, "", 4)
+        living = sorted(node.peer for node in (asked, *others))
+        assert [inclusion.trainer for inclusion in newest.inclusions] == living
+        assert sum(inclusion.share for inclusion in newest.inclusions) == pytest.approx(1)
+        assert [(missing.trainer, missing.reason) for missing in newest.missing] == [
+            (silent.peer, "no list names an update of it")
+        ]
+        assert (len(newest.committee), newest.quorum) == (4, 3)
+        assert set(newest.signers) <= set(living)
+        assert newest.lists is not None
+        assert all(entry.trainers == living for entry in newest.lists)
+        assert all(inclusion.examples for inclusion in newest.inclusions)
+        first = await history.show(run, 1)
+        assert (first.round, first.parent) == (1, (await history.show(run, 0)).header)
+        await world.until_round(6, [asked, *others])
+        old = await history.show(run, 1)
+        assert (old.lists, old.inclusions[0].examples, old.header) == (None, None, first.header)
+        assert (await history.show(run, 0)).inclusions == []
+        with pytest.raises(CallError, match="this node has no checkpoint 99 of run"):
+            await history.show(run, 99)
+
+    simulated(story, nodes=4)
+
+
+def test_a_run_that_has_not_begun_has_no_round_to_show(simulated: Simulated) -> None:
+    async def story(world: World) -> None:
+        await world.found(world.nodes[0], [], settled=False)
+        with pytest.raises(CallError, match="has not begun: no round is certified"):
+            await world.nodes[0].alive.history.show(world.run, -1)
+
+    simulated(story, nodes=2)
+
+
 def test_a_run_goes_on_without_its_creator(simulated: Simulated) -> None:
     async def story(world: World) -> None:
         creator, *others = world.nodes

@@ -6,14 +6,22 @@ from typing import Any, Protocol
 import trio
 
 from primep2p.control.calls.call import Call
-from primep2p.control.handlers import daemon, jobs, models, runs
+from primep2p.control.handlers import daemon, directory, jobs, models, rounds, runs
 from primep2p.control.handlers.table import ANSWERS, STREAMS
 from primep2p.model.views.events import AnyEvent
 
 __all__ = ["NodeHandlers", "NodeVerbs"]
 
 
-class NodeVerbs(daemon.DaemonVerbs, runs.RunVerbs, jobs.JobNode, models.ModelVerbs, Protocol):
+class NodeVerbs(
+    daemon.DaemonVerbs,
+    runs.RunVerbs,
+    jobs.JobNode,
+    rounds.RoundVerbs,
+    models.ModelVerbs,
+    directory.DirectoryVerbs,
+    Protocol,
+):
     """All that a node does for its owner."""
 
 
