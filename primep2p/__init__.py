@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from primep2p.control.async_client import Client
+    from primep2p.sdk.client import Client
     from primep2p.sdk.rules import aggregate
     from primep2p.sdk.tensor_buffer import (
         TensorBuffer,
@@ -28,7 +28,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Client": "primep2p.control.async_client",
+    "Client": "primep2p.sdk.client",
     "TensorBuffer": "primep2p.sdk.tensor_buffer",
     "aggregate": "primep2p.sdk.rules",
     "concatenate_tensors": "primep2p.sdk.tensor_buffer",

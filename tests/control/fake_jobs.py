@@ -1,9 +1,12 @@
 """Jobs for tests: one that is accepted, given from memory, and taken when its file is here."""
 
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import trio
 
+from primep2p.model.records import TensorSpec
 from primep2p.model.views.jobs import (
     JobAccepted,
     JobChunk,
@@ -13,18 +16,24 @@ from primep2p.model.views.jobs import (
     JobTaken,
     TensorView,
 )
+from primep2p.wire.safetensors import header_bytes
 
 RUN = "ab" * 32
 JOB = f"{RUN[:16]}-4"
-PARAMS = bytes(range(256)) * 5000
-"""More than two pieces."""
+TENSORS = (TensorSpec("w", "float32", (500, 700)), TensorSpec("b", "float32", ()))
+PARAMS = header_bytes(TENSORS) + np.arange(350_001, dtype="<f4").tobytes()
+"""A safetensors file of more than two pieces."""
 
 
 class FakeJobs:
-    """`rejected` is answered in place of the job; a worker named "patient" is not answered before `gate`."""
+    """`rejected` is answered in place of the job, `refused` in place of anything else; a worker named "patient" is not
+    answered before `gate`."""
 
     def __init__(self) -> None:
         self.rejected: JobRejected | None = None
+        self.refused: JobRefused | None = None
+        self.then: list[Any] = []
+        """So many jobs first, and what is rejected after them."""
         self.waiting = trio.Event()
         self.given_up = trio.Event()
         self.gate = trio.Event()
@@ -40,6 +49,10 @@ class FakeJobs:
                 await self.gate.wait()
             finally:
                 self.given_up.set()
+        if self.then:
+            left, after = self.then
+            self.then[0] = left - 1
+            self.rejected = None if left else after
         if self.rejected is not None:
             return self.rejected
         return JobAccepted(
@@ -52,7 +65,7 @@ class FakeJobs:
             cid="bafkrei",
             sha256="cd" * 32,
             size_bytes=len(PARAMS),
-            tensors=[TensorView(name="w", dtype="float32", shape=[2, 3])],
+            tensors=[TensorView(name=each.name, dtype=each.dtype, shape=list(each.shape)) for each in TENSORS],
             trainer="jobs",
             config={"epochs": 2},
             seed=7,
@@ -88,4 +101,4 @@ class FakeJobs:
 
     def _refused(self, job_id: str) -> JobRefused | None:
         sentence = "round 3 is not under way: ask for the next job"
-        return None if job_id == JOB else JobRefused(job=job_id, reason="stale", sentence=sentence)
+        return self.refused if job_id == JOB else JobRefused(job=job_id, reason="stale", sentence=sentence)

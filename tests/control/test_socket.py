@@ -349,7 +349,7 @@ async def test_a_stream_that_is_not_read_ends_and_the_others_of_its_client_go_on
 def test_the_client_is_public_and_nobody_else_waits_for_trio():
     ask = "import sys, primep2p; print('trio' in sys.modules); from primep2p import Client; print(Client.__module__)"
     done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "primep2p.control.async_client"]
+    assert done.stdout.split() == ["False", "primep2p.sdk.client"]
 
 
 async def test_too_many_streams_are_refused_and_calls_beside_them_are_answered(tmp_path):
