@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, closing
+from contextlib import closing
 from pathlib import Path
 from secrets import token_bytes
 
@@ -72,11 +72,11 @@ class Node:
         self.stopped = trio.Event()
         self._config = config
         self._host = host
-        self._hub = Hub()
+        self.events = Hub(entropy(4).hex())
         self._started_at = 0.0
         self._book = Book(runs, offload)
         self._overlay = Overlay(host, self._blame, self._book.remember)
-        self._transfer = Transfer(host, blobs, blame=self._blame, offload=offload)
+        self._transfer = Transfer(host, blobs, blame=self._blame, tell=self._tell, offload=offload)
         self._compute = Compute(config.compute, offload, self._tell, check)
         services: dict[RunId, RunService] = {}
         answers = Answers(services, runs, self._overlay, offload)
@@ -140,6 +140,7 @@ class Node:
             rss_bytes=psutil.Process().memory_info().rss,
             same_kernels=self._compute.kernels == KERNELS_DIGEST,
             runs=self.runs(),
+            cursor=self.events.cursor,
             backend=self._compute.name,
             threads=self._compute.threads,
         )
@@ -184,11 +185,11 @@ class Node:
 
     def run_detail(self, prefix: str) -> RunDetail:
         """One run in full."""
-        return detail(self._runs.named(prefix), self._host.connected, self._seams)
+        return detail(self._runs.named(prefix), self._host.connected, self._seams, self.events.cursor)
 
-    def watch(self, run: str) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[AnyEvent]]:
-        """Events from now on."""
-        return self._hub.watch(self._runs.named(run).run_id.hex() if run else "")
+    def run_named(self, prefix: str) -> str:
+        """The whole id of a run."""
+        return self._runs.named(prefix).run_id.hex()
 
     async def params_path(self, run: str, round: int) -> ModelPath:
         """Where the certified params of a round lie."""
@@ -225,8 +226,7 @@ class Node:
         self._book.accuse(peer, reason)
 
     def _tell(self, event: AnyEvent) -> None:
-        self._hub.tell(event)
-        self.jobs.hear(event)
+        self.jobs.hear(self.events.tell(event))
         write_down(event)
 
     async def _watch_peers(self) -> None:

@@ -53,8 +53,15 @@ such call, -32602 wrong params, -32603 internal, -32000 refused.
 
 A **stream** answers `null` once the subscription is in place. Then come notifications `event` with
 `{{"id": the request's, "event": …}}`, and `end` with `{{"id": …, "error": null}}` when there will be no more. Closing
-the connection cancels it. A reader that falls too far behind is disconnected. Of one connection {MAX_CALLS} calls are
-under way at a time, and none is begun while {MAX_UNREAD_BYTES // 2**20} MiB of answers wait to be read.
+the connection cancels it. Of one connection {MAX_CALLS} calls are under way at a time, and none is begun while
+{MAX_UNREAD_BYTES // 2**20} MiB of answers wait to be read.
+
+What happens on the node is one such stream, `events.watch`. Each event has a **cursor**. The newest events are
+kept, so many and no more: a reader that is slow, or that comes back with the cursor of the last event it had (`after`),
+gets what came after it. What is not kept any more is never left out in silence: `events-missed` says how many are gone,
+and those that follow are all that is kept. A cursor of an earlier start of the daemon is answered with `events-missed`
+too, with null as the number, which nobody counted. `run.show` and `daemon.status` have the cursor at which their answer
+is true: events after it are what changed since.
 
 **The TCP door**, for other users and containers of this machine: with `control.tcp = "127.0.0.1:4651"` in node.toml
 the daemon listens there too, on loopback only, and makes two tokens in its home, mode 0600: `control.token` for
@@ -75,7 +82,7 @@ peers.
 
 In Python, `primep2p.Client` speaks it under asyncio and trio; the calls are the classes of `primep2p.control.calls`:
 `async with Client.open(home) as client: await client.call(RunList())`, and for a stream
-`async with client.stream(RunWatch()) as events`, then `async for event in events`.
+`async with client.stream(EventsWatch()) as events`, then `async for event in events`.
 """
 
 

@@ -5,13 +5,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 
 from primep2p.cli.swarm import Daemon
-from primep2p.control.calls.runs import RunShow, RunWatch
+from primep2p.control.calls.events import EventsWatch
+from primep2p.control.calls.runs import RunShow
 from primep2p.control.client import BlockingClient
 from primep2p.model.errors import PrimeError, Unavailable
-from primep2p.model.views.events import AnyEvent, RoundCertified, RunFinished
+from primep2p.model.views.events import AnyEvent, EventsMissed, RoundCertified, RunFinished
+from primep2p.model.views.runs import RunDetail
 
 __all__ = ["Feed", "Happened", "Silent"]
 
@@ -42,8 +43,10 @@ class Feed:
     def follow(self, *daemons: Daemon) -> None:
         """Hear of these until they are silent. What happens after this returns is not missed."""
         for daemon in daemons:
-            client, events = self._subscribe(daemon)
-            threading.Thread(target=self._read, args=(daemon, client, events), daemon=True).start()
+            client = BlockingClient(daemon.home)
+            detail = client.call(RunShow(run=self.run))
+            events = client.stream(EventsWatch(run=self.run, after=detail.cursor))
+            threading.Thread(target=self._read, args=(daemon, client, detail, events), daemon=True).start()
 
     def next(self, within_s: float) -> Happened:
         """The next event. Raises Unavailable where none comes."""
@@ -63,30 +66,32 @@ class Feed:
             if wanted(happened):
                 return happened
 
-    def _subscribe(self, daemon: Daemon) -> tuple[BlockingClient, Iterator[AnyEvent]]:
-        client = BlockingClient(daemon.home)
-        return client, client.stream(RunWatch(run=self.run))
-
-    def _read(self, daemon: Daemon, client: BlockingClient, events: Iterator[AnyEvent]) -> None:
+    def _read(self, daemon: Daemon, client: BlockingClient, detail: RunDetail, events: Iterator[AnyEvent]) -> None:
         newest = -1
         try:
-            while True:
-                with client:
-                    for event in chain(self._past(daemon), events):
-                        if isinstance(event, RoundCertified):
-                            if event.round <= newest:
-                                continue
-                            newest = event.round
-                        self._queue.put(Happened(daemon, event))
-                        if isinstance(event, RunFinished):
-                            self._queue.put(Happened(daemon, Silent("the run is finished")))
-                            return
-                client, events = self._subscribe(daemon)  # it let go of a reader that had fallen behind
+            with client:
+                for event in self._whole(daemon, detail, events):
+                    if isinstance(event, RoundCertified):
+                        if event.round <= newest:
+                            continue
+                        newest = event.round
+                    self._queue.put(Happened(daemon, event))
+                    if isinstance(event, RunFinished):
+                        self._queue.put(Happened(daemon, Silent("the run is finished")))
+                        return
         except PrimeError as error:
             self._queue.put(Happened(daemon, Silent(error.sentence)))
 
-    def _past(self, daemon: Daemon) -> Iterator[AnyEvent]:
-        detail = daemon.call(RunShow(run=self.run))
-        yield from detail.rounds
-        if detail.phase == "finished":
-            yield RunFinished(run=self.run, round=detail.head_round)
+    def _whole(self, daemon: Daemon, detail: RunDetail, events: Iterator[AnyEvent]) -> Iterator[AnyEvent]:
+        """What was before, and what happens; where events were missed, what became of it."""
+        yield from _past(detail)
+        for event in events:
+            yield event
+            if isinstance(event, EventsMissed):
+                yield from _past(daemon.call(RunShow(run=self.run)))
+
+
+def _past(detail: RunDetail) -> Iterator[AnyEvent]:
+    yield from detail.rounds
+    if detail.phase == "finished":
+        yield RunFinished(run=detail.run, round=detail.head_round)

@@ -2,20 +2,28 @@
 
 import logging
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
 import structlog
+import trio
 from structlog.typing import Processor
 
 from primep2p.cli.logtail import for_people
 from primep2p.config import LogSection
 from primep2p.model.errors import StoreError
+from primep2p.model.text import printable
+from primep2p.model.views.events import LogLine
 
-__all__ = ["configure_logs"]
+__all__ = ["configure_logs", "told"]
 
 OURS = "primep2p"
+
+OF_EVENTS = "primep2p.node"
+"""Its lines are events already."""
 
 
 def configure_logs(home: Path, section: LogSection, *, console: bool) -> None:
@@ -76,3 +84,45 @@ def _formatter(last: list[Processor]) -> logging.Formatter:
         foreign_pre_chain=_COMMON,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
     )
+
+
+class _Teller(logging.Handler):
+    """Hands on what concerns the owner. Lines come from any thread; `tell` is called in trio's."""
+
+    def __init__(self, tell: Callable[[LogLine], object]) -> None:
+        super().__init__(logging.WARNING)
+        self._tell = tell
+        self._token = trio.lowlevel.current_trio_token()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.name.startswith(f"{OURS}.") and record.name != OF_EVENTS
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = LogLine(level=record.levelname.lower(), sentence=_sentence(record))
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._tell, line)
+
+
+def _sentence(record: logging.LogRecord) -> str:
+    """What a line says, without its time and its traceback."""
+    if not isinstance(record.msg, dict):
+        return printable(record.getMessage())
+    fields: dict[str, Any] = dict(record.msg)
+    for name in ("timestamp", "level", "logger"):
+        fields.pop(name, None)
+    error = fields.pop("exc_info", None)
+    rest = [f"{name}={value}" for name, value in fields.items() if name != "event" and value != ""]
+    if isinstance(error, BaseException):
+        rest.append(f"{type(error).__name__}: {error}")
+    return printable(" ".join([str(fields.get("event", "")), *rest]))
+
+
+@contextmanager
+def told(tell: Callable[[LogLine], object]) -> Iterator[None]:
+    """Within, in a run of trio, `tell` hears of each warning and error of the log, but for those that are events."""
+    teller = _Teller(tell)
+    logging.getLogger(OURS).addHandler(teller)
+    try:
+        yield
+    finally:
+        logging.getLogger(OURS).removeHandler(teller)

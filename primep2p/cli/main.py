@@ -10,7 +10,7 @@ from cyclopts import App, CycloptsError, Parameter
 from primep2p import __version__
 from primep2p.cli.aggregate import aggregate
 from primep2p.cli.at import HERE, At, Json, Verbose, flag
-from primep2p.cli.commands import config, daemon, directory, helping, homes, jobs, models, node, rounds, runs
+from primep2p.cli.commands import config, daemon, directory, events, helping, homes, jobs, models, node, rounds, runs
 from primep2p.cli.exits import USAGE, exit_code
 from primep2p.model.errors import PluginError, PrimeError
 from primep2p.model.text import printable
@@ -36,6 +36,7 @@ app.command(homes.keys)
 app.command(homes.reset)
 app.command(node.peers, name="peers")
 app.command(node.rpc)
+app.command(events.app)
 app.command(aggregate)
 
 

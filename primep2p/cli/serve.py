@@ -9,7 +9,7 @@ import structlog
 import trio
 
 import primep2p.cli.build as building
-from primep2p.cli.logs import configure_logs
+from primep2p.cli.logs import configure_logs, told
 from primep2p.config import NodeConfig, loopback_port
 from primep2p.control.handlers import NodeHandlers, NodeVerbs
 from primep2p.control.place import link_path, socket_path
@@ -50,14 +50,15 @@ async def serve_node(node: RunnableNode, config: NodeConfig, ready: Callable[[No
     """A node with its control socket, until it is stopped."""
     path = socket_path(config.home, config.control.socket)
     server = ControlServer(path, NodeHandlers(node), link=link_path(config.home), door=_door(config))
-    async with trio.open_nursery() as nursery:
-        await nursery.start(_stop_on_signal, node)
-        nursery.start_soon(_end_when_stopped, node, server, nursery.cancel_scope)
-        await nursery.start(node.run)
-        await nursery.start(server.run)
-        status = node.status()
-        log.info("ready", peer=status.peer_id, addresses=status.addresses, pid=status.pid, home=status.home)
-        ready(status)
+    with told(node.events.tell):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_stop_on_signal, node)
+            nursery.start_soon(_end_when_stopped, node, server, nursery.cancel_scope)
+            await nursery.start(node.run)
+            await nursery.start(server.run)
+            status = node.status()
+            log.info("ready", peer=status.peer_id, addresses=status.addresses, pid=status.pid, home=status.home)
+            ready(status)
 
 
 def _door(config: NodeConfig) -> TcpDoor | None:

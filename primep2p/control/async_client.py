@@ -36,7 +36,7 @@ __all__ = ["Client"]
 A = TypeVar("A")
 
 MOST_WAITING = 1024
-"""Events of a stream that wait to be read: as many as the daemon keeps for a slow reader."""
+"""Events of a stream that wait to be read: the daemon keeps many more, for who comes back."""
 
 READ_BYTES = 65_536
 
@@ -149,7 +149,14 @@ class Client:
             if error.error is not None:
                 raise failure_error(error.error)
             return
-        raise _closed() if self._gone else Unavailable(f"more than {MOST_WAITING} events were not read")
+        raise (
+            _closed()
+            if self._gone
+            else Unavailable(
+                f"more than {MOST_WAITING} events were not read",
+                hint="watch again, after the cursor of the last that was",
+            )
+        )
 
     def _hand_over(self, message: Message) -> None:
         id_ = message.id

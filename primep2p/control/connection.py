@@ -36,7 +36,8 @@ from primep2p.model.errors import CallError, Unavailable
 __all__ = ["MAX_CALLS", "MAX_STREAMS", "MAX_UNREAD_BYTES", "QUEUE_LINES", "Connection"]
 
 QUEUE_LINES = 1024
-"""Lines that wait for a reader: a minute's pause of a terminal at 16 events a second."""
+"""Lines that wait for a reader: a minute's pause of a terminal at 16 events a second. Events wait for room as answers
+do, and a stream is asked for the next when there is some."""
 
 MAX_CALLS = 64
 """Calls under way on one connection; the next is read when one of them has its answer."""
@@ -224,11 +225,12 @@ class Connection:
         with trio.CancelScope() as scope:
             self._streams.add(scope)
             try:
-                async with self._handlers.watch(call) as events:
-                    self._answer(answer_line(id_, None))
-                    begun = True
-                    async for event in events:
-                        self._offer(event_line(id_, event))
+                events = self._handlers.watch(call)
+                self._answer(answer_line(id_, None))
+                begun = True
+                async for event in events:
+                    await self._out.room()  # what a slow reader misses meanwhile is counted
+                    self._out.add(event_line(id_, event), is_answer=False)
             except Exception as error:  # the boundary, as above
                 reason = _failure(error, call)
                 last = end_line(id_, reason) if begun else error_line(id_, reason)
@@ -238,13 +240,6 @@ class Connection:
             self._out.add(last, is_answer=not begun)
         elif not begun:
             self._out.owed -= 1
-
-    def _offer(self, line: bytes) -> None:
-        if self._out.is_full:
-            log.warning("a reader too slow for its events is dropped", waiting=QUEUE_LINES)
-            self._scope.cancel()
-            return
-        self._out.add(line, is_answer=False)
 
     def _answer(self, line: bytes, *, owed: bool = True) -> None:
         self._out.owed += not owed

@@ -2,17 +2,21 @@
 
 from dataclasses import dataclass
 
+import msgspec
+
 from primep2p.core.chain import Head
 from primep2p.core.consensus import Timeout
 from primep2p.model.ids import Cid, Hash, PeerId
 from primep2p.model.journal import JournalEntry
 from primep2p.model.messages import OverlayMessage
 from primep2p.model.records import Checkpoint, Evidence, Metric
+from primep2p.wire.envelope import Opened
 
 __all__ = [
     "Accuse",
     "Aggregate",
     "Aggregated",
+    "Arrived",
     "AskAgain",
     "AskRecords",
     "Broadcast",
@@ -356,6 +360,13 @@ class Stepped:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrived:
+    """Tell the owner of a record that counts in the round, a member's or this node's own."""
+
+    opened: Opened[msgspec.Struct]
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The last round of the run is certified."""
 
@@ -378,5 +389,6 @@ Effect = (
     | AskRecords
     | Accuse
     | Stepped
+    | Arrived
     | Finished
 )

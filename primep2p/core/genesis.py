@@ -234,8 +234,9 @@ class Gathering:
             "precommit",
         ):
             raise PeerError("a vote that has no place before checkpoint 0")
-        if vote.signer in self.audience:
-            self._votes.setdefault(vote.signer, vote)
+        if vote.signer in self.audience and vote.signer not in self._votes:
+            self._votes[vote.signer] = vote
+            self._out.append(fx.Arrived(vote))
         self._advance()
 
     def _on_certified(self, sender: PeerId, checkpoint: Checkpoint) -> None:
@@ -296,6 +297,7 @@ class Gathering:
             return
         self._out.append(fx.Journal(0, Signed(vote.raw, message.header, message.bundle)))
         self._votes[self._me] = vote
+        self._out.append(fx.Arrived(vote))
         self._out.append(fx.Broadcast(Records(self._spec.hash, (vote.raw,))))
 
     def _certify(self) -> None:

@@ -315,6 +315,7 @@ class Round:
         self._dispatch(opened)
 
     def _dispatch(self, opened: Opened[msgspec.Struct]) -> None:
+        self._out.append(fx.Arrived(opened))
         match opened.record:
             case Update():
                 self._out += self.collection.add_update(opened.of(Update))

@@ -71,6 +71,11 @@ class Child:
         self._reader = FrameReader()
         self._bodies: deque[bytes] = deque()
 
+    @property
+    def pid(self) -> int:
+        """Of the process, and of its group."""
+        return self._process.pid
+
     def kill(self) -> None:
         """At once, with all that it forked; `gone` follows."""
         self.killed = True

@@ -25,7 +25,7 @@ from primep2p.plugin.stopwatch import Stopwatch
 from primep2p.plugin.tensors import check_file
 from primep2p.tasks import TaskStatus
 
-__all__ = ["InitialModel", "Interrupted", "Report", "Trained", "TrainerWorker", "Worker"]
+__all__ = ["InitialModel", "Interrupted", "OnLife", "Report", "Trained", "TrainerWorker", "Worker"]
 
 SILENT_S = 120.0
 """A trainer that reports nothing for so long is taken to hang. Importing a large framework takes 10 to 30 s."""
@@ -35,6 +35,9 @@ DEADLINE_S = 600.0
 
 Report = Callable[[int, int, float], None]
 """step, steps (0: unknown), loss (may be NaN)."""
+
+OnLife = Callable[[int, bool], None]
+"""The id of a trainer's process, and whether it runs now or ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,10 @@ class Interrupted(PluginError):
         self.spent_s = spent_s
 
 
+def _tell_nobody(pid: int, runs: bool) -> None:
+    """Of whoever does not ask."""
+
+
 def _say_nothing(step: int, steps: int, loss: float) -> None:
     """The report of whoever wants none."""
 
@@ -71,6 +78,9 @@ def _say_nothing(step: int, steps: int, loss: float) -> None:
 class TrainerWorker(Protocol):
     """The seam to a run's trainer. One request at a time. Verbs raise PluginError, or Unavailable once stopped;
     cancelling one kills the trainer, which is made anew at the next request."""
+
+    on_life: OnLife
+    """Hears of each process that it starts, and of its end. Set before `run`."""
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled; then the trainer is gone."""
@@ -145,6 +155,7 @@ class Worker:
         self._silent_s = silent_s
         self._limits = limits
         self._environment = environment
+        self.on_life: OnLife = _tell_nobody
         self._log = Log((log or self._directory / "trainer.log").absolute())
         self._nursery: trio.Nursery | None = None
         self._child: Child | None = None
@@ -357,6 +368,8 @@ class Worker:
         if self._clock.is_paused:  # in the meantime
             child.stop()
         self._look_after(child)
+        if self._nursery is not None:
+            self._nursery.start_soon(self._tell_of_life, child)
         await child.send(frames.Load(code.location, code.attribute, dict(self._config), data, str(scratch)))
         match await self._answer(child, finish_s):
             case frames.Loaded():
@@ -365,6 +378,13 @@ class Worker:
                 raise Fault(f": {sentence}")
             case _:
                 raise Fault(" gave an answer that nothing asked for")
+
+    async def _tell_of_life(self, child: Child) -> None:
+        self.on_life(child.pid, True)
+        try:
+            await child.gone.wait()
+        finally:
+            self.on_life(child.pid, False)
 
     async def _failed(self, what: str) -> PluginError | Unavailable:
         """The process is gone and its log complete when this returns."""

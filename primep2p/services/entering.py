@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from time import time
 
 import trio
 
@@ -269,7 +270,7 @@ class Runs:
         join = await self._own_join(spec, learned[0].round if learned else 0, invitation)
         if learned is not None:
             head, state = learned
-            await seams.offload(seams.runs.commit, run, head.round, StoredCheckpoint(head.checkpoint, state))
+            await seams.offload(seams.runs.commit, run, head.round, StoredCheckpoint(head.checkpoint, state, time()))
         return await self._enter(spec, join, pin, own_loop=own_loop)
 
     def _check_loop(self, service: RunService, own_loop: bool) -> None:

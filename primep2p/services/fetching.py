@@ -36,10 +36,12 @@ from primep2p.model.transfer import BlobAnswer, Chunk, Has, Refused, Want
 from primep2p.net.host import Directory
 from primep2p.services.announcing import directory_key
 from primep2p.services.lanes import Lane, Lanes
+from primep2p.services.progress import Progress, Tell
 from primep2p.services.serving import MAX_ANSWER_BYTES
 from primep2p.store.seam import BlobStore, Partial
 from primep2p.tasks import Offload
 from primep2p.wire.codec import decode, encode
+from primep2p.wire.manifest import chunk_size
 
 __all__ = ["Fetching"]
 
@@ -55,6 +57,7 @@ class Fetching:
         blobs: BlobStore,
         directory: Directory,
         blame: Callable[[PeerId, str], None],
+        tell: Tell,
         offload: Offload,
         on_end: Callable[[], object],
     ) -> None:
@@ -69,6 +72,9 @@ class Fetching:
         self._blobs = blobs
         self._directory = directory
         self._blame = blame
+        self._progress = Progress(fetch.cid, tell, trio.current_time())
+        self._speaker: PeerId = ""
+        """Whose manifest or chunk is handled."""
         self._offload = offload
         self._on_end = on_end
         self._partial: Partial | None = None
@@ -121,6 +127,8 @@ class Fetching:
         if self._ended.is_set():
             return
         self.error = error
+        if error is not None:
+            self._progress.failed(error.sentence)
         self._ended.set()
         self._scope.cancel()
         self._on_end()
@@ -137,6 +145,8 @@ class Fetching:
             await self._handle(event)
 
     async def _handle(self, event: FetchEvent) -> None:
+        if isinstance(event, GotManifest | GotChunk):
+            self._speaker = event.provider
         for effect in self._fetch.handle(event, trio.current_time()):
             await self._perform(effect)
 
@@ -152,10 +162,12 @@ class Fetching:
                 partial: Partial = await self._offload(self._blobs.begin, self.cid, manifest)
                 self._partial = partial
                 self._begun.set()
+                self._tell_of_begin(partial)
                 await self._handle(Begun(partial.missing))
             case Write(index, content):
                 assert self._partial is not None
                 await self._offload(self._partial.write, index, content)
+                self._progress.got(len(content), self._speaker, trio.current_time())
             case Blame(provider, reason):
                 self._blame(provider, reason)
             case Search():
@@ -172,7 +184,13 @@ class Fetching:
         partial, durable = self._partial, self.durable
         await self._offload(lambda: partial.finish(durable=durable))
         self.was_durable = durable
+        self._progress.done(trio.current_time())
         self._end(None)
+
+    def _tell_of_begin(self, partial: Partial) -> None:
+        manifest, missing = partial.manifest, partial.missing
+        here = manifest.size_bytes - sum(chunk_size(manifest, index) for index in missing)
+        self._progress.begun(manifest.size_bytes, here, self._speaker, trio.current_time())
 
     async def _search(self) -> None:
         try:

@@ -60,8 +60,8 @@ def summary(service: RunService, connected: frozenset[PeerId], me: PeerId) -> Ru
     )
 
 
-def detail(service: RunService, connected: frozenset[PeerId], seams: Seams) -> RunDetail:
-    """A run in full. Reads the store."""
+def detail(service: RunService, connected: frozenset[PeerId], seams: Seams, cursor: str) -> RunDetail:
+    """A run in full, as it is after the event with this cursor. Reads the store."""
     head, spec, runs, me = service.head, service.spec.record, seams.runs, seams.envelopes.peer_id
     committee = head.committee if head else Committee((), 0)
     return RunDetail(
@@ -100,6 +100,7 @@ def detail(service: RunService, connected: frozenset[PeerId], seams: Seams) -> R
         expelled=_expelled(head, runs) if head else [],
         plugin_error=service.plugin_error,
         own_loop=service.row.own_loop or spec.trainer == JOBS,
+        cursor=cursor,
     )
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable
+from itertools import takewhile
 
 import msgspec
 import trio
@@ -10,7 +11,6 @@ from primep2p.core import effects as fx
 from primep2p.core.chain import Head, trusted_head
 from primep2p.core.genesis import Gathering
 from primep2p.core.pen import entry_of
-from primep2p.core.roster import peers_of
 from primep2p.core.runs import Run
 from primep2p.core.waking import Waking
 from primep2p.model.errors import PeerError, StoreError, Unavailable
@@ -18,9 +18,19 @@ from primep2p.model.ids import PeerId, RunId
 from primep2p.model.journal import JournalEntry
 from primep2p.model.messages import AskChain, AskVotes, Certified, Chain, OverlayMessage, Proven, Records, Votes
 from primep2p.model.records import Evidence, Join, RunSpec
-from primep2p.model.views.events import Accused, LogLine, PluginFailed, RoundCertified, RunFinished, StepChanged
+from primep2p.model.views.events import (
+    Accused,
+    AnyEvent,
+    LogLine,
+    MemberGathered,
+    PluginFailed,
+    RoundCertified,
+    RunFinished,
+    StepChanged,
+)
 from primep2p.services.driver import Driver
 from primep2p.services.seams import Seams, TrainingVerbs
+from primep2p.services.telling import arrival, certified, past_rounds, roster_changes
 from primep2p.services.training import TrainingEvent
 from primep2p.services.work import Work
 from primep2p.store.seam import RunRow, StoredCheckpoint
@@ -75,6 +85,8 @@ class RunService:
         self._round_scopes: set[trio.CancelScope] = set()
         self._evidence: list[Evidence] = []
         self._gathered: frozenset[PeerId] = frozenset()
+        self._here: set[PeerId] = set()
+        """Who asked to be there at the beginning, of whom the owner was told."""
         self._work = Work(row.run, spec.record, seams, self._training, self._driver.inbox.send, self._own_nursery)
 
     # ---- life
@@ -151,6 +163,7 @@ class RunService:
             self.machine = gathering
             return gathering.begin(await self._journal_of(0))
         head = trusted_head(self.spec, stored[1].checkpoint, stored[1].state, self._seams.envelopes.open_any)
+        self.rounds = await self._past_rounds(head.round)
         entries = await self._journal_of(head.round + 1)
         evidence = await self._seams.offload(self._seams.runs.evidence, self.run_id)
         self._evidence = [decode(Evidence, raw) for _, raw in evidence]
@@ -171,6 +184,17 @@ class RunService:
         if isinstance(event, PluginFailed):
             self.plugin_error = f"{event.sentence}\n{event.stderr}".rstrip()
         self._seams.tell(event)
+
+    async def _past_rounds(self, newest: int) -> list[RoundCertified]:
+        """Those that this node has in a row: one that joined late has none from before."""
+        runs, envelopes = self._seams.runs, self._seams.envelopes
+
+        def read() -> list[RoundCertified]:
+            numbers = range(newest, max(-1, newest - KEPT_ROUNDS), -1)
+            chain = list(takewhile(bool, (runs.checkpoint(self.run_id, number) for number in numbers)))
+            return past_rounds([stored for stored in reversed(chain) if stored], envelopes)
+
+        return await self._seams.offload(read)
 
     async def _journal_of(self, round: int) -> list[JournalEntry]:
         raws = await self._seams.offload(self._seams.runs.entries, self.run_id, round)
@@ -283,6 +307,8 @@ class RunService:
                 await self._accuse(peer, reason, evidence)
             case fx.Stepped(round, view, step):
                 self._stepped(round, view, step)
+            case fx.Arrived(opened):
+                self._tell(arrival(self.run_id.hex(), opened))
             case fx.Finished(round):
                 self._finished(round)
 
@@ -349,17 +375,19 @@ class RunService:
 
     async def _commit(self, effect: fx.Commit) -> None:
         head, seams = effect.head, self._seams
-        stored = StoredCheckpoint(head.checkpoint, encode(head.state))
+        stored = StoredCheckpoint(head.checkpoint, encode(head.state), time.time())
         await seams.offload(seams.runs.commit, self.run_id, head.round, stored)
         self._driver.forget_timers()
         for scope in self._round_scopes:
             scope.cancel()
         self._accused.clear()
         now = self._moved()
-        certified = self._certified(effect, now - self._certified_at)
-        self.rounds = [*self.rounds[1 - KEPT_ROUNDS :], certified]
+        told = certified(stored, now - self._certified_at, seams.envelopes)
+        self.rounds = [*self.rounds[1 - KEPT_ROUNDS :], told]
         self._certified_at = now
-        seams.tell(certified)
+        seams.tell(told)
+        for change in roster_changes(head):
+            seams.tell(change)
         self._tell_of_departure(head)
         self._want_members(head)
         changed, self._head_changed = self._head_changed, trio.Event()
@@ -374,24 +402,17 @@ class RunService:
             self._seams.tell(LogLine(run=self.run_id.hex(), level="warning", sentence=said))
             self._spawn(self._work.part)
 
-    def _certified(self, effect: fx.Commit, seconds: float) -> RoundCertified:
-        header, peek = effect.head.header, self._seams.envelopes.peek
-        return RoundCertified(
-            run=self.run_id.hex(),
-            round=header.round,
-            header=effect.head.hash.hex(),
-            params=header.params,
-            participants=[inclusion.trainer for inclusion in header.inclusions],
-            signers=[peek(raw).signer for raw in effect.head.checkpoint.certificate.votes],
-            roster=sorted(peers_of(effect.head.state)),
-            metrics={metric.name: metric.value for metric in header.metrics},
-            void=header.void,
-            view=max(effect.view, 0),
-            seconds=seconds,
-        )
+    def _tell(self, event: AnyEvent | None) -> None:
+        if event is not None:
+            self._seams.tell(event)
 
     def _want_gathered(self, gathering: Gathering) -> None:
         """Connections to whom the beginning concerns, as soon as they are heard of."""
+        first = self.spec.record.policy.first_members
+        for here, peer in enumerate(gathering.requests, 1):
+            if peer not in self._here:
+                self._here.add(peer)
+                self._tell(MemberGathered(run=self.run_id.hex(), peer=peer, here=here, first_members=first))
         if gathering.audience != self._gathered:
             self._gathered = gathering.audience
             self._seams.overlay.want(self.run_id, gathering.audience, gathering.addresses)

@@ -10,13 +10,13 @@ from pathlib import Path
 import trio
 
 from primep2p.model.errors import PluginError
-from primep2p.model.views.events import JobChanged, PluginFailed, TrainingReported
+from primep2p.model.views.events import JobChanged, PluginFailed, TrainerStarted, TrainerStopped, TrainingReported
 from primep2p.plugin.process import InitialModel, Interrupted, Report, Trained, TrainerWorker
 from primep2p.tasks import TaskStatus
 
 __all__ = ["InitialModel", "Trained", "Training", "TrainingEvent"]
 
-TrainingEvent = TrainingReported | PluginFailed | JobChanged
+TrainingEvent = TrainingReported | PluginFailed | JobChanged | TrainerStarted | TrainerStopped
 
 
 class Training:
@@ -38,6 +38,7 @@ class Training:
         run: str = "",
     ) -> None:
         self._worker = make_worker()
+        self._worker.on_life = self._on_life
         self._seed = seed
         self._deadline_s = deadline_s
         self._report = report
@@ -117,6 +118,9 @@ class Training:
     def _seed_of(self, round: int) -> int:
         """63 bits: what every framework's generator takes."""
         return int.from_bytes(sha256(self._seed + round.to_bytes(8, "big")).digest()[:8], "big") >> 1
+
+    def _on_life(self, pid: int, runs: bool) -> None:
+        self._report((TrainerStarted if runs else TrainerStopped)(run=self._run, pid=pid))
 
     def _reporter(self, round: int) -> Report:
         def report(step: int, steps: int, loss: float) -> None:

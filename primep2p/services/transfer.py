@@ -11,6 +11,7 @@ from primep2p.net.host import Host
 from primep2p.services.announcing import Announcing, directory_key
 from primep2p.services.fetching import Fetching
 from primep2p.services.lanes import Lanes
+from primep2p.services.progress import Tell
 from primep2p.services.serving import MAX_ANSWER_BYTES, Serving
 from primep2p.store.seam import BlobStore
 from primep2p.tasks import Offload, TaskStatus
@@ -25,7 +26,8 @@ After half of it others take over its chunks."""
 
 
 class Transfer:
-    """Verbs may be called while `run` runs. `blame` hears of peers that sent what they must not, and of nobody else."""
+    """Verbs may be called while `run` runs. `blame` hears of peers that sent what they must not, and of nobody else;
+    `tell` of what is fetched."""
 
     def __init__(
         self,
@@ -33,12 +35,14 @@ class Transfer:
         blobs: BlobStore,
         *,
         blame: Callable[[PeerId, str], None],
+        tell: Tell = lambda event: None,
         stall_s: float = STALL_S,
         offload: Offload = trio.to_thread.run_sync,
     ) -> None:
         self._host = host
         self._blobs = blobs
         self._blame = blame
+        self._tell = tell
         self._stall_s = stall_s
         self._offload = offload
         self._lanes = Lanes(host, PROTOCOL, MAX_ANSWER_BYTES)
@@ -92,6 +96,7 @@ class Transfer:
             blobs=self._blobs,
             directory=self._host.directory,
             blame=self._blame,
+            tell=self._tell,
             offload=self._offload,
             on_end=lambda: self._fetches.pop(cid),
         )

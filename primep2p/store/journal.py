@@ -27,6 +27,8 @@ _MAX_ADDRESSES = 1000
 _MAX_EVIDENCE = 16
 """Records of evidence kept against one peer in one run: one convicts."""
 
+_STORED = "checkpoint, state, certified_at"
+
 
 class SqliteRuns:
     """The RunStore in a sqlite file. See the seam for what each method promises."""
@@ -84,34 +86,34 @@ class SqliteRuns:
         """
         with self._database.write(durable=True) as connection:
             held = connection.execute(
-                "SELECT checkpoint, state FROM checkpoints WHERE run = ? AND round = ?", (run, round)
+                f"SELECT {_STORED} FROM checkpoints WHERE run = ? AND round = ?", (run, round)
             ).fetchone()
             if held is not None:
                 self._require_same(run, round, self._stored(held), stored)
                 return
             connection.execute(
-                "INSERT INTO checkpoints (run, round, checkpoint, state) VALUES (?, ?, ?, ?)",
-                (run, round, encode(stored.checkpoint), stored.state),
+                "INSERT INTO checkpoints (run, round, checkpoint, state, certified_at) VALUES (?, ?, ?, ?, ?)",
+                (run, round, encode(stored.checkpoint), stored.state, stored.at_s),
             )
             (head,) = connection.execute("SELECT max(round) FROM checkpoints WHERE run = ?", (run,)).fetchone()
             connection.execute("DELETE FROM journal WHERE run = ? AND round < ?", (run, head - _KEEP_ROUNDS))
 
     def checkpoint(self, run: RunId, round: int) -> StoredCheckpoint | None:
         """The certified checkpoint of a round."""
-        rows = self._database.read("SELECT checkpoint, state FROM checkpoints WHERE run = ? AND round = ?", run, round)
+        rows = self._database.read(f"SELECT {_STORED} FROM checkpoints WHERE run = ? AND round = ?", run, round)
         return self._stored(rows[0]) if rows else None
 
     def head(self, run: RunId) -> tuple[int, StoredCheckpoint] | None:
         """The newest round with its checkpoint."""
         rows = self._database.read(
-            "SELECT round, checkpoint, state FROM checkpoints WHERE run = ? ORDER BY round DESC LIMIT 1", run
+            f"SELECT round, {_STORED} FROM checkpoints WHERE run = ? ORDER BY round DESC LIMIT 1", run
         )
         return (rows[0][0], self._stored(rows[0][1:])) if rows else None
 
     def chain(self, run: RunId, first: int, count: int) -> list[StoredCheckpoint]:
         """Up to `count` checkpoints in a row from round `first`; it ends at a gap."""
         rows = self._database.read(
-            "SELECT round, checkpoint, state FROM checkpoints WHERE run = ? AND round BETWEEN ? AND ? ORDER BY round",
+            f"SELECT round, {_STORED} FROM checkpoints WHERE run = ? AND round BETWEEN ? AND ? ORDER BY round",
             *(run, first, first + count - 1),
         )
         return [self._stored(row[1:]) for index, row in enumerate(rows) if row[0] == first + index]
@@ -161,9 +163,9 @@ class SqliteRuns:
         rows = self._database.read("SELECT peer, evidence FROM evidence WHERE run = ? ORDER BY rowid", run)
         return [(peer, evidence) for peer, evidence in rows]
 
-    def _stored(self, row: tuple[bytes, bytes]) -> StoredCheckpoint:
+    def _stored(self, row: tuple[bytes, bytes, float]) -> StoredCheckpoint:
         try:
-            return StoredCheckpoint(decode(Checkpoint, row[0]), row[1])
+            return StoredCheckpoint(decode(Checkpoint, row[0]), row[1], row[2])
         except PeerError as error:
             raise StoreError(
                 f"{self._database.path} is damaged: a checkpoint cannot be read: {error.sentence}", hint=RESTORE

@@ -71,6 +71,8 @@ class StoredCheckpoint(Struct, frozen=True):
 
     checkpoint: Checkpoint
     state: bytes
+    at_s: float = 0.0
+    """Unix time at which this node had it; 0 where that was not written down."""
 
 
 class RunRow(Struct, frozen=True):

@@ -50,6 +50,7 @@ CREATE TABLE shelf_kept (
 ) STRICT;
 """,
     "ALTER TABLE runs ADD COLUMN own_loop INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE checkpoints ADD COLUMN certified_at REAL NOT NULL DEFAULT 0",
 )
 """What each version of the schema adds to the one before."""
 

@@ -64,10 +64,8 @@ class Daemon:
             nursery.cancel_scope.cancel()
 
     async def _play(self) -> None:
-        await self.node.watching.wait()
-        for event in self.script:
-            self.node.emit(event)
-        self.node.finish()
+        await self.node.events.watching.wait()
+        self.node.emit(*self.script)
 
     def start(self) -> None:
         self._thread.start()

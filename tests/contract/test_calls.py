@@ -6,7 +6,6 @@ import re
 import threading
 import typing
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -109,14 +108,12 @@ class Recorder:
             return msgspec.structs.replace(answer, run=RUN, phase="finished", pipeline=plain(Pipeline(FedAvg())))
         return answer
 
-    @asynccontextmanager
-    async def watch(self, call: Call[object]) -> AsyncIterator[trio.MemoryReceiveChannel[AnyEvent]]:
+    def watch(self, call: Call[object]) -> AsyncIterator[AnyEvent]:
         self.asked.append(call)
-        send, receive = trio.open_memory_channel[AnyEvent](1)
-        send.send_nowait(RunFinished(run=RUN, round=7))
-        send.close()
-        with receive:
-            yield receive
+        return self._events()
+
+    async def _events(self) -> AsyncIterator[AnyEvent]:
+        yield RunFinished(run=RUN, round=7)
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,8 @@
 """A node for tests: keeps what it was asked and answers at once."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import trio
@@ -13,6 +13,7 @@ from primep2p.model.views.models import ModelPath
 from primep2p.model.views.node import NodeStatus, PeerView
 from primep2p.model.views.runs import InviteView, MemberView, RunDetail, RunPhase, RunSummary
 from primep2p.run_config import RunConfig
+from primep2p.services.hub import Hub
 from primep2p.services.origins import Start
 from primep2p.strict import plain
 from primep2p.wire.token import Token, write_token
@@ -84,12 +85,34 @@ def detail(**more: object) -> RunDetail:
         "evidence": [],
         "expelled": [],
         "plugin_error": "",
+        "cursor": "",
     }
     return RunDetail(**{**usual, **more})
 
 
+class FakeEvents(Hub):
+    """A hub that knows whether somebody watches."""
+
+    def __init__(self) -> None:
+        super().__init__("fake")
+        self.watching = trio.Event()
+        self.unwatched = trio.Event()
+
+    def watch(self, **chosen: Any) -> AsyncIterator[AnyEvent]:
+        watch = super().watch(**chosen)
+        self.watching.set()
+        return self._heard(watch)
+
+    async def _heard(self, watch: AsyncIterator[AnyEvent]) -> AsyncIterator[AnyEvent]:
+        try:
+            async for event in watch:
+                yield event
+        finally:
+            self.unwatched.set()
+
+
 class FakeNode:
-    """Events for watchers come from `emit`; a watch of a run ends with `finish`."""
+    """Events for watchers come from `emit`; a watch of a run ends when it is told to be finished."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -108,11 +131,9 @@ class FakeNode:
         self.more: dict[str, object] = {}
         self.also: list[MemberView] = []
         """What else differs in the detail of its run, and who else is a member."""
-        self.watching = trio.Event()
-        self.unwatched = trio.Event()
+        self.events = FakeEvents()
         self.gate = trio.Event()
         """`create_run` of a run named "slow" waits for it."""
-        self._watchers: set[trio.MemorySendChannel[AnyEvent]] = set()
 
     async def run(self, *, task_status=trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
@@ -130,6 +151,7 @@ class FakeNode:
             uptime_s=61.0,
             rss_bytes=50 * 2**20,
             same_kernels=self.same_kernels,
+            cursor=self.events.cursor,
             backend="numpy",
             threads=2,
             runs=self.runs(),
@@ -173,28 +195,18 @@ class FakeNode:
         if not RUN.startswith(prefix):
             raise CallError(f"there is no run {prefix}", hint="see: primep2p run list")
         members = [*(member(each) for each in self.members), *self.also]
-        return detail(phase=self.phase, members=members, committee=list(self.members), **self.more)
+        return detail(
+            cursor=self.events.cursor, phase=self.phase, members=members, committee=list(self.members), **self.more
+        )
 
-    @asynccontextmanager
-    async def watch(self, run: str) -> AsyncIterator[trio.MemoryReceiveChannel[AnyEvent]]:
-        if not RUN.startswith(run):
-            raise CallError(f"there is no run {run}")
-        send, receive = trio.open_memory_channel[AnyEvent](100_000)
-        self._watchers.add(send)
-        self.watching.set()
-        try:
-            yield receive
-        finally:
-            self._watchers.discard(send)
-            self.unwatched.set()
+    def run_named(self, prefix: str) -> str:
+        if not RUN.startswith(prefix):
+            raise CallError(f"there is no run {prefix}")
+        return RUN
 
-    def emit(self, event: AnyEvent) -> None:
-        for watcher in self._watchers:
-            watcher.send_nowait(event)
-
-    def finish(self) -> None:
-        for watcher in self._watchers:
-            watcher.close()
+    def emit(self, *events: AnyEvent) -> None:
+        for event in events:
+            self.events.tell(event)
 
     async def params_path(self, run: str, round: int) -> ModelPath:
         if not self.have_model:

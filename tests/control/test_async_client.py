@@ -14,7 +14,8 @@ import trio
 
 from primep2p.control.async_client import MOST_WAITING, Client
 from primep2p.control.calls.daemon import DaemonStatus, DaemonStop, PeersList
-from primep2p.control.calls.runs import RunCreate, RunList, RunShow, RunWatch
+from primep2p.control.calls.events import EventsWatch
+from primep2p.control.calls.runs import RunCreate, RunList, RunShow
 from primep2p.control.handlers import NodeHandlers
 from primep2p.control.place import link_path, socket_path
 from primep2p.control.server import ControlServer
@@ -126,10 +127,9 @@ def test_calls_run_at_the_same_time_and_each_has_its_own_answer(under):
 
 def test_a_stream_carries_events_from_when_it_is_entered_until_its_end(under):
     async def story(it: Served) -> None:
-        async with Client.open(it.home) as client, client.stream(RunWatch(run=RUN)) as events:
+        async with Client.open(it.home) as client, client.stream(EventsWatch(run=RUN)) as events:
             it.at(it.node.emit, TrainingReported(run=RUN, round=1, step=1, steps=2, loss=0.5))
             it.at(it.node.emit, RunFinished(run=RUN, round=3))
-            it.at(it.node.finish)
             assert [type(event) async for event in events] == [TrainingReported, RunFinished]
 
     under(story)
@@ -138,7 +138,7 @@ def test_a_stream_carries_events_from_when_it_is_entered_until_its_end(under):
 def test_a_stream_that_is_not_read_ends_and_the_others_of_its_client_go_on(under):
     async def story(it: Served) -> None:
         event = StepChanged(run=RUN, round=1, view=0, step="collect")
-        async with Client.open(it.home) as client, client.stream(RunWatch()) as events:
+        async with Client.open(it.home) as client, client.stream(EventsWatch()) as events:
             for _ in range(MOST_WAITING + 1):
                 it.at(it.node.emit, event)
                 assert (await client.call(DaemonStatus())).peer_id == PEER  # what was sent before has arrived
@@ -160,7 +160,7 @@ def test_what_the_daemon_refuses_is_raised_as_whose_fault_it_is(under):
                 await client.call(RunCreate(config=RunConfig(name="x", trainer="broken")))
             assert plugin.value.stderr == "Traceback: no"
             with pytest.raises(CallError, match="there is no run zz"):
-                async with client.stream(RunWatch(run="zz")):
+                async with client.stream(EventsWatch(run="zz")):
                     pass
 
     under(story)
@@ -184,7 +184,7 @@ def test_who_waits_when_the_daemon_goes_is_told_and_so_is_who_asks_afterwards(un
                 await client.call(SLOW)
             told.append(error.value)
 
-        async with Client.open(it.home) as client, client.stream(RunWatch()) as events:
+        async with Client.open(it.home) as client, client.stream(EventsWatch()) as events:
             async with anyio.create_task_group() as group:
                 group.start_soon(wait_for_an_answer)
                 assert (await client.call(DaemonStatus())).peer_id == PEER

@@ -15,13 +15,14 @@ import trio
 
 from primep2p.control.async_client import MOST_WAITING, Client
 from primep2p.control.calls.daemon import DaemonStatus, DaemonStop, Discover, PeersList
+from primep2p.control.calls.events import EventsWatch
 from primep2p.control.calls.models import ModelPathOf
-from primep2p.control.calls.runs import RunBan, RunCreate, RunInvite, RunJoin, RunList, RunShow, RunWatch
+from primep2p.control.calls.runs import RunBan, RunCreate, RunInvite, RunJoin, RunList, RunShow
 from primep2p.control.client import BlockingClient
-from primep2p.control.connection import MAX_CALLS, MAX_STREAMS, MAX_UNREAD_BYTES, QUEUE_LINES
+from primep2p.control.connection import MAX_CALLS, MAX_STREAMS, MAX_UNREAD_BYTES
 from primep2p.control.handlers import NodeHandlers
 from primep2p.control.handlers.references import parse_join, parse_start
-from primep2p.control.jsonrpc import MAX_LINE_BYTES, InternalError
+from primep2p.control.jsonrpc import MAX_LINE_BYTES, InternalError, LineBuffer
 from primep2p.control.openrpc import discover
 from primep2p.control.place import link_path, socket_path
 from primep2p.control.server import ControlServer
@@ -30,6 +31,7 @@ from primep2p.model.records import RoundPolicy
 from primep2p.model.views.events import RunFinished, StepChanged, TrainingReported
 from primep2p.run_config import RunConfig
 from primep2p.services.origins import Start
+from primep2p.services.recent import MOST_BYTES
 from primep2p.wire.token import write_token
 from tests.control.fake_node import PEER, RUN, TOKEN, FakeNode
 
@@ -93,7 +95,7 @@ async def test_every_call_reaches_its_verb_and_brings_its_answer_back(tmp_path):
         assert (await client.call(RunShow(run=RUN[:4]))).quorum == 3
         assert (await client.call(ModelPathOf(run=RUN))).round == -1
         assert (await client.call(PeersList()))[0].connected
-        assert "run.watch" in [method["name"] for method in (await client.call(Discover()))["methods"]]
+        assert "events.watch" in [method["name"] for method in (await client.call(Discover()))["methods"]]
         assert (await client.call(DaemonStop())).pid == os.getpid()
         assert it.node.stopped.is_set()
 
@@ -176,29 +178,32 @@ async def test_the_blocking_client_streams_until_the_run_is_finished(tmp_path):
 
     def watch() -> None:
         with BlockingClient(tmp_path) as client:
-            seen.extend(client.stream(RunWatch(run=RUN)))
+            seen.extend(client.stream(EventsWatch(run=RUN)))
 
     async with serving(tmp_path) as it, trio.open_nursery() as nursery:
         nursery.start_soon(trio.to_thread.run_sync, watch)
-        await it.node.watching.wait()
-        it.node.emit(RunFinished(run=RUN, round=3))
-        it.node.finish()
-    assert seen == [RunFinished(run=RUN, round=3)]
+        await it.node.events.watching.wait()
+        it.node.emit(RunFinished(run=RUN, round=3, at_s=1.5))
+    assert seen == [RunFinished(run=RUN, round=3, at_s=1.5, cursor="fake-1")]
 
 
 async def test_a_stream_carries_every_kind_of_number_and_ends(tmp_path):
-    async with serving(tmp_path) as it, Client.open(tmp_path) as client, client.stream(RunWatch()) as events:
+    async with (
+        serving(tmp_path) as it,
+        Client.open(tmp_path) as client,
+        client.stream(EventsWatch(run=RUN, kinds=("training-reported",))) as events,
+    ):
         it.node.emit(TrainingReported(run=RUN, round=1, step=1, steps=2, loss=float("nan")))
         it.node.emit(TrainingReported(run=RUN, round=1, step=2, steps=2, loss=0.5))
-        it.node.finish()
+        it.node.emit(RunFinished(run=RUN, round=1))
         assert [event.loss async for event in events] == [None, 0.5]
 
 
 async def test_leaving_a_connection_cancels_its_streams(tmp_path):
     async with serving(tmp_path) as it:
-        async with Client.open(tmp_path) as client, client.stream(RunWatch()):
-            assert not it.node.unwatched.is_set()
-        await it.node.unwatched.wait()
+        async with Client.open(tmp_path) as client, client.stream(EventsWatch()):
+            assert not it.node.events.unwatched.is_set()
+        await it.node.events.unwatched.wait()
 
 
 async def test_calls_on_one_connection_run_at_the_same_time(tmp_path):
@@ -251,7 +256,7 @@ async def test_errors_keep_whose_fault_they_are_across_the_socket(tmp_path):
             await client.call(RunShow(run="zz"))
         assert call.value.hint == "see: primep2p run list"
         with pytest.raises(CallError, match="there is no run zz"):
-            async with client.stream(RunWatch(run="zz")):
+            async with client.stream(EventsWatch(run="zz")):
                 pass
 
 
@@ -322,19 +327,30 @@ async def send_quietly(stream: trio.SocketStream, sent: bytes) -> None:
         await stream.send_all(sent)
 
 
-async def test_a_reader_too_slow_for_its_events_is_dropped_and_others_are_not(tmp_path):
+async def test_a_reader_that_stops_reading_is_told_what_it_missed_and_the_others_miss_nothing(tmp_path):
     async with serving(tmp_path) as it, await it.connect() as slow:
-        await ask(slow, b'{"jsonrpc":"2.0","id":1,"method":"run.watch"}')
+        await ask(slow, b'{"jsonrpc":"2.0","id":1,"method":"events.watch"}')
         fat = StepChanged(run=RUN, round=1, view=0, step="x" * 4096)
-        for _ in range(QUEUE_LINES * 3):  # its socket takes some of them
-            it.node.emit(fat)
-        await it.node.unwatched.wait()
-        async with Client.open(tmp_path) as other:
-            assert (await other.call(DaemonStatus())).peer_id == PEER
+        async with Client.open(tmp_path) as other, other.stream(EventsWatch()) as events:
+            for _ in range(3 * MOST_BYTES // 4096):  # its socket takes some of them
+                it.node.emit(fat)
+                assert isinstance(await anext(events), StepChanged)
+        heard = [event async for event in rest_of(slow, it.node.events.cursor)]
+        [missed] = [event for event in heard if event["event"] == "events-missed"]
+        assert missed["count"] + len(heard) - 1 == 3 * MOST_BYTES // 4096
+
+
+async def rest_of(stream: trio.SocketStream, last: str) -> AsyncIterator[dict[str, Any]]:
+    """Events until the one with that cursor."""
+    lines, event = LineBuffer(MAX_LINE_BYTES), {}
+    while event.get("cursor") != last:
+        for line in lines.feed(await stream.receive_some(65_536)):
+            event = json.loads(line)["params"]["event"]
+            yield event
 
 
 async def test_a_stream_that_is_not_read_ends_and_the_others_of_its_client_go_on(tmp_path):
-    async with serving(tmp_path) as it, Client.open(tmp_path) as client, client.stream(RunWatch()) as events:
+    async with serving(tmp_path) as it, Client.open(tmp_path) as client, client.stream(EventsWatch()) as events:
         event = StepChanged(run=RUN, round=1, view=0, step="collect")
         for _ in range(MOST_WAITING + 1):
             it.node.emit(event)
@@ -355,8 +371,8 @@ def test_the_client_is_public_and_nobody_else_waits_for_trio():
 async def test_too_many_streams_are_refused_and_calls_beside_them_are_answered(tmp_path):
     async with serving(tmp_path) as it, await it.connect() as stream:
         for number in range(MAX_STREAMS):
-            await ask(stream, b'{"jsonrpc":"2.0","id":%d,"method":"run.watch"}' % number)
-        answer = await ask(stream, b'{"jsonrpc":"2.0","id":"one more","method":"run.watch"}')
+            await ask(stream, b'{"jsonrpc":"2.0","id":%d,"method":"events.watch"}' % number)
+        answer = await ask(stream, b'{"jsonrpc":"2.0","id":"one more","method":"events.watch"}')
         assert "streams are open on this connection" in str(answer["error"])
         assert (await ask(stream, b'{"jsonrpc":"2.0","id":"a call","method":"run.list"}'))["result"]
 

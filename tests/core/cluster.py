@@ -207,7 +207,8 @@ class Node:
 
     def perform(self, effects: list[fx.Effect]) -> None:
         """In order; between any two of them the node may be stopped."""
-        for step in self.steps(effects):
+        # What the owner is told is no place where being stopped could matter: it would only be many of them.
+        for step in self.steps([effect for effect in effects if not isinstance(effect, fx.Arrived)]):
             self._point()
             self.do(step)
         self._point()

@@ -35,7 +35,7 @@ class Shown:
 
     @property
     def detail(self) -> RunDetail:
-        return detail(self._service(), frozenset(), self.seams)
+        return detail(self._service(), frozenset(), self.seams, "now-7")
 
     @property
     def phase(self) -> str:

@@ -83,6 +83,7 @@ class SimNode:
             fx.AskRecords: self._ask_records,
             fx.Accuse: self._accuse,
             fx.Stepped: lambda effect: world.tell(self, f"round {effect.round} view {effect.view} {effect.step}"),
+            fx.Arrived: lambda effect: None,
             fx.Finished: lambda effect: None,
         }
 

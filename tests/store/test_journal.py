@@ -185,3 +185,12 @@ def test_everything_is_there_after_closing_and_opening(tmp_path: Path) -> None:
     assert store.runs.entries(RUN, 1) == [b"entry"]
     assert store.runs.head(RUN) == (1, stored(1))
     store.close()
+
+
+def test_a_checkpoint_comes_back_with_the_time_at_which_this_node_had_it(store: Store) -> None:
+    first, again = (StoredCheckpoint(stored(0).checkpoint, stored(0).state, at_s) for at_s in (12.5, 99.0))
+    store.runs.commit(RUN, 0, first)
+    store.runs.commit(RUN, 0, again)
+    assert store.runs.checkpoint(RUN, 0) == first, "the first time counts"
+    assert store.runs.head(RUN) == (0, first)
+    assert store.runs.chain(RUN, 0, 9) == [first]

@@ -41,8 +41,9 @@ def test_kept_versions_come_in_the_order_of_their_pulling(tmp_path: Path) -> Non
 
 
 def as_version_1(home: Path) -> None:
-    """What a store looked like before there were shelves, and loops of the owner's own."""
+    """What a store looked like before there were shelves, loops of the owner's own, and times of checkpoints."""
     connection = sqlite3.connect(home / "store.db")
+    connection.execute("ALTER TABLE checkpoints DROP COLUMN certified_at")
     for table in ("shelf_records", "shelf_kept"):
         connection.execute(f"DROP TABLE {table}")
     connection.execute("ALTER TABLE runs DROP COLUMN own_loop")

@@ -24,11 +24,12 @@ from primep2p.cli.render.runs import (
     show_runs,
 )
 from primep2p.control.calls.daemon import DaemonStatus
+from primep2p.control.calls.events import EventsWatch
 from primep2p.control.calls.models import ModelPathOf
-from primep2p.control.calls.runs import RunBan, RunCreate, RunInvite, RunJoin, RunList, RunShow, RunWatch
+from primep2p.control.calls.runs import RunBan, RunCreate, RunInvite, RunJoin, RunList, RunShow
 from primep2p.control.client import BlockingClient
 from primep2p.model.errors import CallError, ConfigError, Unavailable
-from primep2p.model.views.events import AnyEvent, RoundCertified, RunFinished
+from primep2p.model.views.events import AnyEvent, RunFinished
 from primep2p.model.views.runs import RunDetail, RunSummary
 from primep2p.run_config import load_run
 
@@ -170,32 +171,24 @@ def watch(
 ) -> None:
     """Print a line for each certified round as it happens, until the run is finished."""
     with at.connect() as asking, at.connect() as watching:
-        run = run or _only_run(at, asking)
-        # Subscribed first: a round certified meanwhile is in the answer, among the events, or in both.
-        events = watching.stream(RunWatch(run=run))
-        detail = asking.call(RunShow(run=run))
+        detail = asking.call(RunShow(run=run or _only_run(at, asking)))
         if detail.phase == "gathering" and not json:
             show_gathering(detail)
         table = RoundTable(verbose=verbose)
-        for event in _past_and_coming(detail, events):
+        for event in _past_and_coming(detail, watching):
             print_json(event) if json else table.add(event)
-            if isinstance(event, RunFinished):
-                break
         if not json:
             show_file(_model_file(asking, detail.run))
 
 
-def _past_and_coming(detail: RunDetail, events: Iterator[AnyEvent]) -> Iterator[AnyEvent]:
-    """Each certified round once."""
+def _past_and_coming(detail: RunDetail, client: BlockingClient) -> Iterator[AnyEvent]:
+    """Each certified round once, until the run is finished."""
     yield from detail.rounds
     if detail.phase == "finished":
         at_s = detail.rounds[-1].at_s if detail.rounds else 0.0
         yield RunFinished(at_s=at_s, run=detail.run, round=detail.head_round)
         return
-    newest = max((certified.round for certified in detail.rounds), default=-1)
-    for event in events:
-        if not (isinstance(event, RoundCertified) and event.round <= newest):
-            yield event
+    yield from client.stream(EventsWatch(run=detail.run, after=detail.cursor))
 
 
 def _only_run(at: At, client: BlockingClient) -> str:

@@ -28,6 +28,7 @@ __all__ = [
     "print_json",
     "print_table",
     "say",
+    "size",
     "yes",
 ]
 
@@ -69,6 +70,13 @@ def many(count: int, what: str) -> str:
 
 def mib(size_bytes: int) -> str:
     return f"{size_bytes / 2**20:.0f} MiB"
+
+
+def size(size_bytes: int) -> str:
+    """In the unit that has one to four digits before the point."""
+    if size_bytes < 10_000:
+        return f"{size_bytes} B"
+    return f"{size_bytes / 2**10:.0f} KiB" if size_bytes < 10_000 * 2**10 else mib(size_bytes)
 
 
 def yes(value: bool) -> str:

@@ -1,21 +1,17 @@
 """Rounds as they come, for people."""
 
-from collections.abc import Mapping
 from datetime import datetime
 
-from primep2p.cli.render.printing import SHORT, clock, number, say
+from primep2p.cli.render.events import in_words, metrics_in_words
+from primep2p.cli.render.printing import SHORT, clock, say
 from primep2p.model.views.events import (
     Accused,
     AnyEvent,
-    Evaluated,
     JobChanged,
     LogLine,
-    PeerChanged,
     PluginFailed,
     RoundCertified,
     RunFinished,
-    StepChanged,
-    TrainingReported,
 )
 
 __all__ = [
@@ -60,32 +56,14 @@ class RoundTable:
         return [line] if line else []
 
     def _step_line(self, event: AnyEvent) -> str:
-        when = clock(datetime.fromtimestamp(event.at_s))
-        match event:
-            case StepChanged(round=round_, view=view, step=step):
-                return f"  {when} round {round_} view {view}: {step}"
-            case TrainingReported(step=step, steps=steps, loss=loss):
-                told = "" if loss is None else f", loss {number(loss)}"
-                return f"  {when} trained {step}{f' of {steps}' if steps else ''}{told}"
-            case JobChanged(state=state, job=job, sentence=worker):
-                return f"  {when} job {job}: {state}{f' to {worker}' if worker else ''}"
-            case Evaluated(round=round_, metrics=metrics):
-                return f"  {when} evaluated round {round_}: {_metrics(metrics)}"
-            case PeerChanged(peer=peer, connected=connected):
-                return f"  {when} {peer} {'connected' if connected else 'lost'}"
-            case LogLine(sentence=sentence):
-                return f"  {when} {sentence}"
-        return ""
+        said = in_words(event)
+        return said and f"  {clock(datetime.fromtimestamp(event.at_s))} {said}"
 
 
 def _round_row(event: RoundCertified) -> str:
     trained = f"{len(event.participants)}/{len(event.roster)}"
     signed = f"{len(event.signers)}/{len(event.roster)}"
-    said = f"void: {event.void}" if event.void else _metrics(event.metrics)
+    said = f"void: {event.void}" if event.void else metrics_in_words(event.metrics)
     return (
         f"{event.round:>6} {trained:>7} {signed:>7} {event.seconds:>8.2f}  {event.header[:SHORT]:{SHORT}}  {said}"
     ).rstrip()
-
-
-def _metrics(metrics: Mapping[str, float | None]) -> str:
-    return "  ".join(f"{name} {number(value)}" for name, value in sorted(metrics.items()))

@@ -3,15 +3,12 @@
 Server, clients, OpenRPC schema, commands and docs derive from these types; a field's help is its `Meta(description=…)`.
 """
 
-from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar, get_args
+from collections.abc import AsyncIterator
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, get_args
 
 from msgspec import Struct
 
 from primep2p.model.views.events import AnyEvent
-
-if TYPE_CHECKING:
-    import trio
 
 __all__ = ["Access", "Call", "Handlers", "answer_type"]
 
@@ -46,8 +43,8 @@ class Handlers(Protocol):
         """The answer to a call that is no stream. Raises PrimeError."""
         ...
 
-    def watch(self, call: Call[Any]) -> "AbstractAsyncContextManager[trio.MemoryReceiveChannel[AnyEvent]]":
-        """The events of a stream, from when the context is entered; it ends with the channel. Raises PrimeError."""
+    def watch(self, call: Call[Any]) -> AsyncIterator[AnyEvent]:
+        """The events of a stream, from now on; it is asked for the next when that can be sent. Raises PrimeError."""
         ...
 
 

@@ -6,11 +6,10 @@ from msgspec import Meta
 
 from primep2p.control.calls.call import Access, Call
 from primep2p.model.records import MAX_MEMBERS
-from primep2p.model.views.events import AnyEvent
 from primep2p.model.views.runs import InviteView, RunDetail, RunSummary
 from primep2p.run_config import RunConfig, check
 
-__all__ = ["RunBan", "RunCreate", "RunInvite", "RunJoin", "RunList", "RunName", "RunShow", "RunWatch"]
+__all__ = ["RunBan", "RunCreate", "RunInvite", "RunJoin", "RunList", "RunName", "RunShow"]
 
 OwnLoop = Annotated[
     bool,
@@ -100,14 +99,3 @@ class RunShow(Call[RunDetail], frozen=True):
     command: ClassVar[str] = "run show"
 
     run: RunName
-
-
-class RunWatch(Call[AnyEvent], frozen=True):
-    """Events as they happen: of one run until it is finished, or of the whole node where `run` is empty."""
-
-    name: ClassVar[str] = "run.watch"
-    access: ClassVar[Access] = "read"
-    command: ClassVar[str] = "run watch"
-    stream: ClassVar[bool] = True
-
-    run: Annotated[str, Meta(description="The run's id, or the beginning of it; empty: the whole node.")] = ""

@@ -1,12 +1,10 @@
 """Each call of the control socket as a verb of the node: a module for each group of calls."""
 
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
-import trio
-
 from primep2p.control.calls.call import Call
-from primep2p.control.handlers import daemon, directory, jobs, models, rounds, runs
+from primep2p.control.handlers import daemon, directory, events, jobs, models, rounds, runs
 from primep2p.control.handlers.table import ANSWERS, STREAMS
 from primep2p.model.views.events import AnyEvent
 
@@ -15,6 +13,7 @@ __all__ = ["NodeHandlers", "NodeVerbs"]
 
 class NodeVerbs(
     daemon.DaemonVerbs,
+    events.EventVerbs,
     runs.RunVerbs,
     jobs.JobNode,
     rounds.RoundVerbs,
@@ -35,6 +34,6 @@ class NodeHandlers:
         """The answer to a call that is no stream. Raises PrimeError."""
         return await ANSWERS[type(call)](self._node, call)
 
-    def watch(self, call: Call[Any]) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[AnyEvent]]:
-        """The events of a stream. Raises PrimeError."""
+    def watch(self, call: Call[Any]) -> AsyncIterator[AnyEvent]:
+        """The events of a stream, from now on. Raises PrimeError."""
         return STREAMS[type(call)](self._node, call)

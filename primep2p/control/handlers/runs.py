@@ -1,15 +1,11 @@
 """Answers about runs."""
 
-from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-import trio
-
-from primep2p.control.calls.runs import RunBan, RunCreate, RunInvite, RunJoin, RunList, RunShow, RunWatch
+from primep2p.control.calls.runs import RunBan, RunCreate, RunInvite, RunJoin, RunList, RunShow
 from primep2p.control.handlers.references import parse_join, parse_start
-from primep2p.control.handlers.table import answers, streams
+from primep2p.control.handlers.table import answers
 from primep2p.model.errors import CallError
-from primep2p.model.views.events import AnyEvent
 from primep2p.model.views.runs import InviteView, RunDetail, RunSummary
 from primep2p.run_config import RunConfig
 from primep2p.services.origins import Start
@@ -31,9 +27,6 @@ class RunVerbs(Protocol):
     async def ban(self, prefix: str, peer: str) -> RunSummary: ...
     def runs(self) -> list[RunSummary]: ...
     def run_detail(self, prefix: str) -> RunDetail: ...
-    def watch(self, run: str) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[AnyEvent]]:
-        """Events from when the context is entered; the channel ends when the run is finished. "": the whole node."""
-        ...
 
 
 @answers(RunCreate)
@@ -68,8 +61,3 @@ async def list_(node: RunVerbs, call: RunList) -> list[RunSummary]:
 @answers(RunShow)
 async def show(node: RunVerbs, call: RunShow) -> RunDetail:
     return node.run_detail(call.run)
-
-
-@streams(RunWatch)
-def watch(node: RunVerbs, call: RunWatch) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[AnyEvent]]:
-    return node.watch(call.run)

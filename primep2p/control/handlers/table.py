@@ -1,10 +1,7 @@
 """Which function answers which call. Handlers enter themselves here; a test holds the table to the calls."""
 
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
-
-import trio
 
 from primep2p.control.calls.call import Call
 from primep2p.model.views.events import AnyEvent
@@ -15,7 +12,7 @@ N = TypeVar("N")
 C = TypeVar("C", bound=Call[Any])
 
 Answering = Callable[[N, C], Awaitable[object]]
-Streaming = Callable[[N, C], AbstractAsyncContextManager[trio.MemoryReceiveChannel[AnyEvent]]]
+Streaming = Callable[[N, C], AsyncIterator[AnyEvent]]
 
 ANSWERS: dict[type[Call[Any]], Answering[Any, Any]] = {}
 STREAMS: dict[type[Call[Any]], Streaming[Any, Any]] = {}

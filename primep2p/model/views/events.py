@@ -1,23 +1,38 @@
 """What happens on a node, as it is told to whoever watches. Ids are strings, hashes are hex, times are seconds."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 from msgspec import Struct
 
 __all__ = [
+    "KINDS",
     "Accused",
     "AnyEvent",
     "Evaluated",
     "Event",
+    "EventsMissed",
     "JobChanged",
+    "ListArrived",
     "LogLine",
+    "MemberGathered",
+    "MemberJoined",
+    "MemberLeft",
     "PeerChanged",
     "PluginFailed",
+    "Proposed",
     "RoundCertified",
     "RunFinished",
     "StepChanged",
+    "TrainerStarted",
+    "TrainerStopped",
     "TrainingReported",
+    "TransferBegun",
+    "TransferDone",
+    "TransferFailed",
+    "TransferMoved",
+    "UpdateArrived",
+    "Voted",
 ]
 
 
@@ -29,6 +44,8 @@ class Event(Struct, frozen=True, kw_only=True, tag_field="event"):
 
     at_s: float = 0.0
     run: str = ""
+    cursor: str = ""
+    """Where it is among the node's events: who comes back with it goes on after it."""
 
 
 class RoundCertified(Event, frozen=True, tag="round-certified"):
@@ -117,6 +134,120 @@ class LogLine(Event, frozen=True, tag="log-line"):
     sentence: str
 
 
+class UpdateArrived(Event, frozen=True, tag="update-arrived"):
+    """A trainer's signed update is here, this node's own among them; its delta is fetched next where it is not."""
+
+    round: int
+    peer: str
+    delta: str
+    examples: int
+
+
+class ListArrived(Event, frozen=True, tag="list-arrived"):
+    """A member's signed list is here: so many updates it has collected."""
+
+    round: int
+    peer: str
+    updates: int
+
+
+class Proposed(Event, frozen=True, tag="proposed"):
+    """A proposal is here."""
+
+    round: int
+    view: int
+    peer: str
+    header: str
+
+
+class Voted(Event, frozen=True, tag="voted"):
+    """A vote is here, this node's own among them; an empty `header` is a vote for none."""
+
+    round: int
+    view: int
+    step: Literal["prevote", "precommit"]
+    peer: str
+    header: str
+
+
+class MemberGathered(Event, frozen=True, tag="member-gathered"):
+    """Somebody asks to be there when the run begins: `here` do so far, of the `first_members` that it waits for."""
+
+    peer: str
+    here: int
+    first_members: int
+
+
+class MemberJoined(Event, frozen=True, tag="member-joined"):
+    """A checkpoint made a peer a member."""
+
+    round: int
+    peer: str
+
+
+class MemberLeft(Event, frozen=True, tag="member-left"):
+    """A checkpoint ended a membership: it was dropped, convicted or banned."""
+
+    round: int
+    peer: str
+    reason: str
+
+
+class TransferBegun(Event, frozen=True, tag="transfer-begun"):
+    """A blob is being fetched: so many bytes, of which some may be here from an earlier try."""
+
+    cid: str
+    bytes: int
+    bytes_here: int
+    provider: str
+
+
+class TransferMoved(Event, frozen=True, tag="transfer-moved"):
+    """So much of a blob is here; the newest chunk came from `provider`. At most four a second for each blob."""
+
+    cid: str
+    bytes: int
+    bytes_here: int
+    provider: str
+
+
+class TransferDone(Event, frozen=True, tag="transfer-done"):
+    """A blob is here whole, from these peers, so many seconds after it was asked for."""
+
+    cid: str
+    bytes: int
+    providers: list[str]
+    seconds: float
+
+
+class TransferFailed(Event, frozen=True, tag="transfer-failed"):
+    """A blob could not be had, or nobody wants it any more."""
+
+    cid: str
+    bytes: int
+    """0 where that is not known."""
+    reason: str
+
+
+class TrainerStarted(Event, frozen=True, tag="trainer-started"):
+    """The trainer's process runs, and the trainer is made."""
+
+    pid: int
+
+
+class TrainerStopped(Event, frozen=True, tag="trainer-stopped"):
+    """The trainer's process is gone, by its own doing or the daemon's."""
+
+    pid: int
+
+
+class EventsMissed(Event, frozen=True, tag="events-missed"):
+    """Events of any kind that the reader had not had are not kept any more: so many, or null where its cursor is of
+    another start of the daemon, which nobody counted. What follows is all that is kept."""
+
+    count: int | None
+
+
 AnyEvent = (
     RoundCertified
     | StepChanged
@@ -128,4 +259,21 @@ AnyEvent = (
     | Accused
     | RunFinished
     | LogLine
+    | UpdateArrived
+    | ListArrived
+    | Proposed
+    | Voted
+    | MemberGathered
+    | MemberJoined
+    | MemberLeft
+    | TransferBegun
+    | TransferMoved
+    | TransferDone
+    | TransferFailed
+    | TrainerStarted
+    | TrainerStopped
+    | EventsMissed
 )
+
+KINDS: dict[type, str] = {kind: str(kind.__struct_config__.tag) for kind in get_args(AnyEvent)}
+"""The tag of each kind of event."""

@@ -28,6 +28,8 @@ class NodeStatus(View, frozen=True):
     """What the certified aggregate is computed with; empty until that is known."""
     threads: int = 0
     """So many share that."""
+    cursor: str = ""
+    """Of the newest event that is in this answer: events.watch goes on after it."""
 
 
 class PeerView(View, frozen=True):

@@ -146,6 +146,8 @@ class RunDetail(View, frozen=True):
     expelled: list[ExpelledView]
     plugin_error: str
     """The last failure of this node's trainer with its last lines of stderr; empty when there was none."""
+    cursor: str
+    """Of the newest event that is in this answer: events.watch goes on after it."""
     own_loop: bool = False
     """This node trains by jobs: its owner in a loop of their own, and no plugin."""
 

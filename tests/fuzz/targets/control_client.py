@@ -14,7 +14,7 @@ from trio.testing import memory_stream_pair
 from primep2p.control.async_client import Client
 from primep2p.control.calls import CALLS
 from primep2p.control.calls.call import Call
-from primep2p.control.calls.runs import RunWatch
+from primep2p.control.calls.events import EventsWatch
 from primep2p.control.client import BlockingClient
 from primep2p.control.jsonrpc import ErrorObject, answer_line, end_line, error_line, event_line
 from primep2p.control.place import link_path
@@ -71,7 +71,7 @@ async def _all_at_once(data: bytes) -> None:
 
     async def watch() -> None:
         try:
-            async with client.stream(RunWatch()) as events:
+            async with client.stream(EventsWatch()) as events:
                 async for _ in events:
                     pass
         except PrimeError:
@@ -99,7 +99,7 @@ def _one_by_one(data: bytes) -> None:
         daemon.start()
         try:
             with BlockingClient(home()) as client:
-                for _ in client.stream(RunWatch()):
+                for _ in client.stream(EventsWatch()):
                     pass
         except PrimeError:
             pass
