@@ -35,6 +35,7 @@ from primep2p.services.logbook import write_down
 from primep2p.services.members import Overlay
 from primep2p.services.origins import Start
 from primep2p.services.pointers import Pointers
+from primep2p.services.previews import Previews
 from primep2p.services.reporting import detail, peer_views, summary
 from primep2p.services.rounds import RunService
 from primep2p.services.seams import Seams
@@ -101,6 +102,7 @@ class Node:
         own = Own(config.home, trainers, entropy, desks, config.trainer.silent_s)
         self._runs = Runs(services, self._seams, own)
         self.jobs = Jobs(self._runs, desks, envelopes.peer_id, offload)
+        self.previews = Previews(self._runs, self._seams)
         self.history = History(self._runs, self._seams)
         self.pointers = Pointers(envelopes.peer_id, host.directory, blobs, offload)
 

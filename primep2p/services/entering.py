@@ -1,6 +1,7 @@
 """The runs that this node is in: founds them, joins them, and opens them again after a start."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
@@ -20,7 +21,7 @@ from primep2p.plugin.workers import NEW, Trainers
 from primep2p.run_config import JOBS, RunConfig
 from primep2p.services.aggregation import check_files
 from primep2p.services.desk import Desk
-from primep2p.services.founding import first_params, given_params
+from primep2p.services.founding import first_params, given_params, sketch
 from primep2p.services.inviting import Invitation, accept, check_welcome, invite
 from primep2p.services.joining import Pin, Seekers, find_spec, learn_head, run_key, seek_membership
 from primep2p.services.origins import Start, certified, find
@@ -33,7 +34,7 @@ from primep2p.tasks import TaskStatus
 from primep2p.wire.envelope import Opened
 from primep2p.wire.token import Token
 
-__all__ = ["Own", "Runs"]
+__all__ = ["JOIN_S", "Own", "Runs", "config_of"]
 
 PROVIDE_RUN_EVERY_S = 12 * 3600.0
 """Half of what a provider record lives."""
@@ -92,6 +93,10 @@ class Runs:
         """Each of them."""
         return list(self._services.values())
 
+    def known(self, run: RunId) -> RunService | None:
+        """That run, if this node is in it."""
+        return self._services.get(run)
+
     def named(self, prefix: str) -> RunService:
         """The run whose id begins with `prefix`. Raises CallError."""
         found = [service for run, service in self._services.items() if run.hex().startswith(prefix.lower())]
@@ -109,22 +114,34 @@ class Runs:
         if config.params:
             seams = self._seams
             made = await seams.offload(given_params, Path(config.params), config.pipeline, seams.blobs, seams.scratch)
-        elif config.trainer == JOBS:
-            raise CallError(
-                "a run whose members train in loops of their own needs first params",
-                hint="name a safetensors file: params in run.toml, or primep2p run create --params FILE",
-            )
         else:
             made = await self._made_params(config, nonce)
         return await self._begin(config, nonce, *made, own_loop=own_loop)
 
     async def _made_params(self, config: RunConfig, nonce: bytes) -> tuple[Cid, tuple[TensorSpec, ...]]:
+        seams = self._seams
+        async with self._beginner(config, nonce) as training:
+            return await first_params(training, seams.blobs, seams.scratch, seams.offload)
+
+    async def sketch(self, config: RunConfig, name: str) -> tuple[Path, tuple[TensorSpec, ...]]:
+        """The first params that a run would have, as a file in the scratch directory. Raises PluginError."""
+        seams = self._seams
+        async with self._beginner(config, self._own.entropy(16)) as training:
+            return await sketch(training, seams.scratch, seams.offload, name)
+
+    @asynccontextmanager
+    async def _beginner(self, config: RunConfig, nonce: bytes) -> AsyncIterator[Training]:
+        """A trainer that makes first params, and leaves nothing else behind."""
+        if config.trainer == JOBS:
+            raise CallError(
+                "a run whose members train in loops of their own needs first params",
+                hint="name a safetensors file: params in run.toml, or primep2p run create --params FILE",
+            )
         seams, own = self._seams, self._own
         own.trainers.check(config.trainer)
         place = f"{NEW}{nonce.hex()}"
-        training = self._training_of(config.trainer, config.trainer_config, place, (), INIT_S, seams.tell)
         try:
-            return await first_params(training, seams.blobs, seams.scratch, seams.offload)
+            yield self._training_of(config.trainer, config.trainer_config, place, (), INIT_S, seams.tell)
         finally:
             with trio.CancelScope(shield=True):
                 await seams.offload(own.trainers.discard, place)
@@ -140,14 +157,7 @@ class Runs:
         await self._check_kernels()
         seams, old = self._seams, self.named(start.run)
         spec = old.spec.record
-        config = config or RunConfig(
-            name=spec.name,
-            trainer=spec.trainer,
-            trainer_config=spec.trainer_config,
-            pipeline=spec.pipeline,
-            policy=spec.policy,
-            admission=spec.admission,
-        )
+        config = config or config_of(spec)
         self._check_trainer(config.trainer, own_loop)
         head = await seams.offload(certified, start, old.spec, seams.runs, seams.blobs, seams.envelopes)
         nonce = self._own.entropy(16)
@@ -213,7 +223,7 @@ class Runs:
             try:
                 with trio.fail_after(JOIN_S):
                     if invitation is not None and token is not None:
-                        await self._meet(invitation.invite.signer, token.addresses)
+                        await self.meet(invitation.invite.signer, token.addresses)
                     return await self._join(run, pin, invitation, own_loop)
             except trio.TooSlowError as error:
                 raise Unavailable(
@@ -251,7 +261,7 @@ class Runs:
 
     # ---- in
 
-    async def _meet(self, inviter: PeerId, addresses: tuple[str, ...]) -> None:
+    async def meet(self, inviter: PeerId, addresses: tuple[str, ...]) -> None:
         """Whoever invited is the first to ask; where it cannot be reached, others may be."""
         self._seams.overlay.know({inviter: addresses})
         self._seams.book.remember(inviter, addresses)
@@ -403,6 +413,18 @@ class Runs:
             return
         async with host.peer_events() as events:
             await anext(aiter(events))
+
+
+def config_of(spec: RunSpec) -> RunConfig:
+    """The settings of a run, for another one like it."""
+    return RunConfig(
+        name=spec.name,
+        trainer=spec.trainer,
+        trainer_config=spec.trainer_config,
+        pipeline=spec.pipeline,
+        policy=spec.policy,
+        admission=spec.admission,
+    )
 
 
 def _check_ban(service: RunService, peer: PeerId, me: PeerId, name: str, creator: PeerId) -> None:

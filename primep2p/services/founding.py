@@ -1,5 +1,6 @@
 """The first params of a new run: its trainer's `init`, or a file that its owner names, as a canonical file."""
 
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 
@@ -16,13 +17,19 @@ from primep2p.store.seam import BlobStore
 from primep2p.store.tensors import map_tensors, write_tensors
 from primep2p.tasks import Offload
 
-__all__ = ["first_params", "given_params"]
+__all__ = ["first_params", "given_params", "sketch"]
 
 
 async def first_params(
     training: Training, blobs: BlobStore, scratch: Path, offload: Offload
 ) -> tuple[Cid, tuple[TensorSpec, ...]]:
     """Ask the trainer, once; its process is gone when this returns. Raises PluginError."""
+    path, tensors = await sketch(training, scratch, offload, "initial")
+    return await offload(partial(blobs.add, path, durable=True)), tensors
+
+
+async def sketch(training: Training, scratch: Path, offload: Offload, name: str) -> tuple[Path, tuple[TensorSpec, ...]]:
+    """The same as a file whose name begins with `name`, which the caller takes over. Raises PluginError."""
     failure: PluginError | None = None
     model: InitialModel | None = None
     async with trio.open_nursery() as nursery:
@@ -35,7 +42,7 @@ async def first_params(
     if failure is not None:
         raise failure
     assert model is not None
-    return await offload(_keep, model, blobs, scratch), model.tensors
+    return await offload(_canonical, model, scratch / f"{name}-{token_hex(8)}.safetensors"), model.tensors
 
 
 def given_params(
@@ -52,8 +59,7 @@ def given_params(
     return blobs.add(canonical, durable=True), tensors
 
 
-def _keep(model: InitialModel, blobs: BlobStore, scratch: Path) -> Cid:
-    canonical = scratch / f"initial-{token_hex(8)}.safetensors"
-    write_tensors(canonical, model.tensors, map_tensors(model.params, model.tensors))
+def _canonical(model: InitialModel, path: Path) -> Path:
+    write_tensors(path, model.tensors, map_tensors(model.params, model.tensors))
     model.params.unlink()
-    return blobs.add(canonical, durable=True)
+    return path

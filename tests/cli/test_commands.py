@@ -9,11 +9,14 @@ import trio
 from primep2p.cli.exits import EXIT_CODES
 from primep2p.cli.logtail import follow, tail
 from primep2p.cli.main import main
+from primep2p.cli.render.previews import show_preview, size
 from primep2p.cli.render.printing import duration
+from primep2p.control.calls.runs import RunPreview
+from primep2p.control.client import BlockingClient
 from primep2p.control.handlers import NodeHandlers
 from primep2p.control.place import link_path, socket_path
 from primep2p.control.server import ControlServer
-from primep2p.model.errors import PrimeError
+from primep2p.model.errors import CallError, PrimeError
 from primep2p.model.pipeline import Clip, Krum, Pipeline, Sgd
 from primep2p.model.views.events import Accused, RoundCertified, RunFinished, StepChanged, TrainingReported
 from primep2p.model.views.node import OTHER_KERNELS
@@ -21,7 +24,7 @@ from primep2p.model.views.runs import EvidenceView, ExpelledView, InviteUseView,
 from primep2p.services.origins import Start
 from primep2p.strict import plain
 from primep2p.wire.token import write_token
-from tests.control.fake_node import PEER, RUN, TOKEN, FakeNode, member
+from tests.control.fake_node import PEER, RUN, TOKEN, FakeNode, member, preview
 
 
 def certified(number: int, void: str = "") -> RoundCertified:
@@ -357,6 +360,61 @@ def test_join_says_what_happens_now_and_how_to_see_it(command, daemon):
     told = f"{name} is finished: this node fetches its model, and is no member\n"
     told += f"see where it is with: primep2p run show {'ab' * 6} --home {daemon.home}\n"
     assert command("run", "join", RUN)[1] == told
+
+
+COSTS = """\
+costs     of digits: round 7, 3 members; who may join: open
+a round   244 KiB down and 244 KiB up, where 4 train and 4 vote of 4
+          a delta is 75 KiB, and the model 75 KiB
+in all    3.1 MiB down and 3.1 MiB up in 13 rounds
+memory    at most 28 MiB to aggregate, and what the trainer takes
+disk      1.17 MiB of deltas, and 75 KiB more in each round
+"""
+
+
+def test_what_a_run_will_cost_is_said_before_it_is_joined(command, daemon):
+    joined = command("run", "join", RUN)
+    assert joined[2] == COSTS
+    assert joined[1].startswith("joined digits ")
+    daemon.node.joined.clear()
+    assert command("run", "join", f"{RUN}@2:{'cd' * 32}", "--dry-run") == (0, COSTS, "")
+    assert command("run", "preview", RUN) == (0, COSTS, "")
+    assert json.loads(command("run", "join", RUN, "--dry-run", "--json")[1])["cost"]["down_bytes"] == 250_000
+    assert daemon.node.joined == []
+    assert command("run", "join", RUN, "--json")[2] == ""
+
+
+def test_what_a_run_will_cost_is_said_before_it_is_created(command, daemon, tmp_path):
+    (tmp_path / "run.toml").write_text('name = "again"\ntrainer = "mlp"')
+    code, out, err = command("run", "create", str(tmp_path / "run.toml"))
+    assert (code, out.splitlines()[0]) == (0, f"run {RUN}")
+    assert err.startswith("costs     of again: it begins with 4 members; who may join: open\n")
+    assert daemon.node.created[0].params == "/made"  # by the preview: the trainer is not asked twice
+    daemon.node.created.clear()
+    code, out, _ = command("run", "create", str(tmp_path / "run.toml"), "--dry-run")
+    assert (code, out) == (0, err)
+    assert daemon.node.created == []
+
+
+def test_a_preview_says_what_keeps_this_node_out_and_without_a_vote(capsys):
+    show_preview(preview(run=RUN, votes=False, obstacle="by invite only", rounds=0))
+    out = capsys.readouterr().out
+    assert "it has not begun" in out
+    assert "vote      none: " in out
+    assert "outside   by invite only\n" in out
+    assert "in all" not in out
+
+
+def test_a_preview_of_nothing_is_refused(daemon):
+    with BlockingClient(daemon.home) as client, pytest.raises(CallError, match="there is no run to preview"):
+        client.call(RunPreview())
+
+
+def test_sizes_have_three_digits():
+    sizes = [0, 999, 1000, 76_840, 250_000, 2**20, 123 * 2**20, 5 * 2**40]
+    assert [size(each) for each in sizes] == [
+        "0 B", "999 B", "0.977 KiB", "75 KiB", "244 KiB", "1 MiB", "123 MiB", "5 TiB",
+    ]  # fmt: skip
 
 
 def test_watch_shows_steps_when_asked_and_json_shows_all(command, daemon):

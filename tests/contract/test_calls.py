@@ -36,6 +36,7 @@ RUN = "ab" * 32
 ARGUMENTS: dict[str, list[str]] = {
     "run.create": ["--from", RUN],
     "run.join": [RUN],
+    "run.preview": [RUN],
     "job.params": ["word", "--out", "/dev/null"],
     "job.upload": ["word", __file__, "--examples", "1", "--upload"],
     "job.submit": ["word", __file__, "--examples", "1"],

@@ -11,6 +11,7 @@ from primep2p.model.errors import CallError, PluginError, Unavailable
 from primep2p.model.views.events import AnyEvent
 from primep2p.model.views.models import ModelPath
 from primep2p.model.views.node import NodeStatus, PeerView
+from primep2p.model.views.previews import Preview, RunCost
 from primep2p.model.views.runs import InviteView, MemberView, RunDetail, RunPhase, RunSummary
 from primep2p.run_config import RunConfig
 from primep2p.services.hub import Hub
@@ -111,6 +112,60 @@ class FakeEvents(Hub):
             self.unwatched.set()
 
 
+def ask_trainer(config: RunConfig) -> None:
+    if config.trainer == "broken":
+        raise PluginError("the trainer raised", stderr="Traceback: no", hint="look at it")
+    if config.trainer == "bug":
+        raise ZeroDivisionError("of the handler")
+
+
+class FakePreviews:
+    """Says the same of every run."""
+
+    async def found(self, config: RunConfig) -> Preview:
+        ask_trainer(config)
+        return preview(name=config.name, params="/made")
+
+    async def continued(self, start: Start, config: RunConfig | None) -> Preview:
+        return preview()
+
+    async def joined(self, run: bytes, token: Token | None) -> Preview:
+        return preview(run=run.hex(), members=3, round=7)
+
+
+def preview(**more: object) -> Preview:
+    """Of a run that this node would create, but for what is said."""
+    cost = RunCost(
+        members=4,
+        cohort=4,
+        committee=4,
+        params_bytes=76_840,
+        delta_bytes=76_840,
+        state_bytes=0,
+        down_bytes=250_000,
+        up_bytes=250_000,
+        memory_bytes=28 * 2**20,
+        disk_bytes=1_229_440,
+        growth_bytes=76_840,
+    )
+    usual = {
+        "run": "",
+        "name": "digits",
+        "trainer": "mlp",
+        "creator": PEER,
+        "admission": "open",
+        "obstacle": "",
+        "members": 0,
+        "first_members": 4,
+        "round": 0,
+        "rounds": 20,
+        "votes": True,
+        "cost": cost,
+        "params": "",
+    }
+    return Preview(**{**usual, **more})
+
+
 class FakeNode:
     """Events for watchers come from `emit`; a watch of a run ends when it is told to be finished."""
 
@@ -163,10 +218,7 @@ class FakeNode:
     async def create_run(self, config: RunConfig, *, own_loop: bool = False) -> RunSummary:
         if config.name == "slow":
             await self.gate.wait()
-        if config.trainer == "broken":
-            raise PluginError("the trainer raised", stderr="Traceback: no", hint="look at it")
-        if config.trainer == "bug":
-            raise ZeroDivisionError("of the handler")
+        ask_trainer(config)
         self.created.append(config)
         return summary(config.name)
 
@@ -216,6 +268,10 @@ class FakeNode:
     @property
     def history(self) -> "FakeNode":
         return self
+
+    @property
+    def previews(self) -> "FakePreviews":
+        return FakePreviews()
 
     @property
     def pointers(self) -> "FakeNode":

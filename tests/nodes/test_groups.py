@@ -139,6 +139,41 @@ def test_a_run_that_has_not_begun_has_no_round_to_show(simulated: Simulated) -> 
     simulated(story, nodes=2)
 
 
+def test_what_a_preview_says_is_what_the_run_turns_out_to_take(simulated: Simulated) -> None:
+    async def story(world: World) -> None:
+        creator, *others, late = world.nodes
+        await creator.start()
+        settings = RunConfig(name="sim", trainer="sim", policy=world.scenario.policy)
+        told = await creator.alive.previews.found(settings)
+        assert (told.run, told.members, told.first_members) == ("", 0, 3)
+        assert sizes_of(Path(told.params)) == [told.cost.params_bytes]
+        assert (await creator.alive.previews.found(settings)).cost == told.cost
+        assert sizes_of(Path(told.params)) == []  # one at a time is enough
+        await creator.stop()
+        await world.found(creator, others)
+        await late.start()
+        run = bytes.fromhex(world.run)
+        await world.until_round(2, [creator, *others])
+        told = await late.alive.previews.joined(run, None)
+        assert (told.run, told.members, told.obstacle, told.votes) == (world.run, 3, "", True)
+        assert told.round >= 2
+        assert (told.cost.members, told.cost.cohort, told.cost.committee) == (4, 4, 4)
+        assert late.alive.runs() == []
+        shown = await creator.alive.history.show(world.run, -1)
+        blobs = creator.home / "blobs"
+        for inclusion in shown.inclusions:
+            assert sizes_of(*blobs.glob(f"*/{inclusion.delta}")) == [told.cost.delta_bytes]
+        assert sizes_of(*blobs.glob(f"*/{shown.params}")) == [told.cost.params_bytes]
+        assert (await creator.alive.previews.joined(run, None)).cost.members == 3
+
+    simulated(story, nodes=4, first_members=3)
+
+
+def sizes_of(*paths: Path) -> list[int]:
+    """Of those that are there."""
+    return [path.stat().st_size for path in paths if path.exists()]
+
+
 def test_a_run_goes_on_without_its_creator(simulated: Simulated) -> None:
     async def story(world: World) -> None:
         creator, *others = world.nodes

@@ -7,9 +7,10 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from msgspec.structs import replace
 
-from primep2p.cli.at import HERE, At, Json, Verbose
+from primep2p.cli.at import HERE, At, Json, Verbose, flag
 from primep2p.cli.commands.config import told
 from primep2p.cli.derive import asks, described
+from primep2p.cli.render.previews import show_preview
 from primep2p.cli.render.printing import SHORT, print_json
 from primep2p.cli.render.rounds import RoundTable
 from primep2p.cli.render.runs import (
@@ -26,7 +27,7 @@ from primep2p.cli.render.runs import (
 from primep2p.control.calls.daemon import DaemonStatus
 from primep2p.control.calls.events import EventsWatch
 from primep2p.control.calls.models import ModelPathOf
-from primep2p.control.calls.runs import RunBan, RunCreate, RunInvite, RunJoin, RunList, RunShow
+from primep2p.control.calls.runs import RunBan, RunCreate, RunInvite, RunJoin, RunList, RunPreview, RunShow
 from primep2p.control.client import BlockingClient
 from primep2p.model.errors import CallError, ConfigError, Unavailable
 from primep2p.model.views.events import AnyEvent, RunFinished
@@ -57,10 +58,12 @@ def create(
         Parameter(help="Begin with the params in this safetensors file, whatever FILE says of them."),
     ] = None,
     own_loop: Annotated[bool, described(RunCreate, "own_loop", name="--own-loop", negative="")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", help="Only say what it would cost.")] = False,
     json: Json = False,
     at: At = HERE,
 ) -> None:
-    """Start a run: this node makes the first params, or takes those of another run, and is the first member."""
+    """Start a run: this node makes the first params, or takes those of another run, and is the first member. What it
+    will cost is said before."""
     if file is None and not origin:
         raise CallError("a run needs a file with its settings", hint="see examples/run.toml; or --from another run")
     config = load_run(file) if file else None
@@ -69,6 +72,13 @@ def create(
             raise CallError("--params is for a run that has a FILE, and begins with no other run's params")
         config = replace(config, params=str(params.absolute()))
     with at.connect() as client:
+        if dry_run or not json:
+            preview = client.call(RunPreview(config=config, origin=origin))
+            print_json(preview) if json else show_preview(preview, beside=not dry_run)
+            if dry_run:
+                return
+            if config is not None and preview.params:
+                config = replace(config, params=preview.params)  # made already, to see how large they are
         run = client.call(RunCreate(config=config, origin=origin, own_loop=own_loop))
         detail = client.call(RunShow(run=run.run))
     if json:
@@ -97,11 +107,19 @@ def join(
     *,
     invite: Annotated[str, Parameter(help="What `run invite` printed for you, where RUN is the ID.")] = "",
     own_loop: Annotated[bool, described(RunJoin, "own_loop", name="--own-loop", negative="")] = False,
+    dry_run: Annotated[
+        bool, flag("--dry-run", help="Only say what it would cost, and whether members let this in.")
+    ] = False,
     json: Json = False,
     at: At = HERE,
 ) -> None:
-    """Become a member of a run."""
+    """Become a member of a run. What it will cost is said before."""
     with at.connect() as client:
+        if dry_run or not json:
+            preview = client.call(RunPreview(run=run.partition("@")[0], invite=invite))
+            print_json(preview) if json else show_preview(preview, beside=not dry_run)
+            if dry_run:
+                return
         joined = client.call(RunJoin(run=run, invite=invite, own_loop=own_loop))
         if json:
             print_json(joined)
@@ -114,6 +132,21 @@ def join(
             show_joined_late(detail, file, at.command(f"run show {detail.run[:SHORT]}"), member=member)
             return
     show_joined(detail, _watch_command(at, detail.run), _next_command(at, detail.run))
+
+
+@app.command
+def preview(
+    run: Annotated[str, Parameter(help="ID of a run to join, or an invite.")],
+    *,
+    invite: Annotated[str, described(RunPreview, "invite")] = "",
+    json: Json = False,
+    at: At = HERE,
+) -> None:
+    """Say what a run would cost this node, and whether its members would let it in. For a run to create, see `run
+    create --dry-run`."""
+    with at.connect() as client:
+        answer = client.call(RunPreview(run=run.partition("@")[0], invite=invite))
+    print_json(answer) if json else show_preview(answer)
 
 
 @app.command

@@ -6,10 +6,11 @@ from msgspec import Meta
 
 from primep2p.control.calls.call import Access, Call
 from primep2p.model.records import MAX_MEMBERS
+from primep2p.model.views.previews import Preview
 from primep2p.model.views.runs import InviteView, RunDetail, RunSummary
 from primep2p.run_config import RunConfig, check
 
-__all__ = ["RunBan", "RunCreate", "RunInvite", "RunJoin", "RunList", "RunName", "RunShow"]
+__all__ = ["RunBan", "RunCreate", "RunInvite", "RunJoin", "RunList", "RunName", "RunPreview", "RunShow"]
 
 OwnLoop = Annotated[
     bool,
@@ -56,6 +57,26 @@ class RunJoin(Call[RunSummary], frozen=True):
     pin: Annotated[str, Meta(description="round:hash, where `run` has none.")] = ""
     invite: Annotated[str, Meta(description="The token of run.invite, where `run` is the ID.")] = ""
     own_loop: OwnLoop = False
+
+
+class RunPreview(Call[Preview], frozen=True):
+    """Say what a run would cost this node, and whether its members would let it in: one to join, where `run` is given,
+    else one to create, of `config` and `origin`, whose trainer makes first params to see their size. Nothing is begun.
+    """
+
+    name: ClassVar[str] = "run.preview"
+    access: ClassVar[Access] = "write"  # it may start a trainer
+    command: ClassVar[str] = "run preview"
+    deadline_s: ClassVar[float] = 600.0
+
+    run: Annotated[str, Meta(description="As in run.join: an ID, or an invite in its place.")] = ""
+    invite: Annotated[str, Meta(description="The token of run.invite, where `run` is the ID.")] = ""
+    config: Annotated[RunConfig | None, Meta(description="As in run.create.")] = None
+    origin: Annotated[str, Meta(description="As in run.create.")] = ""
+
+    def check(self) -> None:
+        if self.config is not None:
+            check(self.config)
 
 
 class RunInvite(Call[InviteView], frozen=True):

@@ -2,16 +2,26 @@
 
 from typing import Protocol
 
-from primep2p.control.calls.runs import RunBan, RunCreate, RunInvite, RunJoin, RunList, RunShow
+from primep2p.control.calls.runs import RunBan, RunCreate, RunInvite, RunJoin, RunList, RunPreview, RunShow
 from primep2p.control.handlers.references import parse_join, parse_start
 from primep2p.control.handlers.table import answers
 from primep2p.model.errors import CallError
+from primep2p.model.ids import RunId
+from primep2p.model.views.previews import Preview
 from primep2p.model.views.runs import InviteView, RunDetail, RunSummary
 from primep2p.run_config import RunConfig
 from primep2p.services.origins import Start
 from primep2p.wire.token import Token
 
-__all__ = ["RunVerbs"]
+__all__ = ["PreviewVerbs", "RunVerbs"]
+
+
+class PreviewVerbs(Protocol):
+    """What a node can say of a run before it takes part. Raises PrimeError."""
+
+    async def found(self, config: RunConfig) -> Preview: ...
+    async def continued(self, start: Start, config: RunConfig | None) -> Preview: ...
+    async def joined(self, run: RunId, token: Token | None) -> Preview: ...
 
 
 class RunVerbs(Protocol):
@@ -23,6 +33,8 @@ class RunVerbs(Protocol):
     async def join_run(
         self, run_hex: str, pin: tuple[int, bytes] | None, token: Token | None, *, own_loop: bool
     ) -> RunSummary: ...
+    @property
+    def previews(self) -> PreviewVerbs: ...
     def invite(self, prefix: str, uses: int, rounds: int) -> InviteView: ...
     async def ban(self, prefix: str, peer: str) -> RunSummary: ...
     def runs(self) -> list[RunSummary]: ...
@@ -41,6 +53,20 @@ async def create(node: RunVerbs, call: RunCreate) -> RunSummary:
 @answers(RunJoin)
 async def join(node: RunVerbs, call: RunJoin) -> RunSummary:
     return await node.join_run(*parse_join(call.run, call.pin, call.invite), own_loop=call.own_loop)
+
+
+@answers(RunPreview)
+async def preview(node: RunVerbs, call: RunPreview) -> Preview:
+    if call.run:
+        run, _, token = parse_join(call.run, invite=call.invite)
+        return await node.previews.joined(bytes.fromhex(run), token)
+    if call.origin:
+        return await node.previews.continued(parse_start(call.origin), call.config)
+    if call.config is None:
+        raise CallError(
+            "there is no run to preview", hint="name one to join, or a config or an origin to create one of"
+        )
+    return await node.previews.found(call.config)
 
 
 @answers(RunInvite)
