@@ -64,7 +64,7 @@ def accuracies(swarm: Swarm, wire: Wire, rounds: int, held_out: Path) -> list[fl
         if not isinstance(event, RoundCertified) or event.round in (0, *found):
             continue
         if happened.daemon.peer in event.signers:  # who signed has the params
-            path = happened.daemon.call(ModelPathOf(run=feed.run, round=event.round)).path
+            path = happened.daemon.call(ModelPathOf(model=f"{feed.run}@{event.round}")).path
             found[event.round] = judge.accuracy(Path(path))
     return [found[round] for round in sorted(found)]
 

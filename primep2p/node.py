@@ -11,11 +11,9 @@ import trio
 
 from primep2p import __version__
 from primep2p.config import NodeConfig
-from primep2p.model.errors import CallError, Unavailable
 from primep2p.model.ids import PeerId, RunId
-from primep2p.model.records import KERNELS_DIGEST, Header
+from primep2p.model.records import KERNELS_DIGEST
 from primep2p.model.views.events import Accused, AnyEvent, PeerChanged
-from primep2p.model.views.models import ModelPath
 from primep2p.model.views.node import NodeStatus, PeerView
 from primep2p.model.views.runs import InviteView, RunDetail, RunSummary
 from primep2p.net.host import Host, PeerConnected
@@ -39,11 +37,11 @@ from primep2p.services.previews import Previews
 from primep2p.services.reporting import detail, peer_views, summary
 from primep2p.services.rounds import RunService
 from primep2p.services.seams import Seams
+from primep2p.services.shelf import Shelf
 from primep2p.services.sync import Sync
 from primep2p.services.transfer import Transfer
-from primep2p.store.seam import BlobStore, RunStore
+from primep2p.store.seam import BlobStore, RunStore, ShelfStore
 from primep2p.tasks import Offload, TaskStatus
-from primep2p.wire.codec import decode
 from primep2p.wire.envelope import Envelopes
 from primep2p.wire.token import Token, write_token
 
@@ -65,6 +63,7 @@ class Node:
         host: Host,
         blobs: BlobStore,
         runs: RunStore,
+        shelf: ShelfStore,
         trainers: Trainers,
         offload: Offload = trio.to_thread.run_sync,
         entropy: Callable[[int], bytes] = token_bytes,
@@ -105,6 +104,7 @@ class Node:
         self.previews = Previews(self._runs, self._seams)
         self.history = History(self._runs, self._seams)
         self.pointers = Pointers(envelopes.peer_id, host.directory, blobs, offload)
+        self.shelf = Shelf(self._seams, self._runs, trainers, shelf)
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Raises ConfigError, StoreError."""
@@ -122,6 +122,7 @@ class Node:
             nursery.start_soon(self._watch_peers)
             self._overlay.know(await self._seams.offload(self._seams.runs.addresses))
             await nursery.start(self._runs.run)
+            await nursery.start(self.shelf.run)
             task_status.started()
             nursery.start_soon(self._compute.chosen)  # half a second that nobody waits for before the first Join
 
@@ -192,23 +193,6 @@ class Node:
     def run_named(self, prefix: str) -> str:
         """The whole id of a run."""
         return self._runs.named(prefix).run_id.hex()
-
-    async def params_path(self, run: str, round: int) -> ModelPath:
-        """Where the certified params of a round lie."""
-        service, seams = self._runs.named(run), self._seams
-        if round < 0:
-            if service.head is None:
-                raise CallError("the run has not begun: there is no checkpoint yet", hint=_show(run))
-            number, params = service.head.round, service.head.header.params
-        else:
-            stored = await seams.offload(seams.runs.checkpoint, service.run_id, round)
-            if stored is None:
-                raise CallError(f"this node has no checkpoint {round} of the run", hint=_show(run))
-            number, params = round, decode(Header, stored.checkpoint.header).params
-        if not seams.blobs.has(params):
-            raise Unavailable(f"the params of round {number} are not here yet", hint=_show(run))
-        path = await seams.offload(seams.blobs.path, params)
-        return ModelPath(run=service.run_id.hex(), round=number, cid=params, path=str(path))
 
     def peers(self) -> list[PeerView]:
         """Peers that are connected, or were accused of something."""

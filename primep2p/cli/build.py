@@ -26,5 +26,6 @@ def build(config: NodeConfig) -> Iterator[Node]:
             host=host,
             blobs=store.blobs,
             runs=store.runs,
+            shelf=store.shelf,
             trainers=WorkerProcesses(config.trainer, config.home / "trainers"),
         )

@@ -24,7 +24,7 @@ from primep2p.plugin.tensors import open_mapped
 from primep2p.services.compute import Compute
 from primep2p.store.tensors import writing
 
-__all__ = ["Aggregated", "aggregate"]
+__all__ = ["Aggregated", "aggregate", "whole"]
 
 PIECE = 2**22
 """Values written at a time: 16 MiB."""
@@ -74,7 +74,7 @@ def aggregate(
         for path, row in zip(files, watched, strict=True):
             _check_finite(path, row)
         backend = compute.choose().backend
-        with _whole(out) as made, writing(made, tensors) as writer:
+        with whole(out) as made, writing(made, tensors) as writer:
             if isinstance(pipeline.rule, FedAvg) and not pipeline.pre and 4 * len(rows[0]) <= FOLDED_BYTES:
                 writer.write(_folded(watched, shares_of(counts, pipeline.rule.weighting)))
             else:
@@ -148,7 +148,7 @@ def _folded(rows: Sequence[Row], shares: Doubles) -> Array:
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[Path]:
+def whole(path: Path) -> Iterator[Path]:
     """Another name to write to, which becomes `path` when all is written: it may be one of those that are read."""
     if path.is_dir():
         raise ConfigError(f"{path} is a directory")

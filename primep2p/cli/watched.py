@@ -121,7 +121,7 @@ class Watched:
         return details[0]
 
     def _has_params(self, daemon: Daemon, params: str) -> bool:
-        return daemon.call(ModelPathOf(run=self.run)).cid == params
+        return daemon.call(ModelPathOf(model=self.run)).cid == params
 
     def _states(self) -> Iterator[str]:
         """What each node says of the run, for whoever reads why something did not come."""

@@ -7,6 +7,9 @@ from primep2p.model.views.events import (
     AnyEvent,
     JobChanged,
     LogLine,
+    ModelContradicted,
+    ModelPublished,
+    ModelPulled,
     PeerChanged,
     PluginFailed,
     RoundCertified,
@@ -45,6 +48,12 @@ def write_down(event: AnyEvent) -> None:
             log.warning(event.sentence, run=event.run[:8])
         case RunFinished():
             log.info("run finished", run=event.run[:8], round=event.round)
+        case ModelPublished():
+            log.info("model published", model=event.model, version=event.version)
+        case ModelPulled():
+            log.info("model pulled", model=event.model, bytes=event.bytes, seconds=round(event.seconds, 3))
+        case ModelContradicted():
+            log.warning("two records of one sequence number", model=event.model, sequence=event.sequence)
         case PeerChanged():
             log.debug("peer", peer=event.peer, connected=event.connected)
         case StepChanged():

@@ -179,8 +179,8 @@ class KeptRow(Struct, frozen=True):
 class ShelfStore(Protocol):
     """Models under names."""
 
-    def save(self, row: ShelfRow) -> None:
-        """Insert or replace, durably."""
+    def save(self, *rows: ShelfRow) -> None:
+        """Insert or replace, durably, all or none."""
         ...
 
     def row(self, owner: PeerId, name: str) -> ShelfRow | None: ...

@@ -13,12 +13,12 @@ class SqliteShelf:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def save(self, row: ShelfRow) -> None:
-        """Insert or replace, durably."""
+    def save(self, *rows: ShelfRow) -> None:
+        """Insert or replace, durably, all or none."""
         with self._database.write(durable=True) as connection:
-            connection.execute(
+            connection.executemany(
                 "INSERT OR REPLACE INTO shelf_records (owner, name, record, catalog) VALUES (?, ?, ?, ?)",
-                (row.owner, row.name, row.record, row.catalog),
+                [(row.owner, row.name, row.record, row.catalog) for row in rows],
             )
 
     def row(self, owner: PeerId, name: str) -> ShelfRow | None:

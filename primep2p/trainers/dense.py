@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from primep2p.plugin.api import Context, Metrics, Misconfigured, Params, Update
+from primep2p.plugin.api import Arrays, Context, Metrics, Misconfigured, Params, Update
 from primep2p.trainers import optimisers
 from primep2p.trainers.settings import Adam, Settings, Sgd, settings
 
@@ -99,6 +99,19 @@ class MultilayerPerceptron:
             right += int((logits.argmax(axis=1) == y).sum())
             loss += cross_entropy(logits, y) * len(y)
         return {"loss": loss / len(data.x), "accuracy": right / len(data.x)}
+
+    def predict(self, params: Params, inputs: Arrays, ctx: Context) -> Arrays:
+        """For `x` (n, features) the `probabilities` (n, classes), and of each row the most likely one of `classes`."""
+        if inputs.keys() != {"x"}:
+            raise Misconfigured(f"it is asked about one array, x, and was given {', '.join(sorted(inputs))}")
+        x, learner = inputs["x"], self._learner(params, self._settings(ctx))
+        if x.ndim != 2 or x.shape[1] != learner.widths[0] or x.dtype.kind not in "fiu":
+            raise Misconfigured(f"x must be numbers of shape (n, {learner.widths[0]}), and is {x.dtype} of {x.shape}")
+        probabilities = np.empty((len(x), learner.widths[-1]), np.float32)
+        for begin in range(0, len(x), EVALUATE_ROWS):
+            rows = slice(begin, begin + EVALUATE_ROWS)
+            probabilities[rows] = softmax(learner.logits(np.ascontiguousarray(x[rows], np.float32)))
+        return {"probabilities": probabilities, "classes": probabilities.argmax(axis=1)}
 
     def _settings(self, ctx: Context) -> Settings:
         return settings(ctx.config)

@@ -331,7 +331,7 @@ def test_watch_of_a_finished_run_ends_at_once(command, daemon):
 
 
 def test_watch_of_a_gathering_run_says_how_many_are_here(command, daemon):
-    daemon.node.phase, daemon.node.have_model = "gathering", False
+    daemon.node.phase, daemon.node.shelf.file = "gathering", None
     daemon.script = [certified(0), RunFinished(run=RUN, round=0)]
     out = command("run", "watch")[1].splitlines()
     assert out[0] == "gathering: 1 of 4 members are here"
@@ -339,7 +339,7 @@ def test_watch_of_a_gathering_run_says_how_many_are_here(command, daemon):
 
 
 def test_show_of_a_gathering_run_says_how_many_are_missing(command, daemon):
-    daemon.node.phase, daemon.node.have_model = "gathering", False
+    daemon.node.phase, daemon.node.shelf.file = "gathering", None
     out = command("run", "show", "ab")[1]
     assert "waits for 3 more members (1 of 4 are here)\n" in out
     assert not [line for line in out.splitlines() if line.startswith(("quorum", "file"))]
@@ -356,7 +356,7 @@ def test_join_says_what_happens_now_and_how_to_see_it(command, daemon):
     assert command("run", "join", RUN)[1] == told
     daemon.node.members = ()
     assert "this node now has its model, and is no member\n" in command("run", "join", RUN)[1]
-    daemon.node.have_model = False
+    daemon.node.shelf.file = None
     told = f"{name} is finished: this node fetches its model, and is no member\n"
     told += f"see where it is with: primep2p run show {'ab' * 6} --home {daemon.home}\n"
     assert command("run", "join", RUN)[1] == told

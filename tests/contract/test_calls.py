@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 import trio
+from safetensors.numpy import save_file
 
 from primep2p.cli.derive import description
 from primep2p.cli.docs import control_page
@@ -24,6 +26,7 @@ from primep2p.control.place import link_path, socket_path
 from primep2p.control.server import ControlServer
 from primep2p.model.pipeline import FedAvg, Pipeline
 from primep2p.model.views.events import AnyEvent, RunFinished
+from primep2p.model.views.models import Prediction
 from primep2p.model.views.runs import RunDetail
 from primep2p.strict import plain
 from tests.contract.samples import sample
@@ -37,6 +40,9 @@ ARGUMENTS: dict[str, list[str]] = {
     "run.create": ["--from", RUN],
     "run.join": [RUN],
     "run.preview": [RUN],
+    "model.publish": [RUN, "--as", "word"],
+    "model.rollback": ["word", "--to", "word"],
+    "model.predict": ["word", "--input", str(Path(__file__).with_name("question.csv"))],
     "job.params": ["word", "--out", "/dev/null"],
     "job.upload": ["word", __file__, "--examples", "1", "--upload"],
     "job.submit": ["word", __file__, "--examples", "1"],
@@ -97,8 +103,11 @@ def test_the_page_and_the_document_for_programs_have_them_all():
 class Recorder:
     """Answers every call with a sample, and keeps what it was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, home: Path) -> None:
         self.asked: list[Call[object]] = []
+        self.answers = home / "answers.safetensors"
+        """What a model says."""
+        save_file({"y": np.zeros(2, np.float32)}, self.answers)
 
     async def answer(self, call: Call[object]) -> object:
         self.asked.append(call)
@@ -107,6 +116,8 @@ class Recorder:
         answer = sample(answer_type(type(call)))
         if isinstance(answer, RunDetail):
             return msgspec.structs.replace(answer, run=RUN, phase="finished", pipeline=plain(Pipeline(FedAvg())))
+        if isinstance(answer, Prediction):
+            return msgspec.structs.replace(answer, path=str(self.answers))
         return answer
 
     def watch(self, call: Call[object]) -> AsyncIterator[AnyEvent]:
@@ -121,7 +132,7 @@ class Recorder:
 def recorder(tmp_path_factory):
     """A control socket that answers everything, served from a thread of its own; and its home."""
     home = tmp_path_factory.mktemp("home")
-    recorder, ready, end = Recorder(), threading.Event(), trio.Event()
+    recorder, ready, end = Recorder(home), threading.Event(), trio.Event()
     tokens: list[trio.lowlevel.TrioToken] = []
 
     async def serve() -> None:

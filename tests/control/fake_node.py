@@ -7,9 +7,8 @@ from typing import Any
 import msgspec
 import trio
 
-from primep2p.model.errors import CallError, PluginError, Unavailable
+from primep2p.model.errors import CallError, PluginError
 from primep2p.model.views.events import AnyEvent
-from primep2p.model.views.models import ModelPath
 from primep2p.model.views.node import NodeStatus, PeerView
 from primep2p.model.views.previews import Preview, RunCost
 from primep2p.model.views.runs import InviteView, MemberView, RunDetail, RunPhase, RunSummary
@@ -19,6 +18,7 @@ from primep2p.services.origins import Start
 from primep2p.strict import plain
 from primep2p.wire.token import Token, write_token
 from tests.control.fake_jobs import FakeJobs
+from tests.control.fake_shelf import FakeShelf
 
 RUN = "ab" * 32
 PEER = "12D3KooW" + "A" * 44
@@ -180,7 +180,7 @@ class FakeNode:
         self.jobs = FakeJobs()
         self.phase: RunPhase = "running"
         self.known = [RUN]
-        self.have_model = True
+        self.shelf = FakeShelf()
         self.same_kernels = True
         self.members: tuple[str, ...] = (PEER,)
         self.more: dict[str, object] = {}
@@ -259,11 +259,6 @@ class FakeNode:
     def emit(self, *events: AnyEvent) -> None:
         for event in events:
             self.events.tell(event)
-
-    async def params_path(self, run: str, round: int) -> ModelPath:
-        if not self.have_model:
-            raise Unavailable("the params are not here yet")
-        return ModelPath(run=run, round=round, cid="bafkrei", path="/x.safetensors")
 
     @property
     def history(self) -> "FakeNode":

@@ -34,7 +34,7 @@ def test_any_object_is_a_request_or_a_refusal(message):
 
 @given(st.sampled_from([*CALLS, "no.such"]), JSON | st.dictionaries(st.sampled_from(["run", "pin", "config"]), JSON))
 @example("run.show", {"run": 2**70})
-@example("model.path", {"run": "", "round": 2**70})
+@example("model.publish", {"source": "/x", "to": "x", "metrics": {"loss": 2**70}})
 def test_any_params_are_a_call_or_a_call_error(method, params):
     try:
         call = decode_call(method, json.dumps(params).encode())

@@ -42,7 +42,7 @@ def test_all_killed_at_once_go_on_from_where_they_were(four, swarm):
     # `run` itself holds that each round has one header, whoever tells of it and when.
     for daemon in four:
         for round, event in before[daemon].items():
-            assert daemon.call(ModelPathOf(run=run.run, round=round)).cid == event.params
+            assert daemon.call(ModelPathOf(model=f"{run.run}@{round}")).cid == event.params
     after = set(run.certified[four[0]]) - set(before[four[0]])
     assert max(after) == 10
 
@@ -86,7 +86,7 @@ def test_damaged_params_are_fetched_again_and_nothing_certified_is_lost(four, sw
     swarm.start(victim)
     run.follow(victim)
     head = run.end(*four)
-    paths = [daemon.call(ModelPathOf(run=run.run)).path for daemon in four]
+    paths = [daemon.call(ModelPathOf(model=run.run)).path for daemon in four]
     assert len({Path(path).read_bytes() for path in paths}) == 1
     assert head.head_round == 8
 
@@ -95,12 +95,12 @@ def test_damaged_params_of_a_finished_run_are_found_at_the_next_start(four, swar
     victim = four[3]
     run = found(*four, rounds=2)
     run.end(*four)
-    path = Path(victim.call(ModelPathOf(run=run.run)).path)
+    path = Path(victim.call(ModelPathOf(model=run.run)).path)
     sound = path.read_bytes()
     swarm.stop(victim)
     damage(path)
     swarm.start(victim)
-    eventually(lambda: Path(victim.call(ModelPathOf(run=run.run)).path).read_bytes() == sound)
+    eventually(lambda: Path(victim.call(ModelPathOf(model=run.run)).path).read_bytes() == sound)
 
 
 def damage(path: Path) -> None:
@@ -113,6 +113,6 @@ def damage(path: Path) -> None:
 def _named(daemon, run: str, round: int, params: str) -> bool:
     """Whether a node's chain names these params for the round, held or not."""
     try:
-        return daemon.call(ModelPathOf(run=run, round=round)).cid == params
+        return daemon.call(ModelPathOf(model=f"{run}@{round}")).cid == params
     except PrimeError as error:
         return "are not here yet" in error.sentence

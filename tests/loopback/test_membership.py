@@ -137,7 +137,7 @@ def test_who_lost_all_others_for_good_goes_on_from_the_last_certified_model(four
     assert again.certified[newcomer][0].params == stuck.params
     assert survivor.call(RunShow(run=new)).origin == f"{run.run}@{stuck.head_round}"
     assert newcomer.call(RunShow(run=new)).origin == stuck.head
-    there, here = newcomer.call(ModelPathOf(run=new, round=0)), survivor.call(ModelPathOf(run=run.run))
+    there, here = newcomer.call(ModelPathOf(model=f"{new}@0")), survivor.call(ModelPathOf(model=run.run))
     assert Path(there.path).read_bytes() == Path(here.path).read_bytes()
 
     same = survivor.call(RunCreate(origin=f"{run.run}@1"))

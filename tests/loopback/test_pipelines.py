@@ -27,7 +27,7 @@ SETTINGS = {"hidden": [32], "features": 64, "classes": 10, "epochs": 3}
 def accuracy(daemon, run) -> float:
     """Of the newest model, on digits that nobody trained on."""
     held_out = load_shares(5)[1]
-    _, params = open_mapped(daemon.call(ModelPathOf(run=run)).path)
+    _, params = open_mapped(daemon.call(ModelPathOf(model=run)).path)
     guesses = Network(params).activations(held_out.x)[-1].argmax(axis=1)
     return float((guesses == held_out.y).mean())
 

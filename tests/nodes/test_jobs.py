@@ -67,7 +67,7 @@ def test_a_run_whose_members_all_train_in_loops_learns_from_each_of_them_in_ever
         async with trio.open_nursery() as nursery:
             for loop in loops:
                 nursery.start_soon(loop.run)
-        path = (await world.nodes[0].alive.params_path(world.run, 4)).path
+        path = (await world.nodes[0].alive.shelf.path(f"{world.run}@4")).path
         for name, array in load_file(path).items():  # the mean of three that each went down by a tenth, four times
             np.testing.assert_allclose(array, {"w": 0.6, "b": -0.4}[name], atol=1e-5)
 
@@ -96,7 +96,7 @@ def test_a_job_says_all_that_a_round_of_training_needs(simulated):
         assert 19 < first.left_s <= 20
         raw = bytes_of(first.path)
         assert (first.size_bytes, first.sha256) == (len(raw), sha256(raw).hexdigest())
-        assert first.cid == (await world.nodes[0].alive.params_path(world.run, 0)).cid
+        assert first.cid == (await world.nodes[0].alive.shelf.path(f"{world.run}@0")).cid
 
     simulated(story)
 

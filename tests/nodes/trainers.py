@@ -8,10 +8,10 @@ from random import Random
 import numpy as np
 import trio
 
-from primep2p.model.errors import PluginError
 from primep2p.model.records import Scalar, TensorSpec
+from primep2p.plugin.arrays import load_arrays, save_arrays
 from primep2p.plugin.process import InitialModel, Report, Trained
-from primep2p.store.tensors import write_tensors
+from primep2p.store.tensors import map_tensors, write_tensors
 from primep2p.tasks import TaskStatus
 
 TENSORS = (TensorSpec("w", "float32", (3,)),)
@@ -74,7 +74,11 @@ class SimWorker:
         return {"accuracy": 1.0}
 
     async def predict(self, params: Path, inputs: Path) -> Path:
-        raise PluginError("no model of the simulation can be asked")
+        await trio.sleep(self._train_s[0])
+        (w,), x = map_tensors(params, TENSORS), load_arrays(inputs)["x"]
+        path = self._root / f"{next(self._serial)}.safetensors"
+        save_arrays(path, {"y": x @ w})
+        return path
 
     def pause(self) -> None:
         """No run is paused in the simulation."""

@@ -304,6 +304,7 @@ class SimNode:
                     host=self.world.network.host(self.peer, bootstrap),
                     blobs=store.blobs,
                     runs=Watched(store.runs, self),  # type: ignore[arg-type]  # what is not watched is passed on
+                    shelf=store.shelf,
                     trainers=SimTrainers(self.home / "trainers", scenario.train_s),
                     offload=inline,
                     entropy=self._entropy.randbytes,

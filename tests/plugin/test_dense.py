@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from primep2p.cli.digits import LEAST_EXAMPLES, load_shares, save
 from primep2p.model.errors import ConfigError
-from primep2p.plugin.api import Context, Params, Setting
+from primep2p.plugin.api import Context, Misconfigured, Params, Setting
 from primep2p.trainers.dense import Data, MultilayerPerceptron, Network, SoftmaxRegression, cross_entropy, minibatches
 from primep2p.trainers.settings import OPTIMISERS
 from primep2p.trainers.synthetic import Noop
@@ -207,6 +207,36 @@ def test_training_without_data_says_what_to_set() -> None:
     ctx = context(None, **DIGITS)
     with pytest.raises(ValueError, match=r"trainer\.data of node\.toml is not set"):
         MultilayerPerceptron().train(MultilayerPerceptron().init(ctx), ctx)
+
+
+@pytest.mark.parametrize("trainer", [MultilayerPerceptron(), SoftmaxRegression()])
+def test_a_model_that_is_asked_needs_no_data_of_its_owner(digits: Path, trainer: MultilayerPerceptron) -> None:
+    trained = trainer.train(trainer.init(context(digits)), context(digits)).params
+    assert trained is not None
+    with np.load(digits) as arrays:
+        x, y = arrays["x"], arrays["y"]
+    answers = type(trainer)().predict(trained, {"x": x.astype(np.float64)}, context(None))
+    assert answers["probabilities"].shape == (len(x), 10)
+    np.testing.assert_allclose(answers["probabilities"].sum(axis=1), 1, rtol=1e-5)
+    right = float((answers["classes"] == y).mean())
+    assert right > 0.5
+    assert trainer.evaluate(trained, context(digits)).keys() == {"loss", "accuracy"}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "told"),
+    [
+        ({"y": np.zeros((2, 64))}, "asked about one array, x, and was given y"),
+        ({"x": np.zeros((2, 63))}, r"of shape \(n, 64\), and is float64 of \(2, 63\)"),
+        ({"x": np.zeros(64)}, r"of shape \(n, 64\)"),
+        ({"x": np.zeros((2, 64), bool)}, "must be numbers"),
+    ],
+)
+def test_a_question_of_another_kind_is_refused_in_one_sentence(digits: Path, inputs: Params, told: str) -> None:
+    trainer = MultilayerPerceptron()
+    params = trainer.init(context(digits))
+    with pytest.raises(Misconfigured, match=told):
+        trainer.predict(params, inputs, context(None))
 
 
 def test_noop_has_the_size_that_is_asked_for() -> None:

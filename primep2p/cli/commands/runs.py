@@ -239,7 +239,7 @@ def _only_run(at: At, client: BlockingClient) -> str:
 def _model_file(client: BlockingClient, run: str) -> str:
     """Where the run's newest model is; empty where it is not here."""
     try:
-        return client.call(ModelPathOf(run=run)).path
+        return client.call(ModelPathOf(model=run)).path
     except (CallError, Unavailable):
         return ""
 

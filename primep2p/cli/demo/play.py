@@ -103,7 +103,7 @@ class Play:
             while not self._over(swarm):
                 self._on_happened(swarm, feed.next(STALLED_S))
             details = {daemon: daemon.call(RunShow(run=feed.run)) for daemon in swarm.daemons if daemon.alive}
-            first = Path(swarm.daemons[-1].call(ModelPathOf(run=feed.run, round=0)).path)
+            first = Path(swarm.daemons[-1].call(ModelPathOf(model=f"{feed.run}@0")).path)
             self._screen.doing("stopping the daemons")
         return self._compare(details, first)
 
@@ -182,7 +182,7 @@ class Play:
         if event.round == 0:
             self._screen.begin(event.run, _parameters(self._hidden))
             return
-        params = self._holders[event.round].call(ModelPathOf(run=event.run, round=event.round))
+        params = self._holders[event.round].call(ModelPathOf(model=f"{event.run}@{event.round}"))
         self._accuracy = self._judge.accuracy(Path(params.path))
         self._screen.certified(event, self._accuracy)
         if event.round == self._rounds and self._killed is not None:

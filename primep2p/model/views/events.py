@@ -18,6 +18,11 @@ __all__ = [
     "MemberGathered",
     "MemberJoined",
     "MemberLeft",
+    "ModelContradicted",
+    "ModelNotPulled",
+    "ModelPublished",
+    "ModelPulled",
+    "ModelRemoved",
     "PeerChanged",
     "PluginFailed",
     "Proposed",
@@ -125,6 +130,45 @@ class RunFinished(Event, frozen=True, tag="run-finished"):
     """The last round of the run is certified."""
 
     round: int
+
+
+class ModelPublished(Event, frozen=True, tag="model-published"):
+    """This node's shelf changed: the name offers this version from now on, or none where it is empty."""
+
+    model: str
+    version: str
+    sequence: int
+
+
+class ModelPulled(Event, frozen=True, tag="model-pulled"):
+    """A version of somebody's model is here, whole and checked. `asked` is what it was called in the call."""
+
+    asked: str
+    model: str
+    params: str
+    bytes: int
+    seconds: float
+
+
+class ModelNotPulled(Event, frozen=True, tag="model-not-pulled"):
+    """A model could not be had."""
+
+    asked: str
+    reason: str
+
+
+class ModelRemoved(Event, frozen=True, tag="model-removed"):
+    """A version of somebody's model is not kept any more."""
+
+    model: str
+
+
+class ModelContradicted(Event, frozen=True, tag="model-contradicted"):
+    """The owner of a name signed two records with one sequence number: its identity is used in two places. All nodes
+    take the same one of the two."""
+
+    model: str
+    sequence: int
 
 
 class LogLine(Event, frozen=True, tag="log-line"):
@@ -258,6 +302,11 @@ AnyEvent = (
     | PeerChanged
     | Accused
     | RunFinished
+    | ModelPublished
+    | ModelPulled
+    | ModelNotPulled
+    | ModelRemoved
+    | ModelContradicted
     | LogLine
     | UpdateArrived
     | ListArrived
