@@ -32,6 +32,7 @@ from primep2p.services.joining import Pin
 from primep2p.services.logbook import write_down
 from primep2p.services.members import Overlay
 from primep2p.services.origins import Start
+from primep2p.services.plugins import Plugins
 from primep2p.services.pointers import Pointers
 from primep2p.services.previews import Previews
 from primep2p.services.reporting import detail, peer_views, summary
@@ -100,6 +101,7 @@ class Node:
         desks: dict[RunId, Desk] = {}
         own = Own(config.home, trainers, entropy, desks, config.trainer.silent_s)
         self._runs = Runs(services, self._seams, own)
+        self.plugins = Plugins(trainers, self._runs, offload)
         self.jobs = Jobs(self._runs, desks, envelopes.peer_id, offload)
         self.previews = Previews(self._runs, self._seams)
         self.history = History(self._runs, self._seams)

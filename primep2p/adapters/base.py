@@ -89,8 +89,8 @@ class Adapter(ABC):
         return {"loss": cross_entropy(outputs, y), "accuracy": float((outputs.argmax(axis=1) == y).mean())}
 
     def answers(self, outputs: Array) -> Arrays:
-        """Of `predict`. Here the label with the highest score, and all scores."""
-        return {"y": outputs.argmax(axis=1), "scores": outputs}
+        """Of `predict`. Here the class with the highest score of each row, and all scores."""
+        return {"classes": outputs.argmax(axis=1), "scores": outputs}
 
     # ---- the trainer
 

@@ -10,7 +10,20 @@ from cyclopts import App, CycloptsError, Parameter
 from primep2p import __version__
 from primep2p.cli.aggregate import aggregate
 from primep2p.cli.at import HERE, At, Json, Verbose, flag
-from primep2p.cli.commands import config, daemon, directory, events, helping, homes, jobs, models, node, rounds, runs
+from primep2p.cli.commands import (
+    config,
+    daemon,
+    directory,
+    events,
+    helping,
+    homes,
+    jobs,
+    models,
+    node,
+    plugins,
+    rounds,
+    runs,
+)
 from primep2p.cli.exits import USAGE, exit_code
 from primep2p.model.errors import PluginError, PrimeError
 from primep2p.model.text import printable
@@ -30,6 +43,7 @@ app.command(daemon.status, name="status")
 app.command(jobs.app)
 app.command(rounds.app)
 app.command(models.app)
+app.command(plugins.app)
 app.command(directory.app)
 app.command(config.app)
 app.command(homes.keys)

@@ -64,6 +64,9 @@ class Child:
     def __init__(self, process: trio.Process, pipe: trio.SocketStream) -> None:
         self.gone = trio.Event()
         self.killed = False
+        self.abi_version = 0
+        self.predicts = False
+        """What the process says of its trainer, once that is made."""
         self.blame: Fault | None = None
         """Why it was killed, where that was for something that it did."""
         self._process = process

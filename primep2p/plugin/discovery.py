@@ -10,7 +10,7 @@ from pathlib import Path
 
 from primep2p.model.errors import PluginError
 
-__all__ = ["ENTRY_POINTS", "TrainerRef", "find", "known"]
+__all__ = ["ENTRY_POINTS", "TrainerRef", "find", "known", "sources"]
 
 ENTRY_POINTS = "primep2p.trainers"
 
@@ -41,6 +41,15 @@ def find(name: str, local: Mapping[str, str]) -> TrainerRef:
         f"there is no trainer {name!r} on this node; there are: {names}",
         hint=f'install its package, or add {name} = "path/to/file.py:Class" to [trainer.plugins] in node.toml',
     )
+
+
+def sources(local: Mapping[str, str]) -> dict[str, str]:
+    """Of each name that `find` knows, who brings it: node.toml, or a package with its version. Sorted."""
+    found = dict.fromkeys(local, "node.toml")
+    for entry in entry_points(group=ENTRY_POINTS):
+        package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else "an installed package"
+        found.setdefault(entry.name, package)
+    return dict(sorted(found.items()))
 
 
 def known(local: Mapping[str, str]) -> list[str]:

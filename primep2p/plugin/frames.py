@@ -17,6 +17,7 @@ from primep2p.model.records import Examples, Name, Scalar, TensorSpec
 __all__ = [
     "MAX_FRAME_BYTES",
     "MAX_METRICS",
+    "UNPICKLED",
     "Answer",
     "Evaluate",
     "Evaluated",
@@ -46,6 +47,9 @@ MAX_FRAME_BYTES = 64 * 2**20
 MAX_METRICS = 32
 """As many as an update carries to the group."""
 
+UNPICKLED = "primep2p: unpickled "
+"""Begins a line of the log of a trainer that is watched."""
+
 LENGTH_BYTES = 4
 
 
@@ -72,6 +76,8 @@ class Load(Message, frozen=True, tag="load"):
     data: str
     """Empty where there is none."""
     scratch: str
+    is_watched: bool
+    """Print what is unpickled."""
 
 
 class Initialise(Numbered, frozen=True, tag="initialise"):
@@ -116,6 +122,10 @@ Request = Load | Initialise | Train | Evaluate | Predict
 
 class Loaded(Message, frozen=True, tag="loaded"):
     """The trainer is made."""
+
+    abi_version: Annotated[int, Meta(ge=0, le=1000)]
+    """Of the plugin API, that it is written for."""
+    predicts: bool
 
 
 class Reported(Numbered, frozen=True, tag="reported"):

@@ -25,7 +25,7 @@ from primep2p.plugin.stopwatch import Stopwatch
 from primep2p.plugin.tensors import check_file
 from primep2p.tasks import TaskStatus
 
-__all__ = ["InitialModel", "Interrupted", "OnLife", "Report", "Trained", "TrainerWorker", "Worker"]
+__all__ = ["InitialModel", "Interrupted", "Made", "OnLife", "Report", "Trained", "TrainerWorker", "Worker"]
 
 SILENT_S = 120.0
 """A trainer that reports nothing for so long is taken to hang. Importing a large framework takes 10 to 30 s."""
@@ -58,6 +58,14 @@ class Trained:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a trainer is, by the word of its own process."""
+
+    abi_version: int
+    predicts: bool
+
+
 class Interrupted(PluginError):
     """A training failed before its deadline, after `spent_s`, and has saved a later step than any before it: asked for
     again, it goes on from there."""
@@ -86,7 +94,7 @@ class TrainerWorker(Protocol):
         """Until cancelled; then the trainer is gone."""
         ...
 
-    async def prepare(self) -> None:
+    async def prepare(self) -> Made:
         """Makes the trainer, so that the next request finds it made."""
         ...
 
@@ -129,7 +137,7 @@ class Worker:
 
     `directory` becomes this worker's own: results, the trainer's log, its scratch directory. `tensors` may be empty
     for a run that `init` is to define. `environment` names variables that trainers are given besides the usual ones.
-    What the trainer prints goes to `log`, else to a file in `directory`.
+    What the trainer prints goes to `log`, else to a file in `directory`; what it unpickles too, if `is_watched`.
     """
 
     def __init__(
@@ -145,6 +153,7 @@ class Worker:
         limits: TrainerLimits = NO_LIMITS,
         environment: Collection[str] = (),
         log: Path | None = None,
+        is_watched: bool = False,
     ) -> None:
         self._trainer = trainer
         self._plugins = plugins
@@ -156,6 +165,7 @@ class Worker:
         self._limits = limits
         self._environment = environment
         self.on_life: OnLife = _tell_nobody
+        self._is_watched = is_watched
         self._log = Log((log or self._directory / "trainer.log").absolute())
         self._nursery: trio.Nursery | None = None
         self._child: Child | None = None
@@ -184,10 +194,21 @@ class Worker:
                 self._nursery = None  # before the process ends, which is then no fault of its own
                 self._clock.resume()  # whoever waits for that hears that there is no trainer any more
 
-    async def prepare(self) -> None:
+    @property
+    def group(self) -> int | None:
+        """Of the trainer's processes, while there are some."""
+        return None if self._child is None or self._child.gone.is_set() else self._child.group
+
+    @property
+    def saved_step(self) -> int | None:
+        """The latest that the training under way, or the last one, has saved."""
+        return self._saved_step if self._saved_step >= 0 else None
+
+    async def prepare(self) -> Made:
         """Makes the trainer, so that the next request finds it made."""
         async with self._usable():
-            await self._ready(self._clock.now() + DEADLINE_S)
+            child = await self._ready(self._clock.now() + DEADLINE_S)
+            return Made(child.abi_version, child.predicts)
 
     async def init(self, seed: int, *, report: Report = _say_nothing) -> InitialModel:
         """The first params of a run."""
@@ -370,9 +391,11 @@ class Worker:
         self._look_after(child)
         if self._nursery is not None:
             self._nursery.start_soon(self._tell_of_life, child)
-        await child.send(frames.Load(code.location, code.attribute, dict(self._config), data, str(scratch)))
-        match await self._answer(child, finish_s):
+        config, watched = dict(self._config), self._is_watched
+        await child.send(frames.Load(code.location, code.attribute, config, data, str(scratch), watched))
+        match answer := await self._answer(child, finish_s):
             case frames.Loaded():
+                child.abi_version, child.predicts = answer.abi_version, answer.predicts
                 return child
             case frames.Failed(sentence=sentence):
                 raise Fault(f": {sentence}")

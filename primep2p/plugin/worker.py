@@ -32,6 +32,7 @@ from primep2p.plugin.arrays import MAX_ARRAYS, MAX_ARRAYS_BYTES, load_arrays, sa
 from primep2p.plugin.checkpoints import Checkpoints
 from primep2p.plugin.frames import (
     MAX_METRICS,
+    UNPICKLED,
     Answer,
     Evaluate,
     Evaluated,
@@ -137,6 +138,7 @@ class Serving:
             ours = " and ".join(map(str, ABI_VERSIONS))
             raise Unusable(f"its abi_version is {written_for!r}, and this primep2p has {ours} of the plugin API")
         self._trainer: Trainer = kind()
+        self.loaded = Loaded(int(written_for), isinstance(self._trainer, Predicts))
 
     def answer(self, request: Request) -> Answer:
         """What the trainer makes of a request. Raises what the trainer raises, and Unusable."""
@@ -301,12 +303,14 @@ def main(descriptor: int) -> None:
     pipe = Pipe(socket.socket(fileno=descriptor))
     load = pipe.next_request()
     assert isinstance(load, Load)
+    if load.is_watched:
+        sys.addaudithook(_watch)
     try:
         serving = Serving(pipe, load)
     except Exception as error:
         pipe.send(Failed(0, _told("loading it", error, load.data)))
         return
-    pipe.send(Loaded())
+    pipe.send(serving.loaded)
     while True:
         request = pipe.next_request()
         assert not isinstance(request, Load)
@@ -314,6 +318,11 @@ def main(descriptor: int) -> None:
             pipe.send(serving.answer(request))
         except Exception as error:
             pipe.send(Failed(request.number, _told(METHODS[type(request)], error, load.data)))
+
+
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "pickle.find_class":
+        sys.stderr.write(f"{UNPICKLED}{arguments[0]}.{arguments[1]}\n")
 
 
 def _told(doing: str, error: Exception, data: str) -> str:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Protocol
 
 from primep2p.config import TrainerSection
+from primep2p.model.errors import PluginError
 from primep2p.model.records import Scalar, TensorSpec
-from primep2p.plugin.discovery import find
+from primep2p.model.views.plugins import PluginView
+from primep2p.plugin.discovery import find, sources
 from primep2p.plugin.process import TrainerWorker, Worker
 
 __all__ = ["NEW", "Trainers", "WorkerProcesses"]
@@ -22,6 +24,14 @@ class Trainers(Protocol):
 
     def check(self, trainer: str) -> None:
         """Raises PluginError where there is no such trainer."""
+        ...
+
+    def known(self) -> list[PluginView]:
+        """All there are, none of them tried. Blocks."""
+        ...
+
+    def log(self, of: str) -> Path:
+        """Where that is which the trainer of a run printed, or a trainer of that name when it was to make params."""
         ...
 
     def worker(
@@ -49,6 +59,21 @@ class WorkerProcesses:
     def check(self, trainer: str) -> None:
         find(trainer, self._section.plugins)
 
+    def known(self) -> list[PluginView]:
+        views = []
+        for name, source in sources(self._section.plugins).items():
+            where, problem = "", ""
+            try:
+                where = str(find(name, self._section.plugins))
+            except PluginError as error:
+                problem = error.sentence
+            views.append(
+                PluginView(
+                    name=name, location=where, source=source, loads=None, abi_version=0, predicts=False, problem=problem
+                )
+            )
+        return views
+
     def worker(
         self,
         trainer: str,
@@ -70,7 +95,6 @@ class WorkerProcesses:
         )
 
     def log(self, of: str) -> Path:
-        """What a run's trainer printed, or at the making of first params the trainer of that name."""
         return self._root / "logs" / f"{re.sub(r'[^A-Za-z0-9._-]', '_', of)}.log"
 
     def discard(self, place: str) -> None:

@@ -66,4 +66,4 @@ def test_three_daemons_learn_what_none_of_them_was_shown(
         wanted = arrays["y_test"]
     context = Context(round=0, seed=0, config=config.trainer_config, data=None, scratch=base)
     answered = getattr(imported(module), kind)().predict(params, held_out, context)
-    assert (answered["y"] == wanted).mean() >= least
+    assert (answered["classes"] == wanted).mean() >= least

@@ -9,8 +9,9 @@ import numpy as np
 import trio
 
 from primep2p.model.records import Scalar, TensorSpec
+from primep2p.model.views.plugins import PluginView
 from primep2p.plugin.arrays import load_arrays, save_arrays
-from primep2p.plugin.process import InitialModel, Report, Trained
+from primep2p.plugin.process import InitialModel, Made, Report, Trained
 from primep2p.store.tensors import map_tensors, write_tensors
 from primep2p.tasks import TaskStatus
 
@@ -26,6 +27,14 @@ class SimTrainers:
 
     def check(self, trainer: str) -> None:
         """Every name is fine."""
+
+    def known(self) -> list[PluginView]:
+        """It answers to every name."""
+        return []
+
+    def log(self, of: str) -> Path:
+        """Nothing is printed."""
+        return self._root / of
 
     def worker(
         self,
@@ -53,8 +62,9 @@ class SimWorker:
         task_status.started()
         await trio.sleep_forever()
 
-    async def prepare(self) -> None:
+    async def prepare(self) -> Made:
         await trio.sleep(self._train_s[0])
+        return Made(2, predicts=False)
 
     async def init(self, seed: int, *, report: Report | None = None) -> InitialModel:
         await trio.sleep(self._train_s[0])

@@ -1,11 +1,13 @@
 """Trainers that behave and trainers that do not; imported in their own processes only."""
 
 import os
+import pickle
 import resource
 import socket
 import subprocess
 import sys
 import time
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +120,14 @@ class Saves(Good):
         return {}
 
 
+class SavesAndMoves(Saves):
+    def train(self, params: Params, ctx: Context) -> Update:
+        return Update(examples=1, params=plus(params, 1), metrics=super().train(params, ctx).metrics)
+
+    def evaluate(self, params: Params, ctx: Context) -> Metrics:
+        return {"loss": 1.0}
+
+
 class Counts(Good):
     """Reports, beside a child, until the file `enough` is in its scratch directory."""
 
@@ -146,6 +156,36 @@ class Greedy(Good):
         else:
             exec(code)
         raise AssertionError("unreachable")
+
+
+class Mutates(Good):
+    def train(self, params: Params, ctx: Context) -> Update:
+        params["bias"] += 1
+        return Update(examples=1, params=params)
+
+
+class Stands(Good):
+    def train(self, params: Params, ctx: Context) -> Update:
+        return Update(examples=1, params=params)
+
+
+class Halves(Good):
+    def train(self, params: Params, ctx: Context) -> Update:
+        return Update(examples=1, params={**params, "weight": params["weight"] + np.float32(1)})
+
+
+class Chance(Good):
+    def init(self, ctx: Context) -> Params:
+        return {name: np.random.default_rng().random(shape, np.float32) for name, shape in SHAPES.items()}
+
+    def train(self, params: Params, ctx: Context) -> Update:
+        return Update(examples=1, params=plus(params, np.random.default_rng().random()))
+
+
+class Pickles(Good):
+    def train(self, params: Params, ctx: Context) -> Update:
+        pickle.loads(pickle.dumps(OrderedDict()))  # noqa: S301
+        return super().train(params, ctx)
 
 
 class Misled(Good):

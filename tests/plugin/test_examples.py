@@ -47,7 +47,7 @@ def test_an_example_learns_from_shares_what_nobody_trained_on(
     assert measured["accuracy"] >= least
     with np.load(tmp_path / "node2" / "data.npz") as arrays:
         answered = trainers[2].predict(params, {"x": arrays["x_test"]}, context(0, 2))
-        assert (answered["y"] == arrays["y_test"]).mean() == pytest.approx(measured["accuracy"])
+        assert (answered["classes"] == arrays["y_test"]).mean() == pytest.approx(measured["accuracy"])
 
 
 def test_no_node_trains_on_what_is_held_out_and_shares_are_disjoint() -> None:

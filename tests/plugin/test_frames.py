@@ -23,7 +23,7 @@ def test_frames_arrive_whole_however_they_are_cut(steps: list[int], cut: int) ->
 
 
 def test_requests_and_answers_are_not_taken_for_each_other() -> None:
-    body = encode(Loaded())[4:]
+    body = encode(Loaded(2, False))[4:]
     with pytest.raises(ValueError):
         decode_request(body)
     with pytest.raises(ValueError):

@@ -8,7 +8,7 @@ import trio.testing
 
 from primep2p.model.errors import PluginError
 from primep2p.model.views.events import PluginFailed, TrainingReported
-from primep2p.plugin.process import InitialModel, Interrupted, Report, Trained
+from primep2p.plugin.process import InitialModel, Interrupted, Made, Report, Trained
 from primep2p.services.training import Training, TrainingEvent
 
 PARAMS = Path("params")
@@ -31,8 +31,9 @@ class Trainer:
         task_status.started()
         await trio.sleep_forever()
 
-    async def prepare(self) -> None:
+    async def prepare(self) -> Made:
         await self._work("prepare", 0)
+        return Made(2, predicts=False)
 
     async def init(self, seed: int, *, report: Report | None = None) -> InitialModel:
         await self._work("init", seed)
