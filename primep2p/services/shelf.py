@@ -13,7 +13,7 @@ from primep2p.model.errors import CallError, PeerError, PrimeError
 from primep2p.model.ids import Cid, Hash, PeerId
 from primep2p.model.records import Metric, Scalar
 from primep2p.model.shelf import Catalog, ModelVersion
-from primep2p.model.views.events import ModelNotPulled, ModelPulled, ModelRemoved
+from primep2p.model.views.events import ModelNotPulled, ModelPulled, ModelPulling, ModelRemoved
 from primep2p.model.views.models import ModelDetail, ModelGone, ModelPath, ModelSummary, Prediction
 from primep2p.plugin.workers import Trainers
 from primep2p.services.cataloguing import detail, summary
@@ -194,25 +194,25 @@ class Shelf:
 
     async def pull(self, text: str) -> ModelPath:
         """Have a version of somebody's model here, checked, until it is removed. What an earlier try brought counts."""
-        began, ref = trio.current_time(), self._model(text)
+        began, reason = trio.current_time(), "broken off"
         try:
+            ref = self._model(text)
             meaning = await self._naming.meaning(ref.owner, ref.name)
             version = version_of(meaning.catalog, ref.version)
+            model, size_bytes = f"{ref.owner}/{ref.name}@{version.label}", version.size_bytes
+            self._seams.tell(ModelPulling(asked=text, model=model, params=version.params, bytes=size_bytes))
             await self._fetch(ref.owner, version)
+            await self._keep(ref.owner, meaning, version)
+            found = await self._locating.version(ref.owner, ref.name, version)
+            reason = ""
         except PrimeError as error:
-            self._seams.tell(ModelNotPulled(asked=text, reason=error.sentence))
+            reason = error.sentence
             raise
-        await self._keep(ref.owner, meaning, version)
-        found = await self._locating.version(ref.owner, ref.name, version)
-        self._seams.tell(
-            ModelPulled(
-                asked=text,
-                model=found.model,
-                params=found.params,
-                bytes=version.size_bytes,
-                seconds=round(trio.current_time() - began, 3),
-            )
-        )
+        finally:
+            if reason:  # whoever watches hears of an end in every case
+                self._seams.tell(ModelNotPulled(asked=text, reason=reason))
+        seconds = round(trio.current_time() - began, 3)
+        self._seams.tell(ModelPulled(asked=text, model=model, params=version.params, bytes=size_bytes, seconds=seconds))
         return found.view
 
     async def _fetch(self, owner: PeerId, version: ModelVersion) -> None:

@@ -3,18 +3,29 @@
 import json
 import zipfile
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
 from primep2p.cli.model_files import write_npz
+from primep2p.cli.render.pulling import PULL_KINDS, show_pull
 from primep2p.control.calls import decode_call
 from primep2p.control.calls.models import ModelPublish
 from primep2p.core.references import RunRef
 from primep2p.model.errors import CallError, ConfigError
+from primep2p.model.views.events import (
+    KINDS,
+    ModelNotPulled,
+    ModelPulled,
+    ModelPulling,
+    TransferBegun,
+    TransferMoved,
+)
 from tests.cli.test_commands import Daemon, command, daemon  # noqa: F401  fixtures
 from tests.control.fake_shelf import MODEL, OTHER, PEER, RUN
 
@@ -231,3 +242,44 @@ def test_an_archive_of_ours_is_whole(tmp_path: Path) -> None:
     write_npz(tmp_path / "x.npz", TENSORS)
     with zipfile.ZipFile(tmp_path / "x.npz") as archive:
         assert archive.testzip() is None
+
+
+def test_a_bar_shows_the_params_on_their_way_and_ends_with_the_pull() -> None:
+    model, size_bytes = f"{OTHER}/letters", 8 * 2**20
+    here = {"bytes": size_bytes, "provider": PEER}
+    events = [
+        ModelPulling(asked="another", model="another@1", params="other", bytes=7),
+        TransferMoved(cid="other", bytes_here=7, **here),
+        ModelNotPulled(asked="another", reason="no"),
+        ModelPulling(asked=model, model=f"{model}@1", params="bafkrei", bytes=size_bytes),
+        TransferBegun(cid="bafkrei", bytes_here=0, **here),
+        TransferMoved(cid="bafkrei", bytes_here=3 * 2**20, **here),
+        ModelPulled(asked=model, model=f"{model}@1", params="bafkrei", bytes=size_bytes, seconds=1.0),
+    ]
+    told = iter([*events, ModelNotPulled(asked=model, reason="nobody listens any more")])
+    screen = StringIO()
+    show_pull(told, model, Console(file=screen, force_terminal=True, width=100))
+    assert "3.0/8.0 MiB" in screen.getvalue()
+    assert len(list(told)) == 1
+    assert {KINDS[type(event)] for event in events} == set(PULL_KINDS)
+
+
+def test_a_pull_on_a_terminal_has_a_bar_and_then_the_file(
+    command: Command,  # noqa: F811
+    daemon: Daemon,  # noqa: F811
+    params: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stderr", Terminal())
+    model = f"{OTHER}/letters"
+    daemon.node.shelf.tell = daemon.node.events.tell
+    assert command("model", "pull", model)[1] == f"{params}\n"
+    daemon.node.shelf.file = None
+    assert command("model", "pull", model)[0] == 3
+
+
+class Terminal(StringIO):
+    """Somebody looks at it."""
+
+    def isatty(self) -> bool:
+        return True

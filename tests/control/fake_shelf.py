@@ -1,11 +1,13 @@
 """A node's shelf for tests: one model, and answers at once."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from safetensors.numpy import load_file
 
 from primep2p.core.references import RunRef
 from primep2p.model.errors import Unavailable
+from primep2p.model.views.events import AnyEvent, ModelNotPulled, ModelPulled
 from primep2p.model.views.models import ModelDetail, ModelGone, ModelPath, ModelSummary, Prediction, VersionView
 
 RUN = "ab" * 32
@@ -47,6 +49,7 @@ class FakeShelf:
         self.asked: list[object] = []
         self.file: str | None = "/x.safetensors"
         self.answers = ""
+        self.tell: Callable[[AnyEvent], object] = lambda event: None
         self.detail = MODEL
         self.listed = [
             ModelSummary(owner=PEER, name="digits", own=True, latest="12", versions=1, here=["12"]),
@@ -68,7 +71,13 @@ class FakeShelf:
         return self.detail
 
     async def pull(self, text: str) -> ModelPath:
-        return await self.path(text)
+        try:
+            found = await self.path(text)
+        except Unavailable as error:
+            self.tell(ModelNotPulled(asked=text, reason=error.sentence))
+            raise
+        self.tell(ModelPulled(asked=text, model=found.model, params=found.cid, bytes=7, seconds=0.5))
+        return found
 
     async def path(self, text: str) -> ModelPath:
         self.asked.append(text)

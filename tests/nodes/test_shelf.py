@@ -66,7 +66,14 @@ def test_a_model_is_pulled_from_whoever_has_it_after_its_owner_went(tmp_path: Pa
         detail = await late.alive.shelf.show(model)
         assert detail.announced
         assert [(each.version, each.here, each.certified) for each in detail.versions] == [("1", False, "no run")]
+        told_of = late.alive.events.watch(kinds=["model-pulling", "model-pulled", "model-not-pulled"])
         found = await late.alive.shelf.pull(f"{model}@latest")
+        assert [type(await anext(told_of)) for _ in range(2)] == [ModelPulling, ModelPulled]
+        with pytest.raises(CallError):
+            await late.alive.shelf.pull(f"{model}@no-such")
+        refused = await anext(told_of)
+        assert isinstance(refused, ModelNotPulled)
+        assert refused.asked == f"{model}@no-such"
         np.testing.assert_array_equal(load_file(found.path)["w"], W)
         await holder.stop()
         assert (await late.alive.shelf.path(model)).path == found.path

@@ -1,5 +1,7 @@
 """`primep2p model`: what a node publishes, has, and asks."""
 
+import sys
+import threading
 import tomllib
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +21,8 @@ from primep2p.cli.render.models import (
     show_removed,
 )
 from primep2p.cli.render.printing import print_json
+from primep2p.cli.render.pulling import PULL_KINDS, show_pull
+from primep2p.control.calls.events import EventsWatch
 from primep2p.control.calls.models import (
     ModelList,
     ModelPathOf,
@@ -29,7 +33,9 @@ from primep2p.control.calls.models import (
     ModelRollback,
     ModelShow,
 )
-from primep2p.model.errors import ConfigError
+from primep2p.control.client import BlockingClient
+from primep2p.model.errors import ConfigError, PrimeError
+from primep2p.model.views.models import ModelPath
 
 __all__ = ["app"]
 
@@ -89,9 +95,44 @@ def list_(
 
 
 app.command(asks(ModelShow, lambda answer, at: show_model(answer)), name="show")
-app.command(asks(ModelPull, lambda answer, at: show_path(answer)), name="pull")
 app.command(asks(ModelPathOf, lambda answer, at: show_path(answer)), name="path")
 app.command(asks(ModelRemove, lambda answer, at: show_removed(answer)), name="remove")
+
+
+@app.command
+def pull(
+    model: Annotated[str, described(ModelPull, "model")],
+    *,
+    json: Json = False,
+    at: At = HERE,
+) -> None:
+    """Fetch a model from whoever has it, checked against its owner's signature, and keep it until it is removed. What
+    an earlier try brought is not fetched again, and it goes on where this command is ended."""
+    call = ModelPull(model=model)
+    with at.connect() as client:
+        answer = client.call(call) if json or not sys.stderr.isatty() else _seen(client, call, at)
+    print_json(answer) if json else show_path(answer)
+
+
+def _seen(client: BlockingClient, call: ModelPull, at: At) -> ModelPath:
+    """The answer, with a bar as long as it takes. Whoever ends the command does not wait for the answer."""
+    answered: list[ModelPath | PrimeError] = []
+
+    def ask() -> None:
+        try:
+            answered.append(client.call(call))
+        except PrimeError as error:
+            answered.append(error)
+
+    with at.connect() as watching:
+        events = watching.stream(EventsWatch(kinds=PULL_KINDS))
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        show_pull(events, call.model)
+        asking.join()
+    if isinstance(answered[0], PrimeError):
+        raise answered[0]
+    return answered[0]
 
 
 @app.command

@@ -22,6 +22,7 @@ __all__ = [
     "ModelNotPulled",
     "ModelPublished",
     "ModelPulled",
+    "ModelPulling",
     "ModelRemoved",
     "PeerChanged",
     "PluginFailed",
@@ -140,8 +141,18 @@ class ModelPublished(Event, frozen=True, tag="model-published"):
     sequence: int
 
 
+class ModelPulling(Event, frozen=True, tag="model-pulling"):
+    """What a model is, is known: its params are fetched next, as transfers of that CID, or are here already. `asked` is
+    what it was called in the call."""
+
+    asked: str
+    model: str
+    params: str
+    bytes: int
+
+
 class ModelPulled(Event, frozen=True, tag="model-pulled"):
-    """A version of somebody's model is here, whole and checked. `asked` is what it was called in the call."""
+    """A version of somebody's model is here, whole and checked."""
 
     asked: str
     model: str
@@ -303,6 +314,7 @@ AnyEvent = (
     | Accused
     | RunFinished
     | ModelPublished
+    | ModelPulling
     | ModelPulled
     | ModelNotPulled
     | ModelRemoved
