@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import time
 
+import msgspec
 import trio
 
 from primep2p.core.admission import UNINVITED, join_of, request_of
@@ -141,10 +142,14 @@ class Runs:
         own.trainers.check(config.trainer)
         place = f"{NEW}{nonce.hex()}"
         try:
-            yield self._training_of(config.trainer, config.trainer_config, place, (), INIT_S, seams.tell)
+            yield self._training_of(config.trainer, config.trainer_config, place, (), INIT_S, self._of_no_run)
         finally:
             with trio.CancelScope(shield=True):
                 await seams.offload(own.trainers.discard, place)
+
+    def _of_no_run(self, event: TrainingEvent) -> None:
+        """What a trainer does before there is a run concerns the node."""
+        self._seams.tell(msgspec.structs.replace(event, run=""))
 
     def _check_trainer(self, trainer: str, own_loop: bool) -> None:
         """Raises PluginError where this node has to have a plugin, and has not."""

@@ -11,7 +11,7 @@ import trio
 from primep2p.model.records import Scalar, TensorSpec
 from primep2p.model.views.plugins import PluginView
 from primep2p.plugin.arrays import load_arrays, save_arrays
-from primep2p.plugin.process import InitialModel, Made, Report, Trained
+from primep2p.plugin.process import InitialModel, Made, OnLife, Report, Trained
 from primep2p.store.tensors import map_tensors, write_tensors
 from primep2p.tasks import TaskStatus
 
@@ -56,10 +56,12 @@ class SimWorker:
         self._root = root
         self._train_s = train_s
         self._serial = count()
+        self.on_life: OnLife = lambda pid, runs: None
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         self._root.mkdir(parents=True, exist_ok=True)
         task_status.started()
+        self.on_life(next(self._serial), True)
         await trio.sleep_forever()
 
     async def prepare(self) -> Made:
