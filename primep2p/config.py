@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from primep2p.model.errors import ConfigError
+from primep2p.model.ids import PeerId
 from primep2p.strict import Fault, Faults, build
 from primep2p.toml_lines import lines_of
 
@@ -31,6 +32,7 @@ __all__ = [
     "NodeSection",
     "Origin",
     "P2PSection",
+    "PlansSection",
     "StoreSection",
     "TrainerLimits",
     "TrainerSection",
@@ -124,6 +126,13 @@ class ComputeSection(Section, frozen=True):
     """0: one for each core."""
 
 
+class PlansSection(Section, frozen=True):
+    """Whose training steps it runs."""
+
+    trust: tuple[PeerId, ...] = ()
+    """Owners of plans: what computes their graphs trusts them as it would a program. Its own are trusted."""
+
+
 class StoreSection(Section, frozen=True):
     """What it keeps."""
 
@@ -149,6 +158,7 @@ class NodeConfig(Section, frozen=True):
     control: ControlSection = ControlSection()
     trainer: TrainerSection = TrainerSection()
     compute: ComputeSection = ComputeSection()
+    plans: PlansSection = PlansSection()
     store: StoreSection = StoreSection()
     log: LogSection = LogSection()
 

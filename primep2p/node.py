@@ -32,6 +32,7 @@ from primep2p.services.joining import Pin
 from primep2p.services.logbook import write_down
 from primep2p.services.members import Overlay
 from primep2p.services.origins import Start
+from primep2p.services.plans import PlanFiles, Plans
 from primep2p.services.plugins import Plugins
 from primep2p.services.pointers import Pointers
 from primep2p.services.previews import Previews
@@ -98,8 +99,15 @@ class Node:
             keep_updates=config.store.keep_updates,
             addresses=self._addresses,
         )
+        self.plans = Plans(
+            PlanFiles(envelopes, blobs, config.plans.trust),
+            self._transfer,
+            scratch=self._seams.scratch,
+            offload=offload,
+            tell=self._tell,
+        )
         desks: dict[RunId, Desk] = {}
-        own = Own(config.home, trainers, entropy, desks, config.trainer.silent_s)
+        own = Own(config.home, trainers, self.plans, entropy, desks, config.trainer.silent_s)
         self._runs = Runs(services, self._seams, own)
         self.plugins = Plugins(trainers, self._runs, offload)
         self.jobs = Jobs(self._runs, desks, envelopes.peer_id, offload)

@@ -25,8 +25,10 @@ class RunConfig(Struct, frozen=True, kw_only=True):
 
     name: Annotated[str, Meta(min_length=1, max_length=64)]
     """For people; the run's id is a hash."""
-    trainer: Annotated[str, Meta(min_length=1, max_length=64)]
+    trainer: Annotated[str, Meta(max_length=64)] = ""
     """The name under which every member has this trainer; "jobs": each trains in a loop of its own."""
+    plan: str = ""
+    """In place of a trainer the file of a plan, relative to the run's own; see docs/plans.md. `run create` reads it."""
     trainer_config: dict[str, Scalar | list[Scalar]] = {}
     """Settings for the trainer, the same for every member."""
     pipeline: Pipeline = Pipeline()
@@ -42,6 +44,8 @@ def load_run(path: Path) -> RunConfig:
     try:
         config = build(RunConfig, read_toml(path))
         check(config)
+        if config.plan:
+            config = replace(config, plan=str(path.absolute().parent / Path(config.plan).expanduser()))
     except Fault as fault:
         raise faulty(str(path), fault, f"primep2p run check {path}") from fault
     params = str(path.absolute().parent / Path(config.params).expanduser()) if config.params else ""
@@ -58,6 +62,8 @@ def check(config: RunConfig) -> None:
 
 def _misfits(config: RunConfig) -> Iterator[tuple[str, str]]:
     """The path of each, and what is wrong."""
+    if bool(config.trainer) == bool(config.plan):
+        yield "trainer", "or plan must be set" if not config.trainer else "and plan cannot both be set"
     yield from _policy(config.policy)
     yield from _pipeline(config.pipeline)
     yield from _need(config.pipeline, config.policy)

@@ -8,6 +8,7 @@ from primep2p.keys import load_identity
 from primep2p.net.libp2p_host import LibP2PHost
 from primep2p.node import Node
 from primep2p.plugin.workers import WorkerProcesses
+from primep2p.services.plans import PlanFiles
 from primep2p.store.db import lock_home, open_store
 from primep2p.wire.envelope import Envelopes
 
@@ -19,13 +20,16 @@ def build(config: NodeConfig) -> Iterator[Node]:
     """The node of `config`, which alone has its home until the context is left. Raises ConfigError, StoreError."""
     identity = load_identity(config.home / "identity.key")
     host = LibP2PHost(identity, config.p2p.listen, config.p2p.bootstrap, config.node.network)
+    envelopes = Envelopes(config.node.network, identity)
     with lock_home(config.home), closing(open_store(config.home)) as store:
         yield Node(
             config,
-            Envelopes(config.node.network, identity),
+            envelopes,
             host=host,
             blobs=store.blobs,
             runs=store.runs,
             shelf=store.shelf,
-            trainers=WorkerProcesses(config.trainer, config.home / "trainers"),
+            trainers=WorkerProcesses(
+                config.trainer, config.home / "trainers", PlanFiles(envelopes, store.blobs, config.plans.trust)
+            ),
         )

@@ -20,6 +20,7 @@ from primep2p.cli.commands import (
     jobs,
     models,
     node,
+    plans,
     plugins,
     rounds,
     runs,
@@ -45,6 +46,7 @@ app.command(rounds.app)
 app.command(models.app)
 app.command(plugins.app)
 app.command(directory.app)
+app.command(plans.app)
 app.command(config.app)
 app.command(homes.keys)
 app.command(homes.reset)

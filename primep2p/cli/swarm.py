@@ -56,6 +56,8 @@ class Settings:
     log_level: str = "info"
     host: str = "127.0.0.1"
     """Where it listens."""
+    trust: Sequence[str] = ()
+    """Owners of plans."""
     under: Sequence[str] = ()
     """A command that becomes the daemon, as `ip netns exec`."""
 
@@ -100,6 +102,8 @@ class Daemon:
             f"silent_s = {settings.silent_s}",
             "[log]",
             f"level = {_toml(settings.log_level)}",
+            "[plans]",
+            f"trust = {_toml(list(settings.trust))}",
             "[trainer.plugins]",
             *(f"{_toml(name)} = {_toml(target)}" for name, target in settings.plugins.items()),
         ]

@@ -9,8 +9,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from primep2p.model.errors import PluginError
+from primep2p.model.plans import cid_of_plan
 
-__all__ = ["ENTRY_POINTS", "TrainerRef", "find", "known", "sources"]
+__all__ = ["ENTRY_POINTS", "PLAN_FILE", "TrainerRef", "find", "known", "sources"]
 
 ENTRY_POINTS = "primep2p.trainers"
 
@@ -27,11 +28,20 @@ class TrainerRef:
         return f"{self.location}:{self.attribute}"
 
 
+PLAN = TrainerRef("plan", "primep2p.trainers.plan", "PlanTrainer")
+"""Runs the plan that lies in its scratch directory as PLAN_FILE."""
+
+PLAN_FILE = "plan"
+
+
 def find(name: str, local: Mapping[str, str]) -> TrainerRef:
     """The trainer `name`: of `[trainer.plugins]` in node.toml (`local`), else of an installed package.
 
-    Raises PluginError where there is none, or where node.toml's words for it make no sense.
+    Raises PluginError where there is none, or where node.toml's words for it make no sense. For a plan it is the one
+    that runs plans.
     """
+    if cid_of_plan(name):
+        return PLAN
     if name in local:
         return _local(name, local[name])
     for entry in entry_points(group=ENTRY_POINTS, name=name):

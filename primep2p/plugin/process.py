@@ -83,6 +83,10 @@ def _say_nothing(step: int, steps: int, loss: float) -> None:
     """The report of whoever wants none."""
 
 
+def _leave_empty(scratch: Path) -> None:
+    """The scratch directory of a trainer that needs nothing in it."""
+
+
 class TrainerWorker(Protocol):
     """The seam to a run's trainer. One request at a time. Verbs raise PluginError, or Unavailable once stopped;
     cancelling one kills the trainer, which is made anew at the next request."""
@@ -138,6 +142,8 @@ class Worker:
     `directory` becomes this worker's own: results, the trainer's log, its scratch directory. `tensors` may be empty
     for a run that `init` is to define. `environment` names variables that trainers are given besides the usual ones.
     What the trainer prints goes to `log`, else to a file in `directory`; what it unpickles too, if `is_watched`.
+    `furnish` puts into the scratch directory what
+    the trainer needs there, before each start; it blocks, and may raise PluginError.
     """
 
     def __init__(
@@ -154,6 +160,7 @@ class Worker:
         environment: Collection[str] = (),
         log: Path | None = None,
         is_watched: bool = False,
+        furnish: Callable[[Path], None] = _leave_empty,
     ) -> None:
         self._trainer = trainer
         self._plugins = plugins
@@ -166,6 +173,7 @@ class Worker:
         self._environment = environment
         self.on_life: OnLife = _tell_nobody
         self._is_watched = is_watched
+        self._furnish = furnish
         self._log = Log((log or self._directory / "trainer.log").absolute())
         self._nursery: trio.Nursery | None = None
         self._child: Child | None = None
@@ -380,6 +388,7 @@ class Worker:
             await self._child.gone.wait()
         code = await trio.to_thread.run_sync(find, self._trainer, self._plugins)
         scratch = self._directory / "scratch"
+        await trio.to_thread.run_sync(self._furnish, scratch)
         data = "" if self._data is None else _absolute(self._data)
         try:
             child: Child = await self._nursery.start(live, scratch, self._log, self._environment)

@@ -3,20 +3,31 @@
 import re
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from primep2p.config import TrainerSection
 from primep2p.model.errors import PluginError
+from primep2p.model.plans import cid_of_plan
 from primep2p.model.records import Scalar, TensorSpec
 from primep2p.model.views.plugins import PluginView
-from primep2p.plugin.discovery import find, sources
+from primep2p.plugin.discovery import PLAN_FILE, find, sources
 from primep2p.plugin.process import TrainerWorker, Worker
 
-__all__ = ["NEW", "Trainers", "WorkerProcesses"]
+__all__ = ["NEW", "PlanSource", "Trainers", "WorkerProcesses"]
 
 NEW = "new-"
 """Begins the place of a trainer that is to make the first params of a run."""
+
+
+class PlanSource(Protocol):
+    """Where plans come from."""
+
+    def place(self, trainer: str, file: Path) -> None:
+        """Put the plan that a run names as its trainer into `file`. Blocks. Raises PluginError where it is not here, or
+        this node must not run it."""
+        ...
 
 
 class Trainers(Protocol):
@@ -52,9 +63,10 @@ class Trainers(Protocol):
 class WorkerProcesses:
     """See `Trainers`: of node.toml's section, below the directory `root`."""
 
-    def __init__(self, section: TrainerSection, root: Path) -> None:
+    def __init__(self, section: TrainerSection, root: Path, plans: PlanSource | None = None) -> None:
         self._section = section
         self._root = root
+        self._plans = plans
 
     def check(self, trainer: str) -> None:
         find(trainer, self._section.plugins)
@@ -89,10 +101,18 @@ class WorkerProcesses:
             directory=self._root / place,
             tensors=tensors,
             silent_s=self._section.silent_s,
-            limits=self._section.limits.get(trainer, self._section),
+            limits=self._section.limits.get("plan" if cid_of_plan(trainer) else trainer, self._section),
             environment=self._section.environment,
             log=self.log(trainer if place.startswith(NEW) else place),
+            furnish=partial(self._furnish, trainer),
         )
+
+    def _furnish(self, trainer: str, scratch: Path) -> None:
+        if not cid_of_plan(trainer):
+            return
+        if self._plans is None:
+            raise PluginError("this node runs no plans")
+        self._plans.place(trainer, scratch / PLAN_FILE)
 
     def log(self, of: str) -> Path:
         return self._root / "logs" / f"{re.sub(r'[^A-Za-z0-9._-]', '_', of)}.log"

@@ -1,6 +1,6 @@
 """The runs that this node is in: founds them, joins them, and opens them again after a start."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from primep2p.keys import public_key_of
 from primep2p.model.errors import CallError, PeerError, Unavailable
 from primep2p.model.ids import Cid, PeerId, RunId
 from primep2p.model.messages import Records
+from primep2p.model.plans import cid_of_plan
 from primep2p.model.records import KERNELS_DIGEST, Ban, Join, RunSpec, Scalar, TensorSpec
 from primep2p.plugin.process import TrainerWorker
 from primep2p.plugin.workers import NEW, Trainers
@@ -26,6 +27,7 @@ from primep2p.services.founding import first_params, given_params, sketch
 from primep2p.services.inviting import Invitation, accept, check_welcome, invite
 from primep2p.services.joining import Pin, Seekers, find_spec, learn_head, run_key, seek_membership
 from primep2p.services.origins import Start, certified, find
+from primep2p.services.plans import Plans
 from primep2p.services.reopening import own_rows, spec_of
 from primep2p.services.rounds import RunService
 from primep2p.services.seams import Seams, TrainingVerbs
@@ -60,6 +62,7 @@ class Own:
 
     home: Path
     trainers: Trainers
+    plans: Plans
     entropy: Callable[[int], bytes]
     """So many bytes that nobody can guess."""
     desks: dict[RunId, Desk]
@@ -111,7 +114,7 @@ class Runs:
         """A new run with this node as its first member. Raises PluginError where its trainer fails."""
         nonce = self._own.entropy(16)
         await self._check_kernels()
-        self._check_trainer(config.trainer, own_loop)
+        await self._check_trainer(config.trainer, own_loop)
         if config.params:
             seams = self._seams
             made = await seams.offload(given_params, Path(config.params), config.pipeline, seams.blobs, seams.scratch)
@@ -151,10 +154,17 @@ class Runs:
         """What a trainer does before there is a run concerns the node."""
         self._seams.tell(msgspec.structs.replace(event, run=""))
 
-    def _check_trainer(self, trainer: str, own_loop: bool) -> None:
-        """Raises PluginError where this node has to have a plugin, and has not."""
-        if trainer != JOBS and not own_loop:
+    async def _check_trainer(self, trainer: str, own_loop: bool, holders: Sequence[PeerId] | None = None) -> None:
+        """Raises PluginError where this node has to have a plugin, and has not, or must not run the run's plan, which
+        `holders` give to one who joins; Unavailable without it."""
+        if trainer == JOBS or own_loop:
+            return
+        if not cid_of_plan(trainer):
             self._own.trainers.check(trainer)
+        elif holders is None:
+            await self._own.plans.check(trainer)
+        else:
+            await self._own.plans.obtain(trainer, holders)
 
     async def found_from(self, start: Start, config: RunConfig | None, *, own_loop: bool = False) -> RunService:
         """A new run whose first params are those of a certified checkpoint of a run of this node; without `config`
@@ -163,7 +173,7 @@ class Runs:
         seams, old = self._seams, self.named(start.run)
         spec = old.spec.record
         config = config or config_of(spec)
-        self._check_trainer(config.trainer, own_loop)
+        await self._check_trainer(config.trainer, own_loop)
         head = await seams.offload(certified, start, old.spec, seams.runs, seams.blobs, seams.envelopes)
         nonce = self._own.entropy(16)
         params, tensors = head.header.params, spec.tensors
@@ -279,7 +289,7 @@ class Runs:
         seams = self._seams
         at = Seekers(seams.host, seams.sync, seams.envelopes)
         spec, holders = await find_spec(run, at)
-        self._check_trainer(spec.record.trainer, own_loop)
+        await self._check_trainer(spec.record.trainer, own_loop, holders)
         learned = await learn_head(spec, holders, at, pin)
         check_welcome(spec, learned[0] if learned else None, seams.envelopes.peer_id, invitation)
         join = await self._own_join(spec, learned[0].round if learned else 0, invitation)

@@ -13,6 +13,7 @@ import msgspec
 from primep2p import keys
 from primep2p.model.errors import PeerError
 from primep2p.model.ids import Hash, PeerId
+from primep2p.model.plans import Plan
 from primep2p.model.records import (
     Acceptance,
     Ban,
@@ -46,6 +47,7 @@ KINDS: dict[str, type[msgspec.Struct]] = {
     "vote": Vote,
     "model": ModelRecord,
     "shelf": ShelfRecord,
+    "plan": Plan,
 }
 _KIND_OF = {type_: kind for kind, type_ in KINDS.items()}
 

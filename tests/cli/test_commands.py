@@ -18,6 +18,7 @@ from primep2p.control.place import link_path, socket_path
 from primep2p.control.server import ControlServer
 from primep2p.model.errors import CallError, PrimeError
 from primep2p.model.pipeline import Clip, Krum, Pipeline, Sgd
+from primep2p.model.plans import trainer_of_plan
 from primep2p.model.views.events import Accused, RoundCertified, RunFinished, StepChanged, TrainingReported
 from primep2p.model.views.node import OTHER_KERNELS
 from primep2p.model.views.runs import EvidenceView, ExpelledView, InviteUseView, RiskView
@@ -25,6 +26,7 @@ from primep2p.services.origins import Start
 from primep2p.strict import plain
 from primep2p.wire.token import write_token
 from tests.control.fake_node import PEER, RUN, TOKEN, FakeNode, member, preview
+from tests.control.fake_plans import PLAN
 
 
 def certified(number: int, void: str = "") -> RoundCertified:
@@ -178,6 +180,23 @@ def test_create_takes_a_file_and_says_how_others_join(command, daemon, tmp_path)
     assert code == 0
     assert f"primep2p run join {RUN}\nwatch it with: primep2p run watch {RUN[:12]} --home {daemon.home}\n" in out
     assert daemon.node.created[0].policy.rounds == 3
+
+
+def test_create_sends_the_plan_that_the_file_names(command, daemon, tmp_path):
+    (tmp_path / "run.toml").write_text('name = "digits"\nplan = "digits.plan"')
+    assert command("run", "create", str(tmp_path / "run.toml"))[0] == 2, "there is no such file"
+    (tmp_path / "digits.plan").write_bytes(b"a plan")
+    assert command("run", "create", str(tmp_path / "run.toml"))[0] == 0
+    assert daemon.node.plans.added == [b"a plan"]
+    assert (daemon.node.created[0].trainer, daemon.node.created[0].plan) == (trainer_of_plan(PLAN.cid), "")
+
+
+def test_a_plan_that_is_added_is_shown_with_how_a_run_names_it(command, tmp_path):
+    (tmp_path / "digits.plan").write_bytes(b"a plan")
+    code, out, _ = command("plan", "add", str(tmp_path / "digits.plan"))
+    assert code == 0
+    assert f'in a run.toml: trainer = "{trainer_of_plan(PLAN.cid)}"' in out
+    assert f"its owner {PEER} is not among plans.trust in node.toml" in out
 
 
 def test_a_pipeline_goes_from_the_file_to_the_node_and_from_there_to_whoever_asks(command, daemon, tmp_path):

@@ -44,6 +44,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "model.rollback": ["word", "--to", "word"],
     "model.predict": ["word", "--input", str(Path(__file__).with_name("question.csv"))],
     "job.params": ["word", "--out", "/dev/null"],
+    "plan.add": [__file__],
     "job.upload": ["word", __file__, "--examples", "1", "--upload"],
     "job.submit": ["word", __file__, "--examples", "1"],
 }

@@ -18,6 +18,7 @@ from primep2p.services.origins import Start
 from primep2p.strict import plain
 from primep2p.wire.token import Token, write_token
 from tests.control.fake_jobs import FakeJobs
+from tests.control.fake_plans import FakePlans
 from tests.control.fake_plugins import FakePlugins
 from tests.control.fake_shelf import FakeShelf
 
@@ -179,6 +180,7 @@ class FakeNode:
         self.own_loops: list[str] = []
         self.banned: list[tuple[str, str]] = []
         self.jobs = FakeJobs()
+        self.plans = FakePlans()
         self.plugins = FakePlugins()
         self.phase: RunPhase = "running"
         self.known = [RUN]

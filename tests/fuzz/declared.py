@@ -22,6 +22,7 @@ _PATTERNS = {
     "^(0\\.": lambda chance: chance.choice(("0.5", "0.66", "1", "1.0")),
     "g-z._-": lambda chance: chance.choice(("digits", "m")),
     "(?!latest": lambda chance: chance.choice(("0", "17", "v1.2")),
+    "^[A-Za-z_]": lambda chance: chance.choice(("rate", "learning_rate")),
     "^0\\.": lambda chance: chance.choice(("0.1", "0.000001")),
 }
 """Texts that a pattern of the declarations allows, by what is in the pattern."""

@@ -20,7 +20,7 @@ import trio
 from trio._core import _run as trio_run
 from trio.testing import MockClock
 
-from primep2p.config import ComputeSection, NodeConfig, NodeSection
+from primep2p.config import ComputeSection, NodeConfig, NodeSection, PlansSection
 from primep2p.core.chain import header_hash
 from primep2p.core.roster import peers_of
 from primep2p.keys import backup_path
@@ -238,6 +238,8 @@ class SimNode:
         self.node: Node | None = None
         self.round = -1
         """Of the newest checkpoint that it has stored, in any of its lives."""
+        self.trust: tuple[PeerId, ...] = ()
+        """Owners whose plans it runs."""
         self.kernels = KERNELS_DIGEST
         """What its machine makes of fixed vectors."""
         self._entropy = Random(f"entropy/{world.scenario.seed}/{index}")
@@ -299,6 +301,7 @@ class SimNode:
                     NodeConfig(
                         node=NodeSection(home=str(self.home), network=NETWORK),
                         compute=ComputeSection(backend="numpy", compiled=False),
+                        plans=PlansSection(trust=self.trust),
                     ),
                     SimEnvelopes(NETWORK, self.signer, self.world.ring, self.world.shelf, lambda opened: None),
                     host=self.world.network.host(self.peer, bootstrap),

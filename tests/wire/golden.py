@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from primep2p.core.beacons import HashChain, first_beacon, next_beacon
-from primep2p.model import pipeline, records, shelf, stopping
+from primep2p.model import pipeline, plans, records, shelf, stopping
 from primep2p.wire.cid import cid_of
 from primep2p.wire.codec import digest, encode
 from primep2p.wire.envelope import Envelopes
@@ -59,6 +59,19 @@ def signed() -> dict[str, Struct]:
         ),
         "proposal": records.Proposal(RUN, 1, 0, 2, -1, HEADER),
         "vote": records.Vote(RUN, 1, 0, 2**31, "precommit", HEADER),
+        "plan": plans.Plan(
+            owner=PEERS[0],
+            name="digits",
+            mlx="0.32.4",
+            rows=0,
+            params=(plans.PlanArray("weight", "float32", (64, 10)),),
+            state=(plans.PlanArray("velocity", "float32", (64, 10)),),
+            batch=(plans.PlanArray("x", "float32", (64,)), plans.PlanArray("y", "int32", ())),
+            settings=(plans.PlanSetting("learning_rate", 0.1),),
+            metrics=("accuracy", "loss"),
+            is_random=False,
+            graphs=(plans.GraphRef("train", 5712, OTHER),),
+        ),
         "nil": records.Vote(RUN, 2**53, 0, 0, "prevote", b""),
         "model": shelf.ModelRecord("digits", 2**53, CID),
         "withdrawn": shelf.ModelRecord("a-b.c_9", 1, None),

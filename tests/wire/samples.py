@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from primep2p.keys import Identity
-from primep2p.model import messages, pipeline, records, shelf, stopping, transfer
+from primep2p.model import messages, pipeline, plans, records, shelf, stopping, transfer
 from primep2p.wire.envelope import Envelopes
 
 RECORDS: tuple[type[Struct], ...] = tuple(
     value
-    for module in (records, pipeline, shelf, stopping)
+    for module in (records, pipeline, shelf, stopping, plans)
     for name in module.__all__
     if isinstance(value := getattr(module, name), type) and issubclass(value, Struct)
 )
@@ -189,6 +189,19 @@ VERSIONS = st.builds(
 )
 SEQUENCES = st.integers(1, 2**53)
 INDICES = st.integers(0, records.MAX_CHUNKS - 1)
+PLAN_ARRAYS = st.builds(
+    plans.PlanArray,
+    name=st.text(min_size=1, max_size=256),
+    dtype=st.sampled_from(["float32", "int32", "bool"]),
+    shape=st.lists(st.integers(0, 2**31 - 1), max_size=8).map(tuple),
+)
+PLAN_SETTINGS = st.builds(plans.PlanSetting, name=st.from_regex(r"[a-z_]{1,9}", fullmatch=True), default=FLOATS)
+GRAPHS = st.builds(
+    plans.GraphRef,
+    kind=st.sampled_from(["init", "train", "evaluate", "predict"]),
+    size_bytes=st.integers(1, plans.MAX_PLAN_BYTES),
+    sha256=HASHES,
+)
 
 VALUES: dict[type[Struct], st.SearchStrategy] = {
     records.Envelope: st.builds(
@@ -332,6 +345,23 @@ VALUES: dict[type[Struct], st.SearchStrategy] = {
     ),
     shelf.ModelRecord: st.builds(shelf.ModelRecord, name=MODEL_NAMES, sequence=SEQUENCES, catalog=st.none() | CIDS),
     shelf.ShelfRecord: st.builds(shelf.ShelfRecord, sequence=SEQUENCES, names=_tuples(MODEL_NAMES)),
+    plans.PlanArray: PLAN_ARRAYS,
+    plans.PlanSetting: PLAN_SETTINGS,
+    plans.GraphRef: GRAPHS,
+    plans.Plan: st.builds(
+        plans.Plan,
+        owner=PEERS,
+        name=NAMES,
+        mlx=st.text(max_size=32),
+        rows=st.integers(0, 2**20),
+        params=st.lists(PLAN_ARRAYS, min_size=1, max_size=3).map(tuple),
+        state=_tuples(PLAN_ARRAYS),
+        batch=st.lists(PLAN_ARRAYS, min_size=1, max_size=3).map(tuple),
+        settings=_tuples(PLAN_SETTINGS),
+        metrics=st.lists(NAMES, min_size=1, max_size=3).map(tuple),
+        is_random=st.booleans(),
+        graphs=st.lists(GRAPHS, min_size=1, max_size=4).map(tuple),
+    ),
     messages.Records: st.builds(messages.Records, run=HASHES, items=ENVELOPES),
     messages.Proposed: st.builds(
         messages.Proposed,

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from primep2p.cli.at import HERE, At, Json, Verbose, flag
 from primep2p.cli.commands.config import told
+from primep2p.cli.commands.plans import add_file
 from primep2p.cli.derive import asks, described
 from primep2p.cli.render.previews import show_preview
 from primep2p.cli.render.printing import SHORT, print_json
@@ -30,6 +31,7 @@ from primep2p.control.calls.models import ModelPathOf
 from primep2p.control.calls.runs import RunBan, RunCreate, RunInvite, RunJoin, RunList, RunPreview, RunShow
 from primep2p.control.client import BlockingClient
 from primep2p.model.errors import CallError, ConfigError, Unavailable
+from primep2p.model.plans import trainer_of_plan
 from primep2p.model.views.events import AnyEvent, RunFinished
 from primep2p.model.views.runs import RunDetail, RunSummary
 from primep2p.run_config import load_run
@@ -72,6 +74,9 @@ def create(
             raise CallError("--params is for a run that has a FILE, and begins with no other run's params")
         config = replace(config, params=str(params.absolute()))
     with at.connect() as client:
+        if config is not None and config.plan:
+            cid = add_file(Path(config.plan), client).cid
+            config = replace(config, plan="", trainer=trainer_of_plan(cid))
         if dry_run or not json:
             preview = client.call(RunPreview(config=config, origin=origin))
             print_json(preview) if json else show_preview(preview, beside=not dry_run)

@@ -9,6 +9,7 @@ from primep2p.model.records import MAX_MEMBERS
 from primep2p.model.views.previews import Preview
 from primep2p.model.views.runs import InviteView, RunDetail, RunSummary
 from primep2p.run_config import RunConfig, check
+from primep2p.strict import Fault
 
 __all__ = ["RunBan", "RunCreate", "RunInvite", "RunJoin", "RunList", "RunName", "RunPreview", "RunShow"]
 
@@ -40,7 +41,7 @@ class RunCreate(Call[RunSummary], frozen=True):
 
     def check(self) -> None:
         if self.config is not None:
-            check(self.config)
+            _check(self.config)
 
 
 class RunJoin(Call[RunSummary], frozen=True):
@@ -76,7 +77,7 @@ class RunPreview(Call[Preview], frozen=True):
 
     def check(self) -> None:
         if self.config is not None:
-            check(self.config)
+            _check(self.config)
 
 
 class RunInvite(Call[InviteView], frozen=True):
@@ -120,3 +121,10 @@ class RunShow(Call[RunDetail], frozen=True):
     command: ClassVar[str] = "run show"
 
     run: RunName
+
+
+def _check(config: RunConfig) -> None:
+    """A path is for the command that reads it: what it names is not this node's to open."""
+    check(config)
+    if config.plan:
+        raise Fault("config.plan", "is for `run create`: send the file with plan.add, and name it as trainer")

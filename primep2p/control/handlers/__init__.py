@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 from primep2p.control.calls.call import Call
-from primep2p.control.handlers import daemon, directory, events, jobs, models, plugins, rounds, runs
+from primep2p.control.handlers import daemon, directory, events, jobs, models, plans, plugins, rounds, runs
 from primep2p.control.handlers.table import ANSWERS, STREAMS
 from primep2p.model.views.events import AnyEvent
 
@@ -20,6 +20,7 @@ class NodeVerbs(
     models.ModelVerbs,
     directory.DirectoryVerbs,
     plugins.PluginNode,
+    plans.PlanVerbs,
     Protocol,
 ):
     """All that a node does for its owner."""
