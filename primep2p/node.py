@@ -1,6 +1,7 @@
 """A node: its identity, its place in the network, its store, and the runs that it takes part in."""
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -37,9 +38,11 @@ from primep2p.services.plugins import Plugins
 from primep2p.services.pointers import Pointers
 from primep2p.services.previews import Previews
 from primep2p.services.reporting import detail, peer_views, summary
+from primep2p.services.resting import Resting
 from primep2p.services.rounds import RunService
 from primep2p.services.seams import Seams
 from primep2p.services.shelf import Shelf
+from primep2p.services.standing import Standings
 from primep2p.services.sync import Sync
 from primep2p.services.transfer import Transfer
 from primep2p.store.seam import BlobStore, RunStore, ShelfStore
@@ -53,7 +56,8 @@ __all__ = ["Node"]
 class Node:
     """Verbs are those of the control socket. `stopped` is set when somebody asked it to end.
 
-    Its seams are arguments: `host`, the store in `blobs` and `runs`, `trainers`, `offload` for what blocks, `entropy`.
+    Its seams are arguments: `host`, the store in `blobs` and `runs`, `trainers`, `offload` for what blocks, `entropy`,
+    `unix_time`.
     Whoever opened the store closes it, after `run` has ended.
     """
 
@@ -69,6 +73,7 @@ class Node:
         trainers: Trainers,
         offload: Offload = trio.to_thread.run_sync,
         entropy: Callable[[int], bytes] = token_bytes,
+        unix_time: Callable[[], float] = time.time,
         check: Check = check,
     ) -> None:
         self.stopped = trio.Event()
@@ -81,6 +86,7 @@ class Node:
         self._transfer = Transfer(host, blobs, blame=self._blame, tell=self._tell, offload=offload)
         self._compute = Compute(config.compute, offload, self._tell, check)
         services: dict[RunId, RunService] = {}
+        resting = Resting()
         answers = Answers(services, runs, self._overlay, offload)
         self._seams = Seams(
             envelopes=envelopes,
@@ -94,6 +100,8 @@ class Node:
             tell=self._tell,
             offload=offload,
             compute=self._compute,
+            gate=resting,
+            unix_time=unix_time,
             scratch=config.home / "scratch",
             residuals=config.home / "residuals",
             keep_updates=config.store.keep_updates,
@@ -107,7 +115,7 @@ class Node:
             tell=self._tell,
         )
         desks: dict[RunId, Desk] = {}
-        own = Own(config.home, trainers, self.plans, entropy, desks, config.trainer.silent_s)
+        own = Own(config.home, trainers, self.plans, entropy, desks, config.trainer.silent_s, resting)
         self._runs = Runs(services, self._seams, own)
         self.plugins = Plugins(trainers, self._runs, offload)
         self.jobs = Jobs(self._runs, desks, envelopes.peer_id, offload)
@@ -115,6 +123,7 @@ class Node:
         self.history = History(self._runs, self._seams)
         self.pointers = Pointers(envelopes.peer_id, host.directory, blobs, offload)
         self.shelf = Shelf(self._seams, self._runs, trainers, shelf)
+        self.standings = Standings(self._runs, resting, self._seams)
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Raises ConfigError, StoreError."""

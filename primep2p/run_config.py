@@ -12,12 +12,47 @@ from msgspec.structs import replace
 from primep2p.config import faulty, read_toml
 from primep2p.model.pipeline import Bucketing, NearestNeighbours, Pipeline, TopK
 from primep2p.model.records import MAX_REFS, Admission, RoundPolicy, Scalar
+from primep2p.model.stopping import AtLeast, AtMost, Stop
 from primep2p.strict import Fault, Faults, build
 
-__all__ = ["JOBS", "RunConfig", "check", "load_run"]
+__all__ = ["JOBS", "RunConfig", "StopConfig", "check", "load_run"]
 
 JOBS = "jobs"
 """The trainer of a run whose members all train in loops of their own."""
+
+
+class StopConfig(Struct, frozen=True, kw_only=True):
+    """What ends a run beside policy.rounds; whatever comes first does."""
+
+    metric: Annotated[str, Meta(max_length=64)] = ""
+    """A metric that the trainer gives with its updates: the run ends when more than half of the updates of a round
+    claim that it is as good as this asks; empty: no metric ends it."""
+    at_least: float | None = None
+    """The metric must not be below this."""
+    at_most: float | None = None
+    """Or not above this."""
+    hours: Annotated[float, Meta(ge=0, le=876_000)] = 0.0
+    """The run ends so many hours after it was created; 0: never. Each member looks at its own clock."""
+
+    def stop(self, now_s: float) -> Stop:
+        """What goes into the spec of a run that is created now, in Unix time."""
+        target: AtLeast | AtMost | None = None
+        if self.at_least is not None:
+            target = AtLeast(self.metric, self.at_least)
+        elif self.at_most is not None:
+            target = AtMost(self.metric, self.at_most)
+        return Stop(target, math.ceil(now_s + 3600 * self.hours) if self.hours else 0)
+
+    @classmethod
+    def of(cls, stop: Stop) -> "StopConfig":
+        """The target of another run; its time is its own."""
+        match stop.target:
+            case AtLeast(metric, value):
+                return cls(metric=metric, at_least=value)
+            case AtMost(metric, value):
+                return cls(metric=metric, at_most=value)
+            case None:
+                return cls()
 
 
 class RunConfig(Struct, frozen=True, kw_only=True):
@@ -34,6 +69,7 @@ class RunConfig(Struct, frozen=True, kw_only=True):
     pipeline: Pipeline = Pipeline()
     policy: RoundPolicy = RoundPolicy()
     admission: Admission = Admission()
+    stop: StopConfig = StopConfig()
     params: str = ""
     """A safetensors file of float32 tensors, with which the run begins; relative to the file that says so. Empty: the
     trainer makes the first params."""
@@ -68,6 +104,7 @@ def _misfits(config: RunConfig) -> Iterator[tuple[str, str]]:
     yield from _pipeline(config.pipeline)
     yield from _need(config.pipeline, config.policy)
     yield from _admission(config.admission)
+    yield from _stop(config.stop)
     for key, value in config.trainer_config.items():
         for each in value if isinstance(value, list) else [value]:
             yield from _setting(f"trainer_config.{key}", each)
@@ -119,6 +156,19 @@ def _admission(admission: Admission) -> Iterator[tuple[str, str]]:
         yield "admission.peers", 'has no effect unless admission.mode is "allowlist"'
     if admission.mode != "invite" and admission.inviters:
         yield "admission.inviters", 'has no effect unless admission.mode is "invite"'
+
+
+def _stop(stop: StopConfig) -> Iterator[tuple[str, str]]:
+    limits = [(key, limit) for key in ("at_least", "at_most") if (limit := getattr(stop, key)) is not None]
+    for key, limit in limits:
+        if not math.isfinite(limit):
+            yield f"stop.{key}", "must be a finite number"
+    if limits and not stop.metric:
+        yield "stop.metric", f"must name the metric that stop.{limits[0][0]} is about"
+    if stop.metric and len(limits) != 1:
+        yield "stop.metric", "needs one of stop.at_least and stop.at_most"
+    if not math.isfinite(stop.hours):
+        yield "stop.hours", "must be a finite number"
 
 
 def _setting(path: str, value: Scalar) -> Iterator[tuple[str, str]]:

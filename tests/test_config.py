@@ -8,7 +8,8 @@ from primep2p.config import NodeConfig, Origin, effective, load
 from primep2p.model.errors import ConfigError
 from primep2p.model.pipeline import Clip, Krum, Median, NearestNeighbours, Pipeline, Sgd, TopK, TrimmedMean
 from primep2p.model.records import RoundPolicy
-from primep2p.run_config import RunConfig, load_run
+from primep2p.model.stopping import AtLeast, AtMost, Stop
+from primep2p.run_config import RunConfig, StopConfig, load_run
 from primep2p.strict import build, plain
 
 TOP = Path(__file__).resolve().parents[1]
@@ -188,7 +189,7 @@ def test_the_example_is_a_run_and_its_comments_show_the_defaults(tmp_path):
     full = load_run(tmp_path / "run.toml")
     assert full == load_run(TOP / "examples" / "run.toml")
     every_key = tomllib.loads((tmp_path / "run.toml").read_text())
-    for section in ("pipeline", "policy", "admission"):
+    for section in ("pipeline", "policy", "admission", "stop"):
         shown = {key for key, value in plain(getattr(full, section)).items() if value is not None}
         assert every_key[section].keys() == shown
 
@@ -196,6 +197,14 @@ def test_the_example_is_a_run_and_its_comments_show_the_defaults(tmp_path):
 def test_a_threshold_may_be_written_as_a_number(tmp_path):
     assert run_of(tmp_path, "[policy]\nconsensus_threshold = 0.75").policy == RoundPolicy(consensus_threshold="0.75")
     assert run_of(tmp_path, '[policy]\nconsensus_threshold = "1"').policy.consensus_threshold == "1"
+
+
+def test_what_ends_a_run_is_counted_from_when_it_is_created(tmp_path: Path) -> None:
+    config = run_of(tmp_path, '[stop]\nmetric = "loss"\nat_most = 0.5\nhours = 1.5').stop
+    assert config.stop(1000.2) == Stop(AtMost("loss", 0.5), 6401)
+    assert StopConfig.of(config.stop(0.0)) == StopConfig(metric="loss", at_most=0.5)
+    assert StopConfig(metric="a", at_least=1.0).stop(0.0) == Stop(AtLeast("a", 1.0))
+    assert StopConfig().stop(5.0) == Stop()
 
 
 @pytest.mark.parametrize(("written", "held"), [("0.25", "0.25"), ("1", "1"), ('"0.5"', "0.5"), ("0.00001", "0.00001")])
@@ -292,6 +301,11 @@ def test_a_stage_is_a_table_with_a_name_or_that_alone(tmp_path, written, held):
             "pipeline.rule.trim_ratio must be a decimal below 0.5, such as 0.1",
         ),
         ('[pipeline]\nwire = { name = "topk", ratio = 0.0 }', "pipeline.wire.ratio must be above 0"),
+        ('[stop]\nmetric = "loss"', "stop.metric needs one of stop.at_least and stop.at_most"),
+        ('[stop]\nmetric = "loss"\nat_least = 1.0\nat_most = 2.0', "stop.metric needs one of"),
+        ("[stop]\nat_most = 1.0", "stop.metric must name the metric that stop.at_most is about"),
+        ('[stop]\nmetric = "loss"\nat_most = nan', "stop.at_most must be a finite number"),
+        ("[stop]\nhours = -1.0", "stop.hours must be"),
         ('[admission]\nmode = "allowlist"', "admission.peers must name a peer"),
         (f'[admission]\npeers = ["{PEER}"]', "admission.peers has no effect unless"),
         (f'[admission]\nmode = "invite"\npeers = ["{PEER}"]', "admission.peers has no effect unless"),

@@ -24,6 +24,7 @@ from primep2p.cli.commands import (
     plugins,
     rounds,
     runs,
+    standings,
 )
 from primep2p.cli.exits import USAGE, exit_code
 from primep2p.model.errors import PluginError, PrimeError
@@ -40,6 +41,7 @@ app = App(
 )
 app.command(daemon.app)
 app.command(runs.app)
+standings.add_to(runs.app)
 app.command(daemon.status, name="status")
 app.command(jobs.app)
 app.command(rounds.app)

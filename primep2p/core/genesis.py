@@ -133,6 +133,7 @@ class Gathering:
                 case fx.Expired(fx.Moment(0, "repair")):
                     self._out.append(fx.StartTimer(fx.Moment(0, "repair"), RESEND_S))
                     self._asked.clear()
+                    self._advance()  # this node's own Join may be back
                     self._resend()
                 case fx.Connected(peer) if peer in self.audience:
                     self._out += [fx.Send(peer, message) for message in self._standing()]

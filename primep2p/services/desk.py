@@ -153,6 +153,12 @@ class Desk:
             raise Unavailable(f"nobody submitted an update in round {round}")
         return job.trained
 
+    def pause(self) -> None:
+        """A loop cannot be stopped where it is: it gets no other job, and what it has may still be in time."""
+
+    def resume(self) -> None:
+        """See `pause`."""
+
     async def evaluate(self, round: int, params: Path) -> dict[str, float]:
         """What a worker measured of these params, and told with its update."""
         return self._evaluated.pop(round, {})

@@ -11,6 +11,7 @@ import trio
 
 from primep2p.core.admission import UNINVITED, join_of, request_of
 from primep2p.core.chain import header_hash
+from primep2p.core.genesis import Gathering
 from primep2p.core.runs import Run
 from primep2p.keys import public_key_of
 from primep2p.model.errors import CallError, PeerError, Unavailable
@@ -20,7 +21,7 @@ from primep2p.model.plans import cid_of_plan
 from primep2p.model.records import KERNELS_DIGEST, Ban, Join, RunSpec, Scalar, TensorSpec
 from primep2p.plugin.process import TrainerWorker
 from primep2p.plugin.workers import NEW, Trainers
-from primep2p.run_config import JOBS, RunConfig
+from primep2p.run_config import JOBS, RunConfig, StopConfig
 from primep2p.services.aggregation import check_files
 from primep2p.services.desk import Desk
 from primep2p.services.founding import first_params, given_params, sketch
@@ -29,10 +30,11 @@ from primep2p.services.joining import Pin, Seekers, find_spec, learn_head, run_k
 from primep2p.services.origins import Start, certified, find
 from primep2p.services.plans import Plans
 from primep2p.services.reopening import own_rows, spec_of
+from primep2p.services.resting import LEAVING, PAUSED, Resting
 from primep2p.services.rounds import RunService
 from primep2p.services.seams import Seams, TrainingVerbs
 from primep2p.services.training import Training, TrainingEvent
-from primep2p.store.seam import RunRow, StoredCheckpoint
+from primep2p.store.seam import RunRow, Standing, StoredCheckpoint
 from primep2p.tasks import TaskStatus
 from primep2p.wire.envelope import Opened
 from primep2p.wire.token import Token
@@ -52,6 +54,9 @@ _PEERS = "see `primep2p peers`, and try again"
 
 AFTERWARDS = "a new run can go on from it: primep2p run create --from RUN"
 
+LINGER_S = 60.0
+"""For members to learn of the checkpoint that lets this node go, from the one whose vote they may lack for it."""
+
 RETRY_S = 15.0
 """Before a directory that failed among connected peers is asked again."""
 
@@ -69,6 +74,7 @@ class Own:
     """Of the runs in which it trains by jobs: filled here."""
     silent_s: float
     """After which a worker is taken to be gone."""
+    resting: Resting
 
 
 class Runs:
@@ -219,6 +225,7 @@ class Runs:
                 policy=config.policy,
                 admission=config.admission,
                 origin=origin,
+                stop=config.stop.stop(self._seams.unix_time()),
             )
         )
         return await self._enter(spec, await self._own_join(spec, 0, None), own_loop=own_loop)
@@ -230,11 +237,13 @@ class Runs:
         an invite; for a run that this node waits to be let into, another one."""
         invitation = accept(self._seams.envelopes, token) if token else None
         async with self._joining:  # who asks again while the first is under way must not open the run twice
-            if run in self._services:
-                self._check_loop(self._services[run], own_loop)
+            if (service := self._services.get(run)) is not None:
+                self._check_loop(service, own_loop)
                 await self._check_pin(run, pin)
-                await self._renew(self._services[run], invitation)
-                return self._services[run]
+                if service.standing.leave:
+                    return await self._come_back(service, invitation)
+                await self._renew(service, invitation)
+                return service
             try:
                 with trio.fail_after(JOIN_S):
                     if invitation is not None and token is not None:
@@ -312,6 +321,30 @@ class Runs:
         check_welcome(service.spec, head, me, invitation)
         await service.keep_join(await self._own_join(service.spec, head.round if head else 0, invitation))
 
+    async def _come_back(self, service: RunService, invitation: Invitation | None) -> RunService:
+        """Into a run that this node has left: as a stranger would, and with the chain that it has. Raises CallError."""
+        head, me, gathering = service.head, self._seams.envelopes.peer_id, isinstance(service.machine, Gathering)
+        if not (service.out.is_set() or gathering):
+            raise CallError(
+                f"this node is still leaving run {service.run_id.hex()[:12]}",
+                hint="join again when it has left; see: primep2p run list",
+            )
+        check_welcome(service.spec, head, me, invitation)
+        join = await self._own_join(service.spec, head.round if head else 0, invitation)
+        await service.stand(Standing(paused=service.standing.paused))
+        self._own.resting.order(service.run_id, PAUSED if service.standing.paused else "")
+        await service.keep_join(join)
+        if not service.out.is_set():
+            return service  # nobody has begun yet: it just goes on
+        service.closing.set()
+        await service.closed.wait()
+        return await self._open(self._live_nursery(), service.row)
+
+    def _live_nursery(self) -> trio.Nursery:
+        if self._nursery is None:
+            raise Unavailable("the node is still starting", hint="try again in a moment")
+        return self._nursery
+
     async def _own_join(self, spec: Opened[RunSpec], round: int, invitation: Invitation | None) -> Opened[Join]:
         """This node's Join, of which nothing is kept before it is known to be good. Raises CallError."""
         envelopes = self._seams.envelopes
@@ -343,11 +376,10 @@ class Runs:
     async def _enter(
         self, spec: Opened[RunSpec], join: Opened[Join], pin: Pin | None = None, *, own_loop: bool
     ) -> RunService:
-        if self._nursery is None:
-            raise Unavailable("the node is still starting", hint="try again in a moment")
+        nursery = self._live_nursery()
         row = RunRow(spec.hash, spec.raw, join.raw, pin.hash if pin else None, pin.round if pin else 0, own_loop)
         await self._seams.offload(self._seams.runs.save_run, row)
-        return await self._open(self._nursery, row)
+        return await self._open(nursery, row)
 
     async def _open(self, nursery: trio.Nursery, row: RunRow) -> RunService:
         spec = spec_of(row, self._seams.envelopes, self._own.home)
@@ -365,14 +397,35 @@ class Runs:
                 report,
             )
 
-        service = RunService(row, spec, self._seams, make)
+        standing = await self._seams.offload(self._seams.runs.standing, row.run)
+        self._own.resting.order(row.run, LEAVING if standing.leave else PAUSED if standing.paused else "")
+        service = RunService(row, spec, self._seams, make, standing)
         self._services[row.run] = service
-        await nursery.start(service.run)
-        nursery.start_soon(seek_membership, service, self._seams)
-        nursery.start_soon(self._provide, row.run)
-        if spec.record.origin:
-            nursery.start_soon(self._find_origin, service)
+        if standing.has_left:
+            await service.recall()
+        else:
+            await nursery.start(self._take_part, service)
         return service
+
+    async def _take_part(
+        self, service: RunService, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Until this node has left the run, and others have had time to learn of it."""
+        seams, me = self._seams, self._seams.envelopes.peer_id
+        async with trio.open_nursery() as nursery:
+            await nursery.start(service.run)
+            nursery.start_soon(seek_membership, service, seams)
+            nursery.start_soon(self._provide, service.run_id)
+            if service.spec.record.origin:
+                nursery.start_soon(self._find_origin, service)
+            task_status.started()
+            await service.out.wait()
+            if service.head is None or me not in service.head.members:
+                with trio.move_on_after(LINGER_S):
+                    await service.closing.wait()
+            nursery.cancel_scope.cancel()
+        seams.overlay.detach(service.run_id)
+        service.closed.set()
 
     async def _find_origin(self, service: RunService) -> None:
         """Where its first params come from, if that is known here."""
@@ -439,6 +492,7 @@ def config_of(spec: RunSpec) -> RunConfig:
         pipeline=spec.pipeline,
         policy=spec.policy,
         admission=spec.admission,
+        stop=StopConfig.of(spec.stop),
     )
 
 

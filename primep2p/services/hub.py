@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from primep2p.model.errors import CallError
-from primep2p.model.views.events import KINDS, AnyEvent, EventsMissed, RunFinished
+from primep2p.model.views.events import KINDS, AnyEvent, EventsMissed, Left, RunFinished
 from primep2p.services.recent import Place, Recent
 
 __all__ = ["Hub", "Watch"]
@@ -40,7 +40,7 @@ class Hub:
 
     def watch(self, *, kinds: Collection[str] = (), run: str = "", after: str = "") -> "Watch":
         """Events from now on, or after a cursor: those of these kinds, or of all; with `run` (in full hex) those of
-        that run and of the node itself, until the run is finished. Raises CallError."""
+        that run and of the node itself, until the run is finished or this node has left it. Raises CallError."""
         if unknown := sorted(set(kinds).difference(KINDS.values())):
             raise CallError(
                 f"there is no kind of event {unknown[0]!r}", hint=f"the kinds are {', '.join(KINDS.values())}"
@@ -83,4 +83,4 @@ class Watch:
         return not self._kinds or KINDS[type(event)] in self._kinds or isinstance(event, EventsMissed)
 
     def _ends(self, event: AnyEvent) -> bool:
-        return bool(self._run) and isinstance(event, RunFinished)
+        return bool(self._run) and isinstance(event, RunFinished | Left)

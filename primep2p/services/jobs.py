@@ -179,7 +179,7 @@ class Jobs:
         job = desk.job
         if job is not None:
             self._end_if_over(service, job)
-        if job is None or job.state != "open":
+        if job is None or job.state != "open" or service.rests:
             return self._why_none(service, job)
         wait_s = desk.free_at(job, worker) - trio.current_time()
         if wait_s <= 0:
@@ -194,6 +194,10 @@ class Jobs:
                 return _rejected(service, "finished", f"run {name} is finished", None)
             case _ if head is not None and self._me in head.state.expelled:
                 return _rejected(service, "expelled", f"this node was expelled from run {name}", None)
+            case _ if service.out.is_set():
+                return _rejected(service, "left", f"this node has left run {name}", None)
+            case _ if service.rests:
+                return _rejected(service, "resting", f"this node rests in run {name}: {service.rests}", SLOW_S)
             case Run(round=round) if round is not None:
                 return self._why_none_in(service, round, job)
             case Run():

@@ -323,16 +323,17 @@ async def _confirmed(head: Head, addresses: Mapping[PeerId, tuple[str, ...]], at
 
 async def seek_membership(service: RunService, seams: Seams) -> None:
     """While this node is not in the roster of a run that has begun: ask to be let in, and follow the head. Whoever was
-    expelled has nothing to ask for."""
+    expelled or has left has nothing to ask for; who wants to leave follows, since it may have been let in."""
     me, asked_at, asked_with = seams.envelopes.peer_id, -JOIN_AGAIN_ROUNDS - 1, b""
     while True:
         machine, head = service.machine, service.head
         outside = isinstance(machine, Run) and not machine.finished and me not in peers_of(machine.head.state)
-        if not outside or head is None or me in head.state.expelled:
+        if not outside or head is None or me in head.state.expelled or service.out.is_set():
             await service.head_changed()
             asked_at = -JOIN_AGAIN_ROUNDS - 1
             continue
-        if head.round - asked_at > JOIN_AGAIN_ROUNDS or service.row.join != asked_with:
+        is_due = head.round - asked_at > JOIN_AGAIN_ROUNDS or service.row.join != asked_with
+        if is_due and not service.standing.leave:
             asked_at = head.round
             asked_with = await _introduce(service, seams, head)
         with trio.move_on_after(POLL_S):

@@ -6,12 +6,16 @@ from primep2p.model.views.events import (
     Accused,
     AnyEvent,
     JobChanged,
+    Left,
     LogLine,
     ModelContradicted,
     ModelPublished,
     ModelPulled,
+    Paused,
     PeerChanged,
     PluginFailed,
+    Rests,
+    Resumed,
     RoundCertified,
     RunFinished,
     StepChanged,
@@ -54,6 +58,14 @@ def write_down(event: AnyEvent) -> None:
             log.info("model pulled", model=event.model, bytes=event.bytes, seconds=round(event.seconds, 3))
         case ModelContradicted():
             log.warning("two records of one sequence number", model=event.model, sequence=event.sequence)
+        case Left():
+            log.info("run left", run=event.run[:8], round=event.round, certified=event.certified)
+        case Paused() | Resumed():
+            log.info("paused" if isinstance(event, Paused) else "resumed", run=event.run[:8])
+        case Rests(reason=""):
+            log.info("trains again", run=event.run[:8])
+        case Rests():
+            log.info("rests", run=event.run[:8], reason=event.reason)
         case PeerChanged():
             log.debug("peer", peer=event.peer, connected=event.connected)
         case StepChanged():

@@ -96,6 +96,11 @@ class Overlay:
         for peer in self._host.connected:
             await inbox.send(Connected(peer))
 
+    def detach(self, run: RunId) -> None:
+        """Nothing more goes there, and nobody is wanted for the sake of `run`; never waits."""
+        self._inboxes.pop(run, None)
+        self.want(run, ())
+
     def send(self, peers: Iterable[PeerId], message: OverlayMessage) -> None:
         """To each peer that is connected; never waits."""
         payload = encode(message)
@@ -103,8 +108,8 @@ class Overlay:
             if peer in self._host.connected and peer != self._host.peer_id:
                 try:
                     self._outbox(peer).send_nowait(payload)
-                except trio.WouldBlock:
-                    continue  # digests repair
+                except (trio.WouldBlock, trio.BrokenResourceError):
+                    continue  # digests repair; or this node is stopping, and nothing leaves it any more
 
     def want(
         self, run: RunId, peers: Iterable[PeerId], addresses: Mapping[PeerId, tuple[str, ...]] = MappingProxyType({})

@@ -15,8 +15,10 @@ from primep2p.core.waking import Waking
 from primep2p.model.errors import CallError
 from primep2p.model.ids import PeerId
 from primep2p.model.records import KERNELS_DIGEST, Evidence, Header
+from primep2p.model.stopping import AtLeast, AtMost
 from primep2p.model.views.node import PeerView
 from primep2p.model.views.runs import (
+    EndView,
     EvidenceView,
     ExpelledView,
     InviteUseView,
@@ -57,6 +59,7 @@ def summary(service: RunService, connected: frozenset[PeerId], me: PeerId) -> Ru
         params=head.header.params if head else service.spec.record.params,
         members=len(members),
         connected=len(members & connected),
+        rests=service.rests,
     )
 
 
@@ -98,6 +101,8 @@ def detail(service: RunService, connected: frozenset[PeerId], seams: Seams, curs
         accusations=[f"{peer}: {reason} ({count})" for peer, reason, count in runs.accusations(service.run_id)],
         evidence=[_evidence_view(peer, raw, seams.envelopes) for peer, raw in runs.evidence(service.run_id)],
         expelled=_expelled(head, runs) if head else [],
+        rests=service.rests,
+        ends=_ends(service),
         plugin_error=service.plugin_error,
         own_loop=service.row.own_loop or spec.trainer == JOBS,
         cursor=cursor,
@@ -121,6 +126,21 @@ def peer_views(services: Iterable[RunService], connected: frozenset[PeerId], run
     ]
 
 
+def _ends(service: RunService) -> EndView:
+    spec, head = service.spec.record, service.head
+    target = spec.stop.target
+    means = {metric.name: metric.value for metric in head.header.metrics} if head else {}
+    return EndView(
+        rounds=spec.policy.rounds,
+        metric=target.metric if target else "",
+        at_least=target.value if isinstance(target, AtLeast) else None,
+        at_most=target.value if isinstance(target, AtMost) else None,
+        newest=means.get(target.metric) if target else None,
+        until=float(spec.stop.until),
+        ended=head.header.ended if head else "",
+    )
+
+
 def _members(service: RunService) -> frozenset[PeerId]:
     """The roster; before there is one, all who have joined."""
     if isinstance(service.machine, Gathering):
@@ -138,11 +158,17 @@ def _round(service: RunService) -> int:
 
 def _phase(service: RunService, me: PeerId) -> RunPhase:
     is_expelled = service.head is not None and me in service.head.state.expelled
+    if service.out.is_set():
+        return "left"
     match service.machine:
+        case Gathering(is_withdrawn=True):
+            return "left"
         case Run(finished=True):
             return "finished"
         case Run() | Waking() if is_expelled:
             return "expelled"
+        case Run() | Waking() | Gathering() if service.standing.leave:
+            return "leaving"
         case Waking():
             return "catching-up"
         case Run(round=None):

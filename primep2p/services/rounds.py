@@ -8,6 +8,7 @@ import msgspec
 import trio
 
 from primep2p.core import effects as fx
+from primep2p.core.admission import JOIN_LIFETIME
 from primep2p.core.chain import Head, trusted_head
 from primep2p.core.genesis import Gathering
 from primep2p.core.pen import entry_of
@@ -16,11 +17,14 @@ from primep2p.core.waking import Waking
 from primep2p.model.errors import PeerError, StoreError, Unavailable
 from primep2p.model.ids import PeerId, RunId
 from primep2p.model.journal import JournalEntry
+from primep2p.model.messages import Abstained as AbstainedMessage
 from primep2p.model.messages import AskChain, AskVotes, Certified, Chain, OverlayMessage, Proven, Records, Votes
-from primep2p.model.records import Evidence, Join, RunSpec
+from primep2p.model.records import Evidence, Join, Leave, RunSpec
 from primep2p.model.views.events import (
+    Abstained,
     Accused,
     AnyEvent,
+    Left,
     LogLine,
     MemberGathered,
     PluginFailed,
@@ -32,8 +36,9 @@ from primep2p.services.driver import Driver
 from primep2p.services.seams import Seams, TrainingVerbs
 from primep2p.services.telling import arrival, certified, past_rounds, roster_changes
 from primep2p.services.training import TrainingEvent
+from primep2p.services.turns import Turns
 from primep2p.services.work import Work
-from primep2p.store.seam import RunRow, StoredCheckpoint
+from primep2p.store.seam import RunRow, Standing, StoredCheckpoint
 from primep2p.tasks import TaskStatus
 from primep2p.wire.codec import decode, encode
 from primep2p.wire.envelope import Opened
@@ -49,6 +54,11 @@ MAX_ACCUSED = 256
 KEPT_ROUNDS = 50
 """Certified rounds that `run show` lists."""
 
+STAYS = Standing()
+
+CLOCK_S = 60.0
+"""How often the clock is looked at for the end of a run's time, and how late that is found where it was set."""
+
 
 class RunService:
     """Owns one run's machine, from gathering to the end."""
@@ -59,10 +69,16 @@ class RunService:
         spec: Opened[RunSpec],
         seams: Seams,
         make_training: Callable[[Callable[[TrainingEvent], None]], TrainingVerbs],
+        standing: Standing = STAYS,
     ) -> None:
         self.run_id: RunId = row.run
         self.spec = spec
         self.row = row
+        self.standing = standing
+        self.out = trio.Event()
+        """Set when this node has left the run."""
+        self.closing, self.closed = trio.Event(), trio.Event()
+        """Set to have what `run` does after that end at once; and set when all has ended."""
         self.machine: Gathering | Run | Waking | None = None
         self.origin = ""
         """RUN@round that the first params are from, once that is found here."""
@@ -88,6 +104,9 @@ class RunService:
         self._here: set[PeerId] = set()
         """Who asked to be there at the beginning, of whom the owner was told."""
         self._work = Work(row.run, spec.record, seams, self._training, self._driver.inbox.send, self._own_nursery)
+        self._turns = Turns(
+            row.run, seams.gate, self._training, train=self._work.train, abstain=self._abstain, tell=seams.tell
+        )
 
     # ---- life
 
@@ -97,10 +116,13 @@ class RunService:
             self._nursery = nursery
             self._certified_at = self._moved()
             await nursery.start(self._train)
-            nursery.start_soon(self._work.prepare)
+            if not self._turns.reason:
+                nursery.start_soon(self._work.prepare)
+            nursery.start_soon(self._turns.run)
             await nursery.start(self._listen)
             await nursery.start(self._driver.run, await self._wake())
             nursery.start_soon(self._provide)
+            nursery.start_soon(self._watch_clock)
             await self._seams.overlay.attach(self.run_id, self._driver.inbox)
             task_status.started()
 
@@ -142,6 +164,41 @@ class RunService:
         self.row = msgspec.structs.replace(self.row, join=join.raw)
         await self._seams.offload(self._seams.runs.save_run, self.row)
 
+    @property
+    def rests(self) -> str:
+        """Why this node does not train in the run; empty: it does."""
+        return self._seams.gate.reason(self.run_id)
+
+    async def recall(self) -> None:
+        """What is known of a run that this node has left, to be shown; in place of `run`."""
+        head = await self._stored_head()
+        envelopes = self._seams.envelopes
+        self.machine = Run(head, envelopes) if head else Gathering(self.spec, self._own_join(), envelopes)
+        self.out.set()
+        self.closed.set()
+
+    async def leave(self) -> None:
+        """Have this node left out of a coming checkpoint, by its own word; before there is one, of checkpoint 0. It is
+        durable before anybody hears of it, and said again after every start."""
+        await self._say_leave()
+        if self.head is not None:
+            await self._look_whether_out(self.head)
+
+    async def part(self) -> None:
+        """This node is out: durable when this returns. Members are not asked."""
+        await self.stand(msgspec.structs.replace(self.standing, has_left=True))
+        self._training_life.cancel()
+        await self._work.part()
+        head, me = self.head, self._seams.envelopes.peer_id
+        certified = head is None or me not in head.members
+        self._seams.tell(Left(run=self.run_id.hex(), round=head.round if head else -1, certified=certified))
+        self.out.set()
+
+    async def stand(self, standing: Standing) -> None:
+        """What the owner wants, durably."""
+        await self._seams.offload(self._seams.runs.save_standing, self.run_id, standing)
+        self.standing = standing
+
     async def head_changed(self) -> None:
         """Returns at the next change of the head."""
         await self._head_changed.wait()
@@ -157,12 +214,14 @@ class RunService:
             ) from error
 
     async def _machine_from_store(self) -> list[fx.Effect]:
-        stored = await self._seams.offload(self._seams.runs.head, self.run_id)
-        if stored is None:
+        head = await self._stored_head()
+        if head is None:
             gathering = Gathering(self.spec, self._own_join(), self._seams.envelopes)
             self.machine = gathering
-            return gathering.begin(await self._journal_of(0))
-        head = trusted_head(self.spec, stored[1].checkpoint, stored[1].state, self._seams.envelopes.open_any)
+            effects = gathering.begin(await self._journal_of(0))
+            if (leave := self._own_leave()) is not None:
+                gathering.withdraw(leave)
+            return effects
         self.rounds = await self._past_rounds(head.round)
         entries = await self._journal_of(head.round + 1)
         evidence = await self._seams.offload(self._seams.runs.evidence, self.run_id)
@@ -170,6 +229,15 @@ class RunService:
         self.machine = Waking(head, entries, self._seams.envelopes.peer_id, self._seams.envelopes.open_any)
         self._want_members(head)
         return self._try_begin()
+
+    async def _stored_head(self) -> Head | None:
+        stored = await self._seams.offload(self._seams.runs.head, self.run_id)
+        if stored is None:
+            return None
+        return trusted_head(self.spec, stored[1].checkpoint, stored[1].state, self._seams.envelopes.open_any)
+
+    def _own_leave(self) -> Opened[Leave] | None:
+        return self._seams.envelopes.open(Leave, self.standing.leave) if self.standing.leave else None
 
     def _own_join(self) -> Opened[Join]:
         return self._seams.envelopes.open(Join, self.row.join)
@@ -204,6 +272,8 @@ class RunService:
 
     def _handle(self, event: fx.Event) -> list[fx.Effect]:
         match event:
+            case fx.Synced() | fx.Received(_, Certified()) if self.out.is_set():
+                return []  # it tells others of the checkpoint that lets it go, and follows no further
             case fx.Connected(peer):
                 self._connected.add(peer)
             case fx.Lost(peer):
@@ -250,6 +320,11 @@ class RunService:
         )
         for peer in self._connected:
             effects += run.handle(fx.Connected(peer), now)
+        if self.standing.leave:
+            me, said = self._seams.envelopes.peer_id, Records(self.run_id, (self.standing.leave,))
+            effects += run.handle(fx.Received(me, said), now)
+        if self._is_over:
+            effects += run.handle(fx.TimeUp(), now)
         return effects
 
     # ---- effects
@@ -283,6 +358,8 @@ class RunService:
         match effect:
             case fx.Broadcast(message):
                 seams.overlay.send(self._audience(), message)
+                if isinstance(message, AbstainedMessage):
+                    seams.tell(Abstained(run=self.run_id.hex(), round=message.round))
             case fx.Publish(message):
                 self._spawn(self.publish, message)
             case fx.Send(peer, message):
@@ -297,8 +374,8 @@ class RunService:
                 self._spawn(self._hold_optimiser, effect)
             case fx.Aggregate():
                 self._spawn(self._while_round_lasts, self._work.aggregate, effect)
-            case fx.Train(round, params):
-                self._spawn(self._work.train, round, params)
+            case fx.Train():
+                self._spawn(self._turns.take, effect)
             case fx.CatchUp(peer, first):
                 self._spawn(self.catch_up, peer, first)
             case fx.AskRecords(member):
@@ -349,7 +426,10 @@ class RunService:
     async def _hold_params(self, effect: fx.HoldParams) -> None:
         await self._work.hold_params(effect, lambda: self.head is None or self.head.header.params == effect.cid)
         if self.head is not None and isinstance(self.machine, Run) and self.machine.finished:
-            await self._work.evaluate_last(self.head.round, effect.cid)
+            if self._turns.reason:
+                await self._work.part()
+            else:
+                await self._work.evaluate_last(self.head.round, effect.cid)
             self._training_life.cancel()
 
     async def _hold_optimiser(self, effect: fx.HoldOptimiser) -> None:
@@ -378,6 +458,7 @@ class RunService:
         stored = StoredCheckpoint(head.checkpoint, encode(head.state), time.time())
         await seams.offload(seams.runs.commit, self.run_id, head.round, stored)
         self._driver.forget_timers()
+        self._turns.end_round()
         for scope in self._round_scopes:
             scope.cancel()
         self._accused.clear()
@@ -389,6 +470,7 @@ class RunService:
         for change in roster_changes(head):
             seams.tell(change)
         self._tell_of_departure(head)
+        await self._look_whether_out(head)
         self._want_members(head)
         changed, self._head_changed = self._head_changed, trio.Event()
         changed.set()
@@ -397,7 +479,8 @@ class RunService:
     def _tell_of_departure(self, head: Head) -> None:
         """The owner should not have to find out by looking."""
         me = self._seams.envelopes.peer_id
-        for reason in (departure.reason for departure in head.header.left if departure.peer == me):
+        reasons = [departure.reason for departure in head.header.left if departure.peer == me]
+        for reason in (reason for reason in reasons if reason != "left"):
             said = f"round {head.round}: this node is no member any more: it was {reason}"
             self._seams.tell(LogLine(run=self.run_id.hex(), level="warning", sentence=said))
             self._spawn(self._work.part)
@@ -405,6 +488,54 @@ class RunService:
     def _tell(self, event: AnyEvent | None) -> None:
         if event is not None:
             self._seams.tell(event)
+
+    # ---- leaving, resting, the clock
+
+    async def _say_leave(self) -> None:
+        """To the members, or to those who have joined."""
+        envelopes, head = self._seams.envelopes, self.head
+        leave = envelopes.seal(Leave(self.run_id, head.round if head else 0))
+        await self.stand(msgspec.structs.replace(self.standing, leave=leave.raw))
+        if isinstance(self.machine, Gathering):
+            self.machine.withdraw(leave)
+        else:
+            await self.receive(envelopes.peer_id, Records(self.run_id, (leave.raw,)))
+
+    async def _look_whether_out(self, head: Head) -> None:
+        """Once this node wants to leave: out is whom the newest checkpoint has not as a member, and whose Joins can
+        bring it back no more; and who would be the last, whom no checkpoint lets go [M8]."""
+        leave, me = self._own_leave(), self._seams.envelopes.peer_id
+        if leave is None or self.standing.has_left:
+            return
+        mine = head.members.get(me)
+        if mine is None:
+            has_left = head.round == 0 or any(departure.peer == me for departure in head.header.left)
+            if has_left or me in head.state.expelled or head.round > self._own_join().record.round + JOIN_LIFETIME:
+                await self.part()
+        elif len(head.members) == 1:
+            await self.part()
+        elif mine.since > leave.record.round:
+            self._spawn(self._say_leave)  # it had asked to join before it wanted to leave
+
+    async def _abstain(self, round: int) -> None:
+        await self._driver.inbox.send(fx.TrainingFailed(round))
+
+    @property
+    def _is_over(self) -> bool:
+        until = self.spec.record.stop.until
+        return 0 < until <= self._seams.unix_time()
+
+    async def _watch_clock(self) -> None:
+        """Until the run's time is over, if it has one."""
+        until = self.spec.record.stop.until
+        if not until:
+            return
+        while True:
+            left_s = until - self._seams.unix_time()
+            if left_s <= 0:
+                break
+            await trio.sleep(min(CLOCK_S, left_s))
+        await self._driver.inbox.send(fx.TimeUp())
 
     def _want_gathered(self, gathering: Gathering) -> None:
         """Connections to whom the beginning concerns, as soon as they are heard of."""
@@ -437,7 +568,8 @@ class RunService:
         return self.progress_at
 
     def _finished(self, round: int) -> None:
-        self._seams.tell(RunFinished(run=self.run_id.hex(), round=round))
+        ended = self.head.header.ended if self.head is not None else ""
+        self._seams.tell(RunFinished(run=self.run_id.hex(), round=round, ended=ended))
 
     # ---- to and from everybody
 

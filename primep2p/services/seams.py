@@ -15,6 +15,7 @@ from primep2p.services.book import Book
 from primep2p.services.compute import Compute
 from primep2p.services.members import Overlay
 from primep2p.services.sync import Sync
+from primep2p.services.turns import Gate
 from primep2p.store.seam import BlobStore, RunStore
 from primep2p.tasks import Offload, TaskStatus
 from primep2p.wire.envelope import Envelopes
@@ -29,6 +30,8 @@ class TrainingVerbs(Protocol):
     async def prepare(self) -> None: ...
     async def train(self, round: int, params: Path) -> Trained: ...
     async def evaluate(self, round: int, params: Path) -> dict[str, float]: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
 
 
 class Transfers(Protocol):
@@ -54,6 +57,10 @@ class Seams:
     offload: Offload
     """For what blocks."""
     compute: Compute
+    gate: Gate
+    """What says whether a run may train now."""
+    unix_time: Callable[[], float]
+    """This node's clock: what a run's time is over by."""
     scratch: Path
     residuals: Path
     """Where each run keeps what its deltas left out."""

@@ -8,7 +8,7 @@ from hashlib import sha256
 from primep2p.model.errors import PeerError, StoreError
 from primep2p.model.ids import PeerId, RunId
 from primep2p.model.records import Checkpoint
-from primep2p.store.seam import RunRow, StoredCheckpoint
+from primep2p.store.seam import RunRow, Standing, StoredCheckpoint
 from primep2p.store.sqlite import RESTORE, Database
 from primep2p.wire.codec import decode, encode
 
@@ -53,15 +53,29 @@ class SqliteRuns:
         """Replace a run's row, and forget what another identity signed in it."""
         with self._database.write(durable=True) as connection:
             connection.execute("DELETE FROM journal WHERE run = ?", (row.run,))
+            connection.execute("UPDATE standings SET leave = x'' WHERE run = ? AND NOT has_left", (row.run,))
             connection.execute(
                 "UPDATE runs SET own_join = ?, pin = ?, pin_round = ? WHERE run = ?",
                 (row.join, row.pin, row.pin_round, row.run),
             )
 
+    def standing(self, run: RunId) -> Standing:
+        """What was saved; else that nothing is wanted."""
+        rows = self._database.read("SELECT paused, leave, has_left FROM standings WHERE run = ?", run)
+        return Standing(bool(rows[0][0]), rows[0][1], bool(rows[0][2])) if rows else Standing()
+
+    def save_standing(self, run: RunId, standing: Standing) -> None:
+        """Insert or replace, durably."""
+        with self._database.write(durable=True) as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO standings (run, paused, leave, has_left) VALUES (?, ?, ?, ?)",
+                (run, standing.paused, standing.leave, standing.has_left),
+            )
+
     def forget_run(self, run: RunId) -> None:
         """All that is held of a run."""
         with self._database.write(durable=True) as connection:
-            for table in ("runs", "journal", "checkpoints", "accusations", "evidence"):
+            for table in ("runs", "journal", "checkpoints", "accusations", "evidence", "standings"):
                 connection.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
 
     def append(self, run: RunId, round: int, entries: list[bytes]) -> None:

@@ -8,7 +8,17 @@ from msgspec import Struct
 from primep2p.model.ids import Cid, Hash, PeerId, RunId
 from primep2p.model.records import Checkpoint, Manifest
 
-__all__ = ["BlobStore", "KeptRow", "Partial", "RunRow", "RunStore", "ShelfRow", "ShelfStore", "StoredCheckpoint"]
+__all__ = [
+    "BlobStore",
+    "KeptRow",
+    "Partial",
+    "RunRow",
+    "RunStore",
+    "ShelfRow",
+    "ShelfStore",
+    "Standing",
+    "StoredCheckpoint",
+]
 
 
 class Partial(Protocol):
@@ -90,6 +100,17 @@ class RunRow(Struct, frozen=True):
     """Its owner trains in a loop of their own, whatever trainer the run names."""
 
 
+class Standing(Struct, frozen=True):
+    """What the owner of this node wants of it in a run."""
+
+    paused: bool = False
+    """It votes, and does not train."""
+    leave: bytes = b""
+    """The envelope of its Leave; empty: it stays."""
+    has_left: bool = False
+    """It is out, and does nothing more for the run."""
+
+
 class RunStore(Protocol):
     """Runs, their certified chain, and the journal of what this node signed."""
 
@@ -102,6 +123,14 @@ class RunStore(Protocol):
     def renew_run(self, row: RunRow) -> None:
         """Replace a run's row and forget what was signed in it: another identity takes part from now on. Durable, all
         or nothing; the certified chain stays."""
+        ...
+
+    def standing(self, run: RunId) -> Standing:
+        """What was saved; else that nothing is wanted."""
+        ...
+
+    def save_standing(self, run: RunId, standing: Standing) -> None:
+        """Insert or replace, durably."""
         ...
 
     def forget_run(self, run: RunId) -> None:

@@ -51,6 +51,11 @@ CREATE TABLE shelf_kept (
 """,
     "ALTER TABLE runs ADD COLUMN own_loop INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE checkpoints ADD COLUMN certified_at REAL NOT NULL DEFAULT 0",
+    """
+CREATE TABLE standings (
+    run BLOB PRIMARY KEY, paused INTEGER NOT NULL, leave BLOB NOT NULL, has_left INTEGER NOT NULL
+) STRICT;
+""",
 )
 """What each version of the schema adds to the one before."""
 

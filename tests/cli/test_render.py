@@ -27,7 +27,15 @@ HOSTILE = "a\x1b[2J\x1b]0;owned\x07\x9b2J\x7f\u202eb\nquorum    1"
 """Clears a terminal in two ways, renames its window, writes backwards, and begins a line of its own."""
 
 SUMMARY = RunSummary(
-    run="ab" * 32, name=HOSTILE, phase="running", round=3, head="cd" * 32, params="b", members=4, connected=3
+    run="ab" * 32,
+    name=HOSTILE,
+    phase="running",
+    round=3,
+    head="cd" * 32,
+    params="b",
+    members=4,
+    connected=3,
+    rests=HOSTILE,
 )
 CERTIFIED = RoundCertified(
     round=1, header="ef" * 32, params="b", participants=[], signers=[], roster=[], metrics={HOSTILE: 0.5}, void="",
@@ -35,7 +43,7 @@ CERTIFIED = RoundCertified(
 )  # fmt: skip
 DETAIL = detail(
     name=HOSTILE, trainer=HOSTILE, members=[member("p")], rounds=[CERTIFIED], accusations=[HOSTILE],
-    plugin_error=f"{HOSTILE}\nlast words", obstacle=HOSTILE,
+    plugin_error=f"{HOSTILE}\nlast words", obstacle=HOSTILE, rests=HOSTILE,
 )  # fmt: skip
 EVENTS = [
     CERTIFIED,

@@ -11,7 +11,7 @@ from primep2p.model.errors import CallError, PluginError
 from primep2p.model.views.events import AnyEvent
 from primep2p.model.views.node import NodeStatus, PeerView
 from primep2p.model.views.previews import Preview, RunCost
-from primep2p.model.views.runs import InviteView, MemberView, RunDetail, RunPhase, RunSummary
+from primep2p.model.views.runs import EndView, InviteView, MemberView, RunDetail, RunLeft, RunPhase, RunSummary
 from primep2p.run_config import RunConfig
 from primep2p.services.hub import Hub
 from primep2p.services.origins import Start
@@ -47,7 +47,7 @@ def member(peer: str = PEER, **more: object) -> MemberView:
 
 def summary(name: str = "digits", run: str = RUN) -> RunSummary:
     return RunSummary(
-        run=run, name=name, phase="running", round=3, head="cd" * 32, params="bafkrei", members=4, connected=3
+        run=run, name=name, phase="running", round=3, head="cd" * 32, params="bafkrei", members=4, connected=3, rests=""
     )
 
 
@@ -87,6 +87,8 @@ def detail(**more: object) -> RunDetail:
         "accusations": [],
         "evidence": [],
         "expelled": [],
+        "rests": "",
+        "ends": EndView(rounds=0, metric="", at_least=None, at_most=None, newest=None, until=0.0, ended=""),
         "plugin_error": "",
         "cursor": "",
     }
@@ -168,6 +170,27 @@ def preview(**more: object) -> Preview:
     return Preview(**{**usual, **more})
 
 
+class FakeStandings:
+    """A run that this node is still in, whose others are not connected."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, ...]] = []
+
+    async def leave(self, prefix: str, *, now: bool) -> RunLeft:
+        self.asked.append(("leave", prefix, *(["now"] if now else [])))
+        usual = {name: getattr(summary(), name) for name in RunSummary.__struct_fields__}
+        usual |= {"phase": "left" if now else "leaving", "rests": "it is leaving the run"}
+        return RunLeft(**usual, remaining=1, least_updates=2, waits_for=[] if now else [PEER], begins=True)
+
+    async def pause(self, prefix: str) -> RunSummary:
+        self.asked.append(("pause", prefix))
+        return msgspec.structs.replace(summary(), rests="its owner has paused it")
+
+    async def resume(self, prefix: str) -> RunSummary:
+        self.asked.append(("resume", prefix))
+        return summary()
+
+
 class FakeNode:
     """Events for watchers come from `emit`; a watch of a run ends when it is told to be finished."""
 
@@ -182,6 +205,7 @@ class FakeNode:
         self.jobs = FakeJobs()
         self.plans = FakePlans()
         self.plugins = FakePlugins()
+        self.standings = FakeStandings()
         self.phase: RunPhase = "running"
         self.known = [RUN]
         self.shelf = FakeShelf()

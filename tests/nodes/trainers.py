@@ -57,6 +57,8 @@ class SimWorker:
         self._train_s = train_s
         self._serial = count()
         self.on_life: OnLife = lambda pid, runs: None
+        self._resumed: trio.Event | None = None
+        """While it is paused, what ends that."""
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         self._root.mkdir(parents=True, exist_ok=True)
@@ -79,6 +81,8 @@ class SimWorker:
         seconds = chance.uniform(*self._train_s)
         with trio.fail_after(deadline_s):
             await trio.sleep(seconds)
+        if self._resumed is not None:
+            await self._resumed.wait()
         return Trained(self._written(chance), chance.randint(1, 9), {"loss": chance.random()}, seconds)
 
     async def evaluate(self, round: int, seed: int, params: Path, *, report: Report | None = None) -> dict[str, float]:
@@ -93,10 +97,14 @@ class SimWorker:
         return path
 
     def pause(self) -> None:
-        """No run is paused in the simulation."""
+        """What is under way does not end before `resume`."""
+        self._resumed = self._resumed or trio.Event()
 
     def resume(self) -> None:
         """See `pause`."""
+        if self._resumed is not None:
+            self._resumed.set()
+            self._resumed = None
 
     def _written(self, chance: Random) -> Path:
         path = self._root / f"{next(self._serial)}.safetensors"

@@ -31,7 +31,7 @@ from primep2p.model.records import KERNELS_DIGEST, Header, RoundPolicy, RunState
 from primep2p.model.views.runs import RunSummary
 from primep2p.net.memory_host import MemoryNetwork
 from primep2p.node import Node
-from primep2p.run_config import RunConfig
+from primep2p.run_config import RunConfig, StopConfig
 from primep2p.services.backends import Checked, OneThread, check
 from primep2p.store.db import open_store
 from primep2p.store.seam import RunStore, StoredCheckpoint
@@ -43,7 +43,11 @@ from tests.sim.keys import FakeRing, Shelf, SimEnvelopes
 NETWORK = "sim"
 
 PLAIN = Pipeline()
+NEVER = StopConfig()
 OWNER_AGAIN_S = 1.0
+
+BEGAN_S = 1_000_000_000.0
+"""By everybody's clock, at the virtual time 0."""
 
 GARBAGE = (100_000, 50, 1000)
 """Thresholds of the collector: a hundred nodes are so many objects that looking through all of them as often as it is
@@ -71,6 +75,7 @@ class Scenario:
     tick_s: float = 0.0
     """See `MemoryNetwork`."""
     gossip_loss: float = 0.0
+    stop: StopConfig = NEVER
     train_s: tuple[float, float] = (0.5, 1.0)
 
 
@@ -153,7 +158,13 @@ class World:
         await creator.start()
         self.run = (
             await creator.alive.create_run(
-                RunConfig(name="sim", trainer="sim", policy=self.scenario.policy, pipeline=self.scenario.pipeline)
+                RunConfig(
+                    name="sim",
+                    trainer="sim",
+                    policy=self.scenario.policy,
+                    pipeline=self.scenario.pipeline,
+                    stop=self.scenario.stop,
+                )
             )
         ).run
         async with trio.open_nursery() as nursery:
@@ -311,6 +322,7 @@ class SimNode:
                     trainers=SimTrainers(self.home / "trainers", scenario.train_s),
                     offload=inline,
                     entropy=self._entropy.randbytes,
+                    unix_time=lambda: BEGAN_S + trio.current_time(),
                     check=self._check,
                 )
                 async with trio.open_nursery() as nursery:

@@ -26,6 +26,7 @@ from primep2p.model.messages import OverlayMessage
 from primep2p.model.records import Header, Join, RoundPolicy, Vote
 from primep2p.plugin.process import Trained
 from primep2p.services.compute import Compute
+from primep2p.services.resting import Resting
 from primep2p.services.rounds import RunService
 from primep2p.services.seams import Seams
 from primep2p.store.db import Store, open_store
@@ -164,6 +165,8 @@ class World:
             tell=lambda event: None,
             offload=offload,
             compute=Compute(ComputeSection(), offload, lambda event: None),
+            gate=Resting(),
+            unix_time=lambda: 0.0,
             scratch=self.home,
             residuals=self.home / "residuals",
             keep_updates=10,
@@ -191,6 +194,12 @@ class Trainer:
 
     async def evaluate(self, round: int, params: Path) -> dict[str, float]:
         return {}
+
+    def pause(self) -> None:
+        """Nobody does."""
+
+    def resume(self) -> None:
+        """Nobody does."""
 
 
 @pytest.fixture

@@ -40,7 +40,8 @@ def head_of(spec: Opened[RunSpec], **state: object) -> Head:
     """A head of the run of `spec` in round 7 whose state says what matters here."""
     head = Group(3).head
     changed = msgspec.structs.replace(head.state, **state)
-    header = msgspec.structs.replace(head.header, round=7)
+    ended = "rounds" if 0 < spec.record.policy.rounds <= 7 else ""
+    header = msgspec.structs.replace(head.header, round=7, ended=ended)
     return replace(head, run=spec.hash, spec=spec.record, header=header, state=changed)
 
 

@@ -10,6 +10,7 @@ from primep2p.model.ids import PeerId
 from primep2p.model.records import Admission, Ban, Evidence, RoundPolicy
 from primep2p.model.views.runs import RunDetail
 from primep2p.services.reporting import detail, summary
+from primep2p.services.resting import Resting
 from primep2p.services.rounds import RunService
 from primep2p.store.db import open_store
 from primep2p.store.seam import RunRow, StoredCheckpoint
@@ -25,7 +26,9 @@ class Shown:
 
     def _service(self) -> RunService:
         group, me = self.group, member(self.index)
-        seams = SimpleNamespace(envelopes=me, runs=self.store.runs, residuals=Path())
+        seams = SimpleNamespace(
+            envelopes=me, runs=self.store.runs, residuals=Path(), gate=Resting(), tell=lambda event: None
+        )
         row = RunRow(group.run, group.spec.raw, join_of(self.index, group.spec).raw, None, 0)
         service = RunService(row, group.spec, seams, lambda report: None)
         service.machine = Run(group.head, me)

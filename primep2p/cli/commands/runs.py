@@ -224,7 +224,7 @@ def _past_and_coming(detail: RunDetail, client: BlockingClient) -> Iterator[AnyE
     yield from detail.rounds
     if detail.phase == "finished":
         at_s = detail.rounds[-1].at_s if detail.rounds else 0.0
-        yield RunFinished(at_s=at_s, run=detail.run, round=detail.head_round)
+        yield RunFinished(at_s=at_s, run=detail.run, round=detail.head_round, ended=detail.ends.ended)
         return
     yield from client.stream(EventsWatch(run=detail.run, after=detail.cursor))
 

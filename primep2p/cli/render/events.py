@@ -4,20 +4,26 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from primep2p.cli.render.printing import clock, many, number, say, size
+from primep2p.cli.render.standings import ENDED
 from primep2p.model.views.events import (
+    Abstained,
     Accused,
     AnyEvent,
     Evaluated,
     EventsMissed,
     JobChanged,
+    Left,
     ListArrived,
     LogLine,
     MemberGathered,
     MemberJoined,
     MemberLeft,
+    Paused,
     PeerChanged,
     PluginFailed,
     Proposed,
+    Rests,
+    Resumed,
     RoundCertified,
     RunFinished,
     StepChanged,
@@ -49,8 +55,8 @@ def in_words(event: AnyEvent) -> str:
         case RoundCertified(round=round_, void=void):
             said = f"void: {void}" if void else metrics_in_words(event.metrics)
             return f"round {round_} certified in {event.seconds:.2f} s  {said}".rstrip()
-        case RunFinished(round=round_):
-            return f"finished after round {round_}"
+        case RunFinished(round=round_, ended=ended):
+            return f"finished after round {round_}{f': {ENDED[ended]}' if ended in ('time', 'metric') else ''}"
         case MemberGathered(peer=peer, here=here, first_members=first):
             return f"{ending(peer)} is here to begin: {here} of {first}"
         case MemberJoined(round=round_, peer=peer):
@@ -67,7 +73,24 @@ def in_words(event: AnyEvent) -> str:
             return "the daemon was started anew: what happened before is not known"
         case EventsMissed(count=int(count)):
             return f"{many(count, 'event')} missed"
-    return _step_in_words(event) or _trainer_in_words(event) or _transfer_in_words(event)
+    return _standing_in_words(event) or _step_in_words(event) or _trainer_in_words(event) or _transfer_in_words(event)
+
+
+def _standing_in_words(event: AnyEvent) -> str:
+    match event:
+        case Left(round=round_):
+            return f"left after round {round_}" if round_ >= 0 else "left"
+        case Paused():
+            return "paused"
+        case Resumed():
+            return "resumed"
+        case Rests(reason=""):
+            return "trains again"
+        case Rests(reason=reason):
+            return f"rests: {reason}"
+        case Abstained(round=round_):
+            return f"round {round_}: this node brings no update, and nobody waits for it"
+    return ""
 
 
 def _step_in_words(event: AnyEvent) -> str:

@@ -8,8 +8,12 @@ from primep2p.model.views.events import (
     Accused,
     AnyEvent,
     JobChanged,
+    Left,
     LogLine,
+    Paused,
     PluginFailed,
+    Rests,
+    Resumed,
     RoundCertified,
     RunFinished,
 )
@@ -40,8 +44,10 @@ class RoundTable:
         match event:
             case RoundCertified():
                 return [_round_row(event)]
-            case RunFinished(round=round_):
-                return [f"finished after round {round_}"]
+            case RunFinished() | Left():
+                return [in_words(event)]
+            case Paused() | Resumed() | Rests():
+                return [f"  {in_words(event)}"]
             case PluginFailed(sentence=sentence, stderr=stderr):
                 return [f"  the trainer failed: {sentence}", *(f"  | {line}" for line in stderr.splitlines())]
             case JobChanged(state="refused" | "missed" as state, round=round_, sentence=sentence):

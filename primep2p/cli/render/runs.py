@@ -1,11 +1,13 @@
 """Runs, for people."""
 
 import sys
+import time
 from datetime import datetime
 from typing import Any
 
 from primep2p.cli.render.printing import SHORT, cells, columns, duration, many, print_table, say
 from primep2p.cli.render.rounds import RoundTable
+from primep2p.cli.render.standings import ends
 from primep2p.model.views.runs import InviteView, MemberView, RunDetail, RunSummary
 
 __all__ = [
@@ -38,7 +40,8 @@ def show_runs(runs: list[RunSummary], create_command: str) -> None:
 def print_runs(runs: list[RunSummary]) -> None:
     table = columns("run", "name", "phase", ">round", ">members", ">connected", "head")
     for run in runs:
-        row = (run.run[:SHORT], run.name, run.phase, run.round, run.members, run.connected, run.head[:SHORT] or "-")
+        phase = f"{run.phase}, rests" if run.rests and run.phase == "running" else run.phase
+        row = (run.run[:SHORT], run.name, phase, run.round, run.members, run.connected, run.head[:SHORT] or "-")
         table.add_row(*cells(row))
     print_table(table)
 
@@ -114,6 +117,9 @@ def show_run(run: RunDetail, file: str) -> None:
     say(f"pipeline  {_pipeline(run.pipeline)}")
     step = run.step or "no step"
     say(f"round     {run.round}, view {run.view}, {step}, last moved {duration(run.waiting_s)} ago")
+    say(f"ends      {ends(run, time.time())}")
+    if run.rests:
+        say(f"rests     {run.rests}")
     if run.head:
         say(f"head      {run.head} of round {run.head_round}")
     say(f"params    {run.params or '-'}")

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 from primep2p.control.calls.call import Call
-from primep2p.control.handlers import daemon, directory, events, jobs, models, plans, plugins, rounds, runs
+from primep2p.control.handlers import daemon, directory, events, jobs, models, plans, plugins, rounds, runs, standings
 from primep2p.control.handlers.table import ANSWERS, STREAMS
 from primep2p.model.views.events import AnyEvent
 
@@ -15,6 +15,7 @@ class NodeVerbs(
     daemon.DaemonVerbs,
     events.EventVerbs,
     runs.RunVerbs,
+    standings.StandingVerbs,
     jobs.JobNode,
     rounds.RoundVerbs,
     models.ModelVerbs,

@@ -7,12 +7,14 @@ from msgspec import Struct
 
 __all__ = [
     "KINDS",
+    "Abstained",
     "Accused",
     "AnyEvent",
     "Evaluated",
     "Event",
     "EventsMissed",
     "JobChanged",
+    "Left",
     "ListArrived",
     "LogLine",
     "MemberGathered",
@@ -24,9 +26,12 @@ __all__ = [
     "ModelPulled",
     "ModelPulling",
     "ModelRemoved",
+    "Paused",
     "PeerChanged",
     "PluginFailed",
     "Proposed",
+    "Rests",
+    "Resumed",
     "RoundCertified",
     "RunFinished",
     "StepChanged",
@@ -128,9 +133,10 @@ class Accused(Event, frozen=True, tag="accused"):
 
 
 class RunFinished(Event, frozen=True, tag="run-finished"):
-    """The last round of the run is certified."""
+    """The last round of the run is certified; `ended` says what made it the last."""
 
     round: int
+    ended: Literal["", "rounds", "time", "metric"] = ""
 
 
 class ModelPublished(Event, frozen=True, tag="model-published"):
@@ -180,6 +186,34 @@ class ModelContradicted(Event, frozen=True, tag="model-contradicted"):
 
     model: str
     sequence: int
+
+
+class Abstained(Event, frozen=True, tag="abstained"):
+    """This node has told the committee not to wait for an update of its own in this round."""
+
+    round: int
+
+
+class Paused(Event, frozen=True, tag="paused"):
+    """The owner lets this node rest in the run: it votes, and does not train."""
+
+
+class Resumed(Event, frozen=True, tag="resumed"):
+    """The owner lets this node train again."""
+
+
+class Rests(Event, frozen=True, tag="rests"):
+    """Whether this node trains in the run has changed: `reason` says why not; empty: it trains."""
+
+    reason: str
+
+
+class Left(Event, frozen=True, tag="left"):
+    """This node has left the run; `round` is that of the newest checkpoint that it has, -1 where there is none. Where
+    that is not `certified`, no checkpoint says so: it left on its own, and others drop it for its silence."""
+
+    round: int
+    certified: bool
 
 
 class LogLine(Event, frozen=True, tag="log-line"):
@@ -319,6 +353,11 @@ AnyEvent = (
     | ModelNotPulled
     | ModelRemoved
     | ModelContradicted
+    | Abstained
+    | Paused
+    | Resumed
+    | Rests
+    | Left
     | LogLine
     | UpdateArrived
     | ListArrived

@@ -19,11 +19,23 @@ __all__ = [
 ]
 
 Rejection = Literal[
-    "gathering", "joining", "waking", "preparing", "not-drawn", "done", "missed", "given", "expelled", "finished"
+    "gathering",
+    "joining",
+    "waking",
+    "preparing",
+    "not-drawn",
+    "done",
+    "missed",
+    "given",
+    "resting",
+    "left",
+    "expelled",
+    "finished",
 ]
 """Why there is no job: the run waits for members; it has not admitted this node; this node asks members where the run
 is; it fetches the round's params; it is not drawn to train in this round; its update is on its way; the deadline passed
-without one; another worker has the job; this node is expelled; the run is over."""
+without one; another worker has the job; this node rests, as its owner wants; it has left the run; it is expelled; the
+run is over."""
 
 Refusal = Literal["unknown", "stale", "late", "twice", "malformed"]
 """Why a job cannot be worked on: there is none of that name; its round is over; its deadline has passed; its update is

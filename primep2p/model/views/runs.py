@@ -6,6 +6,7 @@ from primep2p.model.views.events import RoundCertified
 from primep2p.model.views.view import View
 
 __all__ = [
+    "EndView",
     "EvidenceView",
     "ExpelledView",
     "InviteUseView",
@@ -13,12 +14,13 @@ __all__ = [
     "MemberView",
     "RiskView",
     "RunDetail",
+    "RunLeft",
     "RunPhase",
     "RunSummary",
 ]
 
 
-RunPhase = Literal["gathering", "joining", "catching-up", "running", "finished", "expelled"]
+RunPhase = Literal["gathering", "joining", "catching-up", "running", "finished", "expelled", "leaving", "left"]
 
 
 class RunSummary(View, frozen=True):
@@ -32,6 +34,21 @@ class RunSummary(View, frozen=True):
     params: str
     members: int
     connected: int
+    rests: str
+    """Why this node does not train in it now; empty: it does."""
+
+
+class RunLeft(RunSummary, frozen=True):
+    """A run that this node leaves, or has left: `phase` says which."""
+
+    remaining: int
+    """Members without this node; 0 where the run has not begun."""
+    least_updates: int
+    """A round with fewer ends without a model."""
+    waits_for: list[str]
+    """Members that are not connected, where too few are for a checkpoint."""
+    begins: bool
+    """Whether a run that has not begun still can: it needs its creator."""
 
 
 class MemberView(View, frozen=True):
@@ -94,6 +111,24 @@ class RiskView(View, frozen=True):
     stall: float
 
 
+class EndView(View, frozen=True):
+    """What ends a run, and how far it is."""
+
+    rounds: int
+    """It ends with the checkpoint of this round; 0: no round ends it."""
+    metric: str
+    """Of the target; empty: there is none."""
+    at_least: float | None
+    at_most: float | None
+    """What most updates of a round must claim of the metric."""
+    newest: float | None
+    """The mean of what was claimed in the newest checkpoint; null where it has none."""
+    until: float
+    """Unix time after which it ends; 0: none does."""
+    ended: Literal["", "rounds", "time", "metric"]
+    """What has ended it; empty: nothing has."""
+
+
 class RunDetail(View, frozen=True):
     """A run in full."""
 
@@ -144,6 +179,9 @@ class RunDetail(View, frozen=True):
     accusations: list[str]
     evidence: list[EvidenceView]
     expelled: list[ExpelledView]
+    rests: str
+    """Why this node does not train in it now; empty: it does."""
+    ends: EndView
     plugin_error: str
     """The last failure of this node's trainer with its last lines of stderr; empty when there was none."""
     cursor: str

@@ -21,6 +21,7 @@ from primep2p.services.answers import Answers
 from primep2p.services.book import Book
 from primep2p.services.compute import Compute
 from primep2p.services.members import Overlay
+from primep2p.services.resting import Resting
 from primep2p.services.rounds import RunService
 from primep2p.services.seams import Seams
 from primep2p.services.sync import MAX_QUESTION_BYTES, Sync
@@ -107,6 +108,8 @@ async def _asked(data: bytes) -> tuple[bytes, list[str]]:
         tell=lambda event: None,
         offload=inline,
         compute=Compute(ComputeSection(), inline, lambda event: None),
+        gate=Resting(),
+        unix_time=lambda: 0.0,
         scratch=home(),
         residuals=home(),
         keep_updates=1,
