@@ -60,7 +60,8 @@ app.command(aggregate)
 
 @app.command
 def doctor(*, json: Json = False, at: At = HERE) -> int | None:
-    """Check whether this machine can do a member's work, with no daemon: 0 where a daemon could vote, else 1."""
+    """Check whether this machine can do a member's work: libraries, backends, limits, home, disk, ports, peers, clock.
+    Exit code 0 where no line is a fault, else 1. No daemon is needed; one that runs is asked."""
     # By name: what it looks at is heavy, and no other command shall wait for it.
     look = import_module("primep2p.cli.doctor").doctor
     code: int | None = look(at.load(), json=json)
