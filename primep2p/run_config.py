@@ -103,6 +103,7 @@ def _misfits(config: RunConfig) -> Iterator[tuple[str, str]]:
     yield from _policy(config.policy)
     yield from _pipeline(config.pipeline)
     yield from _need(config.pipeline, config.policy)
+    yield from _buffered(config.pipeline, config.policy)
     yield from _admission(config.admission)
     yield from _stop(config.stop)
     for key, value in config.trainer_config.items():
@@ -147,6 +148,31 @@ def _need(pipeline: Pipeline, policy: RoundPolicy) -> Iterator[tuple[str, str]]:
         if need.updates > (most := getattr(policy, key)):
             wants = f"{need.stage.words} needs {need.updates} updates a round ({need.because})"
             yield f"pipeline.{need.place}:", f"{wants}, and policy.{key} is {most}"
+
+
+def _buffered(pipeline: Pipeline, policy: RoundPolicy) -> Iterator[tuple[str, str]]:
+    """What only one of the modes has, and what a buffered checkpoint is to be made of."""
+    if not policy.is_buffered:
+        for key in ("updates_per_version", "max_staleness"):
+            if getattr(policy, key) != getattr(RoundPolicy(), key):
+                yield f"policy.{key}", 'has no effect unless policy.mode is "buffered"'
+        return
+    if Fraction(policy.sample_fraction) < 1:
+        problem = 'must be 1 where policy.mode is "buffered": who trains is not drawn for each round'
+        yield "policy.sample_fraction", problem
+    reasons = {
+        f"two thirds of {'policy.min_members' if policy.min_members else 'the members'}": policy.least_members,
+        "policy.min_updates": policy.min_updates,
+        f"what {pipeline.need.stage.words} needs": pipeline.need.updates,
+    }
+    reason, least = max(reasons.items(), key=lambda item: item[1])
+    wanted = policy.updates_per_version or least
+    if wanted < least:
+        yield "policy.updates_per_version", f"must not be below {least}: {reason}"
+    for key in ("first_members", "max_cohort"):
+        if wanted > (most := getattr(policy, key)):
+            limit = f"must not be above policy.{key}, which is {most}: a member has one update in a checkpoint"
+            yield "policy.updates_per_version", limit
 
 
 def _admission(admission: Admission) -> Iterator[tuple[str, str]]:

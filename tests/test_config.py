@@ -2,6 +2,7 @@ import os
 import tomllib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from primep2p.config import NodeConfig, Origin, effective, load
@@ -11,6 +12,7 @@ from primep2p.model.records import RoundPolicy
 from primep2p.model.stopping import AtLeast, AtMost, Stop
 from primep2p.run_config import RunConfig, StopConfig, load_run
 from primep2p.strict import build, plain
+from tests.core.kit import run_spec
 
 TOP = Path(__file__).resolve().parents[1]
 PEER = "12D3KooW" + "A" * 44
@@ -234,6 +236,22 @@ def test_a_stage_is_a_table_with_a_name_or_that_alone(tmp_path, written, held):
 
 
 @pytest.mark.parametrize(
+    ("text", "least", "wanted"),
+    [
+        ("", 3, 3),
+        ("updates_per_version = 4", 3, 4),
+        ("first_members = 9\nmin_members = 6\nupdates_per_version = 5", 4, 5),
+        ("first_members = 2", 2, 2),
+        ("first_members = 9\nmin_members = 6\nmin_updates = 7", 7, 7),
+    ],
+)
+def test_a_buffered_round_takes_two_thirds_of_the_least_roster_or_more(tmp_path, text, least, wanted):
+    run = run_of(tmp_path, f'[policy]\nmode = "buffered"\n{text}')
+    spec = msgspec.structs.replace(run_spec().record, policy=run.policy)
+    assert (spec.least_updates, spec.wanted_updates) == (least, wanted)
+
+
+@pytest.mark.parametrize(
     ("text", "sentence"),
     [
         ("[policy]\nconsensus_threshold = 0.4", "policy.consensus_threshold must lie within 0.5 and 1"),
@@ -253,6 +271,27 @@ def test_a_stage_is_a_table_with_a_name_or_that_alone(tmp_path, written, held):
         ("[policy]\nmax_cohort = 1", "policy.min_updates must not be above policy.max_cohort, which is 1"),
         ("[policy]\ncommittee_size = 15", "policy.committee_size must be an integer >= 16"),
         ("[policy]\nvote_s = 31.0", "policy.vote_s must not be above policy.step_cap_s, which is 30"),
+        ('[policy]\nmode = "async"', "policy.mode must be"),
+        ("[policy]\nmax_staleness = 3", 'policy.max_staleness has no effect unless policy.mode is "buffered"'),
+        ("[policy]\nupdates_per_version = 3", "policy.updates_per_version has no effect unless"),
+        ('[policy]\nmode = "buffered"\nmax_staleness = 65', "policy.max_staleness must be an integer <= 64"),
+        ('[policy]\nmode = "buffered"\nsample_fraction = 0.5', "policy.sample_fraction must be 1 where policy.mode is"),
+        (
+            '[policy]\nmode = "buffered"\nupdates_per_version = 2',
+            "policy.updates_per_version must not be below 3: two thirds of the members",
+        ),
+        (
+            '[policy]\nmode = "buffered"\nfirst_members = 9\nmin_members = 7\nupdates_per_version = 4',
+            "policy.updates_per_version must not be below 5: two thirds of policy.min_members",
+        ),
+        (
+            '[pipeline]\nrule = "krum"\n[policy]\nmode = "buffered"\nfirst_members = 9\nupdates_per_version = 4',
+            "policy.updates_per_version must not be below 5: what krum with f = 1 needs",
+        ),
+        (
+            '[policy]\nmode = "buffered"\nupdates_per_version = 5',
+            "policy.updates_per_version must not be above policy.first_members, which is 4: a member has one update",
+        ),
         ("[policy]\nrounds = -1", "policy.rounds must be an integer >= 0"),
         ("[policy]\nround = 1", "policy.round is not known: did you mean rounds?"),
         ('[pipeline]\nrule = "best"', "pipeline.rule must be one of fedavg, median, trimmed_mean, krum"),

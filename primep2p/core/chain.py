@@ -13,11 +13,21 @@ from primep2p.core.stopping import check_end
 from primep2p.core.votes import Committee, Open, open_certificate, open_votes
 from primep2p.model.errors import PeerError
 from primep2p.model.ids import Hash, PeerId, RunId
-from primep2p.model.records import FULL_COMMITTEE, Checkpoint, Departure, Header, Member, RunSpec, RunState
+from primep2p.model.records import (
+    FULL_COMMITTEE,
+    Checkpoint,
+    Departure,
+    Header,
+    Inclusion,
+    Member,
+    Newcomer,
+    RunSpec,
+    RunState,
+)
 from primep2p.wire.codec import decode, digest
 from primep2p.wire.envelope import Opened
 
-__all__ = ["Head", "follow", "header_hash", "trusted_head"]
+__all__ = ["Head", "follow", "header_hash", "trusted_head", "turnout_of"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,21 @@ class Head:
         """Who has something to do in the round under way."""
         return self.cohort.union(self.committee.members)
 
+    @cached_property
+    def bases(self) -> dict[int, Hash]:
+        """The headers that updates of the round under way may start from, by the round that they are for [C4]."""
+        return {self.round + 1 - age: base for age, base in enumerate((self.hash, *self.state.bases))}
+
+    def may_enter(self, trainer: PeerId, round: int) -> bool:
+        """Whether an update of `trainer` for `round` may enter the checkpoint of the round under way: not if it is too
+        old, nor if it or a later one was in a checkpoint before, or is from an earlier time as a member [C4]."""
+        member = self.members.get(trainer)
+        return trainer in self.cohort and round in self.bases and member is not None and _counts(member, round)
+
+
+def _counts(member: Member, round: int) -> bool:
+    return round > max(member.used, member.since)
+
 
 def header_hash(raw: bytes) -> Hash:
     """What members vote for."""
@@ -88,6 +113,7 @@ def follow(head: Head, checkpoint: Checkpoint, open_: Open) -> Head:
     _check_peers(head, header)
     _check_beacon(head, header)
     check_end(head.spec, header)
+    _check_inclusions(head, header)
     state, joined, left = advance(head.state, _turnout(head, header), head.spec.policy)
     if (joined, left) != (header.joined, header.left) or state_hash(state) != header.state:
         raise PeerError("a certified header whose roster changes do not follow from it")
@@ -127,18 +153,70 @@ def _check_beacon(head: Head, header: Header) -> None:
         raise PeerError("a certified header whose beacon does not follow")
 
 
+def _check_inclusions(head: Head, header: Header) -> None:
+    """Nothing enters twice, whatever a quorum signed: what counts no more follows from what entered [C4]."""
+    if not head.spec.policy.is_buffered:
+        return
+    if not _ascend(inclusion.trainer for inclusion in header.inclusions):
+        raise PeerError("a certified header whose inclusions are out of order, or two of one member")
+    for inclusion in header.inclusions:
+        if not head.may_enter(inclusion.trainer, header.round - inclusion.staleness):
+            raise PeerError(f"a certified header with an update of {inclusion.trainer} that does not count any more")
+
+
 def _turnout(head: Head, header: Header) -> Turnout:
     """What a header says of its round. Whom silence drops is not among it: that follows."""
-    return Turnout(
-        due=head.due,
+    return turnout_of(
+        head,
         seen=frozenset(header.seen),
         blamed=frozenset(header.blamed),
-        revealer=head.revealer,
         reveal=header.reveal,
         newcomers=header.joined,
         expelled=tuple(departure for departure in header.left if departure.reason in ("convicted", "banned")),
         leaving=frozenset(departure.peer for departure in header.left if departure.reason == "left"),
+        inclusions=header.inclusions,
     )
+
+
+def turnout_of(
+    head: Head,
+    *,
+    seen: frozenset[PeerId],
+    blamed: frozenset[PeerId],
+    reveal: bytes,
+    newcomers: tuple[Newcomer, ...],
+    expelled: tuple[Departure, ...],
+    leaving: frozenset[PeerId],
+    inclusions: Iterable[Inclusion],
+) -> Turnout:
+    """What the round after `head` shows of its members."""
+    used: dict[PeerId, int] = {}
+    if head.spec.policy.is_buffered:
+        used = {inclusion.trainer: head.round + 1 - inclusion.staleness for inclusion in inclusions}
+        used |= dict.fromkeys(blamed, head.round + 1)
+    return Turnout(
+        due=_due(head, seen),
+        seen=seen,
+        blamed=blamed,
+        revealer=head.revealer,
+        reveal=reveal,
+        newcomers=newcomers,
+        expelled=expelled,
+        leaving=leaving,
+        parent=head.hash,
+        used=used,
+    )
+
+
+def _due(head: Head, seen: frozenset[PeerId]) -> frozenset[PeerId]:
+    """Who is due in the round after `head` [M3]. Where training outlasts rounds, a member that only trains may be
+    silent as long as what it comes back with could still count."""
+    if not head.spec.policy.is_buffered:
+        return head.due
+    oldest = head.round + 1 - head.spec.policy.max_staleness
+    trainers = (head.members[peer] for peer in head.cohort)
+    owing = (m.peer for m in trainers if m.peer in seen or max(m.heard, m.since) < oldest)
+    return frozenset(owing).union(head.committee.members)
 
 
 def trusted_head(spec: Opened[RunSpec], checkpoint: Checkpoint, state: bytes, open_: Open) -> Head:

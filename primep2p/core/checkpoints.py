@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from math import fsum, isfinite
+from math import fsum, isfinite, isqrt
 from statistics import median_low
 from typing import TypeVar
 
@@ -16,9 +16,9 @@ import msgspec
 
 from primep2p.core.admission import Request, newcomers_of, request_of
 from primep2p.core.beacons import next_beacon
-from primep2p.core.chain import Head
+from primep2p.core.chain import Head, turnout_of
 from primep2p.core.checks import check_ban, check_leave, check_list, check_update, is_leaving
-from primep2p.core.roster import Turnout, advance, state_hash
+from primep2p.core.roster import advance, state_hash
 from primep2p.core.stopping import ending
 from primep2p.core.votes import Open, convict, open_votes
 from primep2p.model.errors import PeerError
@@ -45,8 +45,20 @@ from primep2p.model.records import (
 from primep2p.wire.codec import decode, digest, encode
 from primep2p.wire.envelope import Opened
 
-__all__ = ["Derivation", "OpenedBundle", "Promised", "bundle_of", "derive", "header_of", "named_by_k", "open_bundle"]
+__all__ = [
+    "Derivation",
+    "OpenedBundle",
+    "Promised",
+    "bundle_of",
+    "derive",
+    "discounted",
+    "header_of",
+    "named_by_k",
+    "open_bundle",
+]
 
+WEIGHT_UNIT = 2**20
+"""Weights are whole numbers: what an update of staleness 0 with one example weighs, where staleness counts."""
 
 R = TypeVar("R", bound=msgspec.Struct)
 T = TypeVar("T", bound=Hashable)
@@ -197,31 +209,29 @@ def derive(bundle: OpenedBundle, head: Head) -> Derivation:
     """All of the next header but its params [P3-P6, F1, F2]."""
     spec, round = head.spec, head.round + 1
     kept, blamed = _within_weight(bundle.updates, spec.pipeline.max_weight_ratio)
-    inclusions = tuple(
-        Inclusion(u.signer, u.hash, u.record.delta, u.record.examples if spec.pipeline.is_weighted else 1) for u in kept
-    )
-    turnout = Turnout(
-        due=head.due,
+    shortage = _shortage(spec, len(kept))
+    inclusions = () if shortage else tuple(_inclusion(update, spec, round) for update in kept)
+    turnout = turnout_of(
+        head,
         seen=_seen(bundle).intersection(head.members),
         blamed=frozenset(blamed),
-        revealer=head.revealer,
         reveal=next((entry.record.reveal for entry in bundle.lists if entry.signer == head.revealer), b""),
         newcomers=newcomers_of(spec, head.state, bundle.requests, round=round),
         expelled=_expelled(bundle, head),
         leaving=frozenset(leave.signer for leave in bundle.leaves if is_leaving(leave, head)),
+        inclusions=inclusions,
     )
     state, joined, left = advance(head.state, turnout, spec.policy)
-    shortage = _shortage(spec, len(inclusions))
     return Derivation(
         bundle.hash,
-        () if shortage else inclusions,
+        inclusions,
         blamed,
         turnout.seen,
         joined,
         left,
         turnout.reveal,
         state,
-        () if shortage else _means(kept, inclusions),
+        _means(kept, inclusions) if inclusions else (),
         shortage,
         ending(
             spec,
@@ -234,9 +244,24 @@ def derive(bundle: OpenedBundle, head: Head) -> Derivation:
     )
 
 
+def _inclusion(update: Opened[Update], spec: RunSpec, round: int) -> Inclusion:
+    """With its weight: what it claims where that counts, in a buffered run less the older it is [P4]."""
+    record, staleness = update.record, round - update.record.round
+    counted = record.examples if spec.pipeline.is_weighted else 1
+    if spec.policy.is_buffered and spec.pipeline.takes_weights:
+        counted = discounted(counted, staleness)
+    return Inclusion(update.signer, update.hash, record.delta, counted, staleness)
+
+
+def discounted(examples: int, staleness: int) -> int:
+    """examples / sqrt(1 + staleness) in millionths and a little less (2**-20), rounded down: in whole numbers alone, so
+    that everybody gets the same [P4]."""
+    return isqrt((examples * WEIGHT_UNIT) ** 2 // (1 + staleness))
+
+
 def _shortage(spec: RunSpec, updates: int) -> str:
     """Why so many updates give no model; empty where they do [P5, R2]."""
-    need, minimum = spec.pipeline.need, spec.policy.min_updates
+    need, minimum = spec.pipeline.need, max(spec.policy.min_updates, spec.policy.least_members)
     if updates >= spec.least_updates:
         return ""
     if need.updates <= minimum:
@@ -258,14 +283,16 @@ def _expelled(bundle: OpenedBundle, head: Head) -> tuple[Departure, ...]:
 
 def header_of(head: Head, derivation: Derivation, params: Cid | None, optimiser: Cid | None, reason: str) -> Header:
     """The one header that follows. `params` and the optimiser's state are those aggregated, or None with the reason why
-    there are none; a void round keeps both as they were."""
+    there are none; a void round keeps both as they were. Where updates of which nothing came could come again, they
+    are named all the same, and so used up [P5]."""
     void = derivation.void or reason
+    names = head.spec.policy.is_buffered or not void
     return Header(
         run=head.run,
         round=head.round + 1,
         parent=head.hash,
         bundle=derivation.bundle,
-        inclusions=() if void else derivation.inclusions,
+        inclusions=derivation.inclusions if names else (),
         params=head.header.params if void or params is None else params,
         optimiser=head.header.optimiser if void else optimiser,
         seen=tuple(sorted(derivation.seen)),

@@ -57,8 +57,11 @@ def max_accused(committee: Committee) -> int:
 
 
 def max_update_bytes(head: Head) -> int:
-    """Of an envelope: the whole cohort's have room in a bundle [E6]."""
-    return UPDATES_IN_BUNDLE_BYTES // max(FEWEST_UPDATES, len(head.cohort))
+    """Of an envelope: the whole cohort's have room in a bundle [E6]. One that may enter a later round than the one that
+    it is for must have room in that too, whoever has joined since."""
+    policy = head.spec.policy
+    most = policy.max_cohort if policy.is_buffered else len(head.cohort)
+    return UPDATES_IN_BUNDLE_BYTES // max(FEWEST_UPDATES, most)
 
 
 def fitting(metrics: Sequence[Metric], head: Head) -> tuple[Metric, ...]:
@@ -101,10 +104,12 @@ def check_update(update: Opened[Update], head: Head) -> None:
     """Whether an update may enter the round after `head`. Raises PeerError."""
     check_size("update", update.raw, head)
     record = update.record
-    if (record.run, record.round, record.base) != (head.run, head.round + 1, head.hash):
+    if record.run != head.run or record.base != head.bases.get(record.round):
         raise PeerError("an update of another round or base")
     if update.signer not in head.cohort:
         raise PeerError("an update of somebody who does not train in this round")
+    if not head.may_enter(update.signer, record.round):
+        raise PeerError("an update that a checkpoint has used up")
     cid_digest(record.delta)
     if not all(isfinite(metric.value) for metric in record.metrics):
         raise PeerError("an update with a metric that is no number")

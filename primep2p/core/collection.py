@@ -23,6 +23,8 @@ class Collection:
         self.updates: dict[Hash, Opened[Update]] = {}
         self.held: set[Hash] = set()
         """Updates whose bytes are here, and right."""
+        self.refused: set[Hash] = set()
+        """Updates whose bytes are wrong."""
         self.lists: dict[PeerId, Opened[Collected]] = {}
         self.settled: set[PeerId] = set()
         """Trainers that nothing more is expected of."""
@@ -58,6 +60,7 @@ class Collection:
         opened = self.updates.get(update)
         if opened is None:
             return None
+        self.refused.add(update)
         self.settled.add(opened.signer)
         return opened.signer
 
@@ -69,6 +72,16 @@ class Collection:
         """It signed two records in one slot."""
         self.equivocators.add(peer)
         self.settled.add(peer)
+
+    def take_over(self, update: Opened[Update]) -> None:
+        """Its bytes were here in the round before."""
+        self.updates.setdefault(update.hash, update)
+        self.hold(update.hash)
+
+    def lasting(self, head: Head) -> list[Opened[Update]]:
+        """What may still enter the round after `head`, the next one or a later one: but for what is no use."""
+        rest = (update for hash_, update in self.updates.items() if hash_ not in self.refused)
+        return [update for update in rest if head.may_enter(update.signer, update.record.round)]
 
     # ---- what is still due
 
@@ -94,7 +107,25 @@ class Collection:
     @property
     def is_enough(self) -> bool:
         """A checkpoint could be made of what is here."""
-        return len(self.held) >= self._head.spec.least_updates
+        return self._here >= self._head.spec.least_updates
+
+    @property
+    def is_wanted(self) -> bool:
+        """What is here is as much as a checkpoint is to be made of, with or without those who still train [C2]."""
+        return self._here >= min(self._head.spec.wanted_updates, len(self._head.cohort))
+
+    @property
+    def _here(self) -> int:
+        return len(self._listed())
+
+    def waits_with(self, trainer: PeerId) -> bool:
+        """Whether an update of `trainer` waits to enter."""
+        return any(update.signer == trainer for update in self.updates.values())
+
+    def _listed(self) -> dict[PeerId, Hash]:
+        """By trainer, what may enter: of several the oldest, which all others have had the longest time to fetch."""
+        held = sorted((self.updates[hash_] for hash_ in self.held), key=lambda update: -update.record.round)
+        return {update.signer: update.hash for update in held if update.signer not in self.equivocators}
 
     # ---- what follows
 
@@ -108,13 +139,12 @@ class Collection:
 
     def listing(self, reveal: bytes) -> Collected:
         """This node's list [C1]."""
-        refs = (UpdateRef(self.updates[hash_].signer, hash_) for hash_ in self.held)
-        honest = sorted((ref for ref in refs if ref.trainer not in self.equivocators), key=lambda ref: ref.trainer)
+        refs = [UpdateRef(trainer, hash_) for trainer, hash_ in sorted(self._listed().items())]
         head, notices = self._head, self._notices
         return Collected(
             head.run,
             head.round + 1,
-            tuple(honest),
+            tuple(refs),
             notices.listing(),
             reveal,
             notices.accused(),

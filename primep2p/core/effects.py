@@ -280,7 +280,7 @@ class Obtain:
 
 @dataclass(frozen=True, slots=True)
 class Train:
-    """Train from these params: Trained or TrainingFailed. Ends any training of an earlier round."""
+    """Train from these params: Trained or TrainingFailed. Ends any training for an earlier round."""
 
     round: int
     params: Cid

@@ -101,7 +101,8 @@ class _Reader:
 
     def _read_signed(self, opened: Opened[msgspec.Struct], header: bytes, bundle: bytes) -> None:
         check(opened, self._head)
-        if opened.signer != self._me or getattr(opened.record, "round", 0) != self._head.round + 1:
+        is_late = isinstance(opened.record, Update)  # its round is checked above, and may be an earlier one
+        if opened.signer != self._me or not (is_late or getattr(opened.record, "round", 0) == self._head.round + 1):
             raise PeerError("a journal entry of another node or round")
         if header and header_hash(header) != getattr(opened.record, "header", b""):
             raise PeerError("a journal entry with another header than it names")

@@ -1,7 +1,7 @@
 """Who is a member: computed from each certified header, chosen by nobody [M1-M8]."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from primep2p.core.admission import JOIN_LIFETIME
 from primep2p.model.ids import Hash, PeerId, RunId
@@ -41,6 +41,10 @@ class Turnout:
     """Convicted or banned, each once."""
     leaving: frozenset[PeerId] = frozenset()
     """Members that want to be none any more, by their own word."""
+    parent: Hash = b""
+    """Of the header before this round."""
+    used: Mapping[PeerId, int] = field(default_factory=dict)
+    """Buffered: the round up to which updates count no more, of those whose updates entered or were blamed [C4]."""
 
 
 def peers_of(state: RunState) -> frozenset[PeerId]:
@@ -87,6 +91,7 @@ def advance(
         _remembered(state.expelled, gone),
         _invites(state.invites, newcomers, round),
         parted,
+        (turnout.parent, *state.bases)[: policy.max_staleness] if policy.is_buffered else (),
     )
     return after, newcomers, tuple(sorted(left, key=lambda departure: departure.peer))
 
@@ -130,6 +135,7 @@ def _after(member: Member, turnout: Turnout, round: int) -> Member:
         rounds_done=member.rounds_done + (due and seen),
         rounds_missed=member.rounds_missed + (due and not seen),
         rounds_blamed=member.rounds_blamed + (member.peer in turnout.blamed),
+        used=turnout.used.get(member.peer, member.used),
     )
 
 

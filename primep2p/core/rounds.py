@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from primep2p.core import effects as fx
+from primep2p.core.apprentice import Apprentice
 from primep2p.core.beacons import chain_of, is_of_chain
 from primep2p.core.candidates import Candidate, Candidates
 from primep2p.core.chain import Head, header_hash
@@ -38,7 +39,15 @@ __all__ = ["Round"]
 class Round:
     """The round after `head`. Methods are events; what they want done is taken with `drain`."""
 
-    def __init__(self, head: Head, envelopes: Envelopes, notices: Notices, connected: set[PeerId], now: float) -> None:
+    def __init__(
+        self,
+        head: Head,
+        envelopes: Envelopes,
+        notices: Notices,
+        connected: set[PeerId],
+        now: float,
+        apprentice: Apprentice | None = None,
+    ) -> None:
         self.head = head
         self.round = head.round + 1
         self.me = envelopes.peer_id
@@ -55,11 +64,13 @@ class Round:
         self._notes = Notes(head, self.records, notices)
         self._chain = chain_of(envelopes, head.run, head.spec.policy)
         self._connected = connected
+        self._apprentice = apprentice or Apprentice()
         self._bad_lists: set[PeerId] = set()
         """Of whom one was refused."""
         self._gone: set[PeerId] = set()
         """Lost in this round, and not back."""
         self._policy = head.spec.policy
+        self._is_buffered = self._policy.is_buffered
         self._started_at = now
         self._now = now
         self._out: list[fx.Effect] = []
@@ -106,6 +117,13 @@ class Round:
             self._act(self.consensus.start())
         for opened in past.signed:
             self._dispatch(opened)
+
+    def take_over(self, before: "Round") -> None:
+        """What may still enter of the round before; in sync mode that is nothing."""
+        for opened in before.collection.lasting(self.head):
+            if opened.hash in before.collection.held:
+                self.collection.take_over(opened)
+            self._keep(opened)
 
     def drain(self) -> list[fx.Effect]:
         """What is to be done since the last time."""
@@ -197,20 +215,32 @@ class Round:
         return frozenset(self._connected) | {self.me}
 
     def on_trained(self, event: fx.Trained, now: float) -> None:
-        """This node's delta is stored: announce it."""
+        """This node's delta is stored: announce it, if it may still enter. Where it is for an earlier round, the next
+        training begins at once, from the newest params."""
+        if not self.head.may_enter(self.me, event.round):
+            self.on_training_failed(event.round, now)
+            return
         self._now = now
         self._abstains = False
         metrics = fitting(event.metrics, self.head)
-        update = Update(self.head.run, self.round, self.head.hash, event.delta, event.examples, metrics)
+        base = self.head.bases[event.round]
+        update = Update(self.head.run, event.round, base, event.delta, event.examples, metrics)
         if (opened := self._sign(update)) is not None:
             self.collection.updates[opened.hash] = opened.of(Update)
             self.collection.hold(opened.hash)
             self._publish(opened)
         self.collection.settled.add(self.me)
+        self._begin_training()
         self._settle()
 
-    def on_training_failed(self, now: float) -> None:
-        """This node has no delta in this round, or none for the time being: nobody needs to wait for it [C3]."""
+    def on_training_failed(self, round: int, now: float) -> None:
+        """This node has no delta for `round`, or none for the time being: nobody needs to wait for it [C3]. Where that
+        is an earlier round, the next training begins."""
+        if round < self.round:
+            self._now = now
+            self._begin_training()
+            self._settle()
+            return
         if not self._abstains and self.records.in_slot(self.me, ("update", self.round)) is None:
             self._abstains = True
             self._out.append(fx.Broadcast(Abstained(self.head.run, self.round)))
@@ -243,11 +273,25 @@ class Round:
         """The head's params are here: training can begin, and aggregating unless there is more to the head."""
         self._now = now
         self.have_params = True
-        if self.me in self.head.cohort and not self._training:
-            self._training = True
-            if self.records.in_slot(self.me, ("update", self.round)) is None and not self.pen.muted:
-                self._out.append(fx.Train(self.round, self.head.header.params))
+        if not self._waits_for_its_own():
+            self._begin_training()
         self._settle()
+
+    def _waits_for_its_own(self) -> bool:
+        """Whether an update of this node's waits to enter. One of a member enters at a time: who trained on would be
+        one behind from now on, and its work count for less. Not after a void round, which took nothing: perhaps it is
+        for lack of an update that cannot be had [C4]."""
+        return not self.head.header.void and self.collection.waits_with(self.me)
+
+    def _begin_training(self) -> None:
+        """From the head, once a round, unless it still trains what may enter."""
+        is_here = self.have_params and self.me in self.head.cohort
+        if not is_here or self._training or (self._is_buffered and self._apprentice.is_busy(self.head)):
+            return
+        self._training = True
+        if self.records.in_slot(self.me, ("update", self.round)) is None and not self.pen.muted:
+            self._apprentice.begin(self.round)
+            self._out.append(fx.Train(self.round, self.head.header.params))
 
     def on_optimiser_held(self, now: float) -> None:
         """The optimiser's state that the head names is here: aggregating can begin."""
@@ -351,12 +395,17 @@ class Round:
         self._certify()
 
     def _collect(self) -> None:
-        if not self.collection.is_enough:
-            return
-        if not self.collection.pending(self._present):
+        if self.collection.is_enough and not self.collection.pending(self._present):
             self._list()
-            return
-        self._timer("grace", max(self._policy.grace_s, (self._now - self._started_at) / 2))
+        elif not self._is_buffered and self.collection.is_enough:
+            self._timer("grace", max(self._policy.grace_s, (self._now - self._started_at) / 2))
+        elif self._is_buffered and self._is_due():
+            self._timer("grace", self._policy.grace_s)
+
+    def _is_due(self) -> bool:
+        """Whether a buffered checkpoint is due: so many updates are here, or k members say so, of whom one is honest.
+        What others still fetch then has as long as stragglers have."""
+        return self.collection.is_wanted or len(self.collection.lists) >= self.head.committee.k
 
     def _list(self) -> None:
         """The end of collecting."""

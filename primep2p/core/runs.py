@@ -10,6 +10,7 @@ import msgspec
 
 from primep2p.core import effects as fx
 from primep2p.core.allowances import Allowances
+from primep2p.core.apprentice import Apprentice
 from primep2p.core.chain import Head, follow
 from primep2p.core.checks import check_size
 from primep2p.core.notices import Notices
@@ -20,7 +21,7 @@ from primep2p.model.errors import PeerError
 from primep2p.model.ids import PeerId
 from primep2p.model.journal import JournalEntry
 from primep2p.model.messages import Abstained, Certified, Digest, OverlayMessage, Proposed, Proven, Records
-from primep2p.model.records import Ban, Checkpoint, Evidence, Join, Leave, Proposal, RoundRecord
+from primep2p.model.records import Ban, Checkpoint, Evidence, Join, Leave, Proposal, RoundRecord, Update
 from primep2p.wire.codec import digest
 from primep2p.wire.envelope import Envelopes, Opened, Peeked
 
@@ -44,6 +45,7 @@ class Run:
         self.connected: set[PeerId] = set()
         self.notices = Notices(head)
         self.allowances = Allowances()
+        self._apprentice = Apprentice()
         self._envelopes = envelopes
         self._me = envelopes.peer_id
         self._foreign: list[Opened[msgspec.Struct]] = []
@@ -177,7 +179,8 @@ class Run:
         if not isinstance(record, RoundRecord) or record.run != self.head.run:
             raise PeerError("a record of another run, or of none of its rounds")
         due = self.head.round + 1
-        if record.round == due:
+        is_late = isinstance(record, Update) and self.head.may_enter(peeked.signer, record.round)
+        if record.round == due or is_late:
             check_size(peeked.kind, peeked.raw, self.head)
             return self._envelopes.verify(peeked)
         if record.round == due + 1:
@@ -310,15 +313,21 @@ class Run:
 
     # ---- what this node's own services answer
 
+    def _is_awaited(self, round: int) -> bool:
+        """Whether a training's end counts: that of the one under way, or of one for this round that had failed."""
+        is_under_way = self._apprentice.end(round)
+        return is_under_way or (self.round is not None and self.round.round == round)
+
     def _on_own(self, event: fx.Event, now: float) -> None:
         round = self.round
+        is_done = isinstance(event, fx.Trained | fx.TrainingFailed) and self._is_awaited(event.round)
         if round is None:
             return
         match event:
-            case fx.Trained(round=number) if number == round.round:
+            case fx.Trained() if is_done:
                 round.on_trained(event, now)
-            case fx.TrainingFailed(number) if number == round.round:
-                round.on_training_failed(now)
+            case fx.TrainingFailed(number) if is_done:
+                round.on_training_failed(number, now)
             case fx.Obtained(update):
                 round.on_obtained(update, now)
             case fx.Refused(update, reason):
@@ -369,7 +378,7 @@ class Run:
             self._out.append(fx.Publish(Certified(head.run, head.checkpoint)))
 
     def _enter_round(self, now: float, entries: Sequence[JournalEntry]) -> None:
-        head = self.head
+        head, before = self.head, self.round
         self.round = None
         if head.is_last:
             self.finished = True
@@ -379,7 +388,9 @@ class Run:
         if self._me not in head.members:
             self.allowances.take_held()
             return
-        self.round = Round(head, self._envelopes, self.notices, self.connected, now)
+        self.round = Round(head, self._envelopes, self.notices, self.connected, now, self._apprentice)
+        if before is not None:
+            self.round.take_over(before)
         foreign = [opened for opened in self._foreign if getattr(opened.record, "round", 0) > head.round]
         if entries or foreign:
             self.round.restore(entries, foreign)

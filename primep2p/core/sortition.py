@@ -49,7 +49,10 @@ def committee_of(state: RunState, beacon: Hash, policy: RoundPolicy) -> Committe
 
 def cohort_of(state: RunState, beacon: Hash, policy: RoundPolicy, least: int) -> frozenset[PeerId]:
     """Who trains in the round after `state`: the part of the roster that the run's policy says, drawn; `least`, without
-    whose updates there would be no model, if there are so many."""
+    whose updates there would be no model, if there are so many. Where training outlasts rounds, those who have been
+    members the longest: nobody's turn ends while it trains."""
+    if policy.is_buffered:
+        return frozenset(m.peer for m in sorted(state.members, key=lambda m: (m.since, m.peer))[: policy.max_cohort])
     roster = tuple(member.peer for member in state.members)
     wanted = max(ceil(Fraction(policy.sample_fraction) * len(roster)), least)
     size = min(wanted, policy.max_cohort, len(roster))

@@ -19,11 +19,12 @@ PRODUCT_COLUMNS = 16 * 1024
 
 
 def shares_of(counts: Sequence[int], weighting: Weighting) -> Doubles:
-    """Each row's share of the examples (each count at least 1), or the same for all: float64, each quotient rounded
-    once. Sums of counts stay below 2**53: they are exact."""
+    """Each row's share of the examples (each count at least 1), or the same for all: float64, each quotient of whole
+    numbers, however large, rounded once."""
     if weighting == "uniform":
         return np.full(len(counts), 1.0 / len(counts))
-    return np.array(counts, np.float64) / float(sum(counts))
+    total = sum(counts)
+    return np.array([count / total for count in counts], np.float64)
 
 
 def any_order_mean(rows: Matrix, shares: Doubles, out: Array, *, each: Each = one_after_another) -> None:

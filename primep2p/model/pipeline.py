@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta
 
 from primep2p.model.record import Record
@@ -351,3 +352,17 @@ class Pipeline(Record, frozen=True):
     def is_weighted(self) -> bool:
         """Whether examples count beyond the check of what updates claim."""
         return isinstance(self.rule, FedAvg | GeometricMedian) and self.rule.weighting == "examples"
+
+    @property
+    def weighing(self) -> "Pipeline":
+        """The same for updates whose weights say all, those of inclusions: 1 each where examples do not count."""
+        if not isinstance(self.rule, FedAvg | GeometricMedian):
+            return self
+        return msgspec.structs.replace(self, rule=msgspec.structs.replace(self.rule, weighting="examples"))
+
+    @property
+    def takes_weights(self) -> bool:
+        """Whether an update can count less than another one: not where ranks or distances alone decide, nor where each
+        is mixed with others first."""
+        mixes = any(isinstance(stage, NearestNeighbours | Bucketing) for stage in self.pre)
+        return isinstance(self.rule, FedAvg | GeometricMedian) and not mixes

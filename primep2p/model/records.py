@@ -24,6 +24,7 @@ __all__ = [
     "MAX_FIRST_MEMBERS",
     "MAX_MEMBERS",
     "MAX_REFS",
+    "MAX_STALENESS",
     "PROTOCOL_VERSION",
     "Acceptance",
     "Admission",
@@ -45,6 +46,7 @@ __all__ = [
     "Manifest",
     "Member",
     "Metric",
+    "Mode",
     "Newcomer",
     "Parted",
     "Proposal",
@@ -79,6 +81,9 @@ MAX_COHORT = 1024
 
 MAX_REFS = 7_500
 """Committee times cohort: what all lists name has room in a bundle of 4 MiB, whatever else it has to carry [E6]."""
+
+MAX_STALENESS = 64
+"""What members keep of updates from earlier bases is bounded."""
 
 MAX_MEMBERS = 4096
 """The state names them all, in about 1 MB."""
@@ -133,6 +138,10 @@ class TensorSpec(Record, frozen=True):
     shape: Annotated[tuple[Annotated[int, Meta(ge=0, le=2**40)], ...], Meta(max_length=8)]
 
 
+Mode = Literal["sync", "buffered"]
+"""Whether a round waits for updates from its own head, or takes what is ready, from earlier heads too."""
+
+
 class RoundPolicy(Record, frozen=True):
     """When steps end. All times are in seconds; a vote step's time-out grows linearly with the view, to its cap."""
 
@@ -160,6 +169,23 @@ class RoundPolicy(Record, frozen=True):
     """The part of the roster that trains in a round, drawn anew each time; above 0."""
     max_cohort: Annotated[int, Meta(ge=1, le=MAX_COHORT)] = 64
     """No more train in a round, however large the roster: what a member of the committee fetches is bounded."""
+    mode: Mode = "sync"
+    updates_per_version: Annotated[int, Meta(ge=0, le=MAX_COHORT)] = 0
+    """Buffered: collecting ends with so many updates; 0: with as many as a checkpoint needs."""
+    max_staleness: Annotated[int, Meta(ge=0, le=MAX_STALENESS)] = 8
+    """Buffered: an update counts up to so many rounds after the one that it was trained for."""
+
+    @property
+    def is_buffered(self) -> bool:
+        """Whether updates from earlier heads count (FedBuff, Nguyen et al., arXiv:2106.06639)."""
+        return self.mode == "buffered"
+
+    @property
+    def least_members(self) -> int:
+        """Buffered: a checkpoint has updates of so many members or more, two thirds of the least roster: the quickest
+        few do not learn alone [R2]."""
+        roster = self.min_members or min(self.first_members, 4)
+        return -(-2 * roster // 3) if self.is_buffered else 1
 
 
 class Admission(Record, frozen=True):
@@ -195,7 +221,12 @@ class RunSpec(Record, frozen=True):
     @property
     def least_updates(self) -> int:
         """With fewer a round ends without a model [R2]."""
-        return max(self.policy.min_updates, self.pipeline.least_updates)
+        return max(self.policy.min_updates, self.pipeline.least_updates, self.policy.least_members)
+
+    @property
+    def wanted_updates(self) -> int:
+        """With so many, collecting soon ends [C2]."""
+        return max(self.policy.updates_per_version if self.policy.is_buffered else 0, self.least_updates)
 
 
 class Join(Record, frozen=True):
@@ -264,6 +295,8 @@ class Member(Record, frozen=True):
     rounds_missed: int = 0
     rounds_blamed: int = 0
     """Rounds in which its update was left out because of what it claims [P4]."""
+    used: Round = 0
+    """Buffered: of its updates those for this round and earlier ones count no more [C4]."""
 
 
 class InviteUse(Record, frozen=True):
@@ -295,6 +328,8 @@ class RunState(Record, frozen=True):
     """Sorted by hash."""
     parted: Annotated[tuple[Parted, ...], Meta(max_length=MAX_MEMBERS)] = ()
     """Who left so lately that an old Join of theirs could still count, sorted by peer."""
+    bases: Annotated[tuple[Hash, ...], Meta(max_length=MAX_STALENESS)] = ()
+    """Buffered: of the headers before the one that names this state, the newest first [C4]."""
 
 
 # ---- a round
@@ -312,6 +347,7 @@ class Update(Record, frozen=True):
 
     run: RunId
     round: Round
+    """The one after `base`, whichever round it enters."""
     base: Hash
     """The header that the delta starts from."""
     delta: Cid
@@ -356,12 +392,14 @@ class Bundle(Record, frozen=True):
 
 
 class Inclusion(Record, frozen=True):
-    """An update that enters the checkpoint, and its weight: its examples, or 1."""
+    """An update that enters the checkpoint, and its weight [P4]."""
 
     trainer: PeerId
     update: Hash
     delta: Cid
-    weight: Examples
+    weight: Annotated[int, Meta(ge=1, le=2**60)]
+    staleness: Annotated[int, Meta(ge=0, le=MAX_STALENESS)] = 0
+    """So many rounds before this one is that which it was trained for."""
 
 
 class Newcomer(Record, frozen=True):

@@ -64,7 +64,7 @@ def _shown(service: RunService, round: int, seams: Seams) -> RoundView:
         committee=list(committee.members),
         quorum=committee.q,
         signers=sorted(seams.envelopes.peek(raw).signer for raw in checkpoint.certificate.votes),
-        inclusions=_inclusions(header, updates),
+        inclusions=[] if header.void else _inclusions(header, updates),
         missing=[MissingView(trainer=peer, reason=why) for peer, why in _missing(header, before, lists)],
         lists=None if lists is None else [_list(entry) for entry in lists],
         seen=list(header.seen),
@@ -110,6 +110,7 @@ def _inclusions(header: Header, updates: Updates) -> list[InclusionView]:
                 delta=inclusion.delta,
                 weight=inclusion.weight,
                 share=inclusion.weight / total if total else 0.0,
+                staleness=inclusion.staleness,
                 examples=update.record.examples if update else None,
                 metrics=_metrics(update.record.metrics) if update else None,
             )

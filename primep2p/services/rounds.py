@@ -474,7 +474,13 @@ class RunService:
         self._want_members(head)
         changed, self._head_changed = self._head_changed, trio.Event()
         changed.set()
-        self._spawn(self._work.clean, head.round - seams.keep_updates)
+        self._spawn(self._work.clean, head.round - self._kept_rounds)
+
+    @property
+    def _kept_rounds(self) -> int:
+        """Of deltas: as long as they may still enter a checkpoint, and as the owner wishes."""
+        policy = self.spec.record.policy
+        return max(self._seams.keep_updates, policy.max_staleness if policy.is_buffered else 0)
 
     def _tell_of_departure(self, head: Head) -> None:
         """The owner should not have to find out by looking."""

@@ -53,13 +53,15 @@ def certified(stored: StoredCheckpoint, seconds: float, envelopes: Envelopes) ->
     header, state = decode(Header, stored.checkpoint.header), decode(RunState, stored.state)
     votes = [envelopes.peek(raw) for raw in stored.checkpoint.certificate.votes]
     first = envelopes.read(votes[0]) if votes else None
+    entered = () if header.void else header.inclusions
     return RoundCertified(
         run=header.run.hex(),
         at_s=stored.at_s,
         round=header.round,
         header=header_hash(stored.checkpoint.header).hex(),
         params=header.params,
-        participants=[inclusion.trainer for inclusion in header.inclusions],
+        participants=[inclusion.trainer for inclusion in entered],
+        staleness=[inclusion.staleness for inclusion in entered],
         signers=[vote.signer for vote in votes],
         roster=sorted(peers_of(state)),
         metrics={metric.name: metric.value for metric in header.metrics},

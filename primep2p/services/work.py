@@ -143,7 +143,7 @@ class Work:
         blobs, scratch = self._seams.blobs, self._seams.scratch
         name = f"{self._run.hex()[:16]}-{effect.key.hex()[:16]}"
         job = Job(
-            pipeline=self._spec.pipeline,
+            pipeline=self._spec.pipeline.weighing,
             tensors=self._spec.tensors,
             base=blobs.path(effect.base),
             optimiser=blobs.path(effect.optimiser) if effect.optimiser is not None else None,

@@ -36,6 +36,7 @@ def certified(number: int, void: str = "") -> RoundCertified:
         header="ef" * 32,
         params="bafkrei",
         participants=[PEER] * 3,
+        staleness=[0] * 3,
         signers=[PEER] * 4,
         roster=[PEER] * 4,
         metrics={} if void else {"loss": 0.25, "accuracy": 0.912345},

@@ -38,8 +38,8 @@ SUMMARY = RunSummary(
     rests=HOSTILE,
 )
 CERTIFIED = RoundCertified(
-    round=1, header="ef" * 32, params="b", participants=[], signers=[], roster=[], metrics={HOSTILE: 0.5}, void="",
-    view=0, seconds=1.0,
+    round=1, header="ef" * 32, params="b", participants=[], staleness=[], signers=[], roster=[],
+    metrics={HOSTILE: 0.5}, void="", view=0, seconds=1.0,
 )  # fmt: skip
 DETAIL = detail(
     name=HOSTILE, trainer=HOSTILE, members=[member("p")], rounds=[CERTIFIED], accusations=[HOSTILE],
@@ -165,3 +165,13 @@ def test_the_log_goes_on_in_new_files_keeps_some_and_is_followed_across_them(tmp
     files = sorted(tmp_path.glob("daemon.log*"))
     assert [file.name for file in files] == ["daemon.log", "daemon.log.1", "daemon.log.2"]
     assert all(file.stat().st_size <= 2**20 for file in files)
+
+
+def test_a_buffered_run_says_what_a_round_takes_and_how_late_each_update_was(capsys):
+    show_run(detail(mode="buffered", wanted_updates=3, max_staleness=8), "")
+    assert "buffered  a round takes 3 updates and what else is there; an update counts up to 8 rounds late\n" in (
+        capsys.readouterr().out
+    )
+    table = RoundTable()
+    table.add(msgspec.structs.replace(CERTIFIED, participants=["p", "q"], staleness=[0, 2], metrics={"loss": 1}))
+    assert capsys.readouterr().out.endswith("staleness 0 2  loss 1\n")

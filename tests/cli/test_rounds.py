@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 
 from primep2p.cli.render.history import show_round
@@ -17,7 +18,8 @@ def view(**more: object) -> RoundView:
         "seen": [ONE, TWO], "joined": [], "left": [], "blamed": [], "members": 3, "metrics": {"loss": 0.25},
         "inclusions": [
             InclusionView(
-                trainer=ONE, update="03", delta="bafdelta", weight=1000, share=0.25, examples=None, metrics=None
+                trainer=ONE, update="03", delta="bafdelta", weight=1000, share=0.25, staleness=0, examples=None,
+                metrics=None,
             )
         ],
     }  # fmt: skip
@@ -54,9 +56,15 @@ def test_a_round_without_a_model_and_the_last_one_say_so(capsys):
 
 def test_what_the_trainer_said_of_an_update_is_shown_where_it_is_known(capsys):
     told = InclusionView(
-        trainer=ONE, update="03", delta="bafdelta", weight=1, share=1.0, examples=1, metrics={"loss": 2}
+        trainer=ONE, update="03", delta="bafdelta", weight=1, share=1.0, staleness=0, examples=1, metrics={"loss": 2}
     )
     assert "loss 2" in shown(capsys, inclusions=[told], metrics={})
+
+
+def test_how_late_updates_were_is_shown_where_one_was(capsys):
+    late = msgspec.structs.replace(view().inclusions[0], staleness=2)
+    assert "2 rounds" in shown(capsys, inclusions=[late])
+    assert "late" not in shown(capsys)
 
 
 def test_a_round_before_the_first_is_not_asked_for():

@@ -87,6 +87,8 @@ class Script:
     """Ranks that never start."""
     untrained: Callable[[int, int], bool] = lambda rank, round: False
     """Whose trainer fails, by rank and round."""
+    training_s: Callable[[int, int], float] = lambda rank, round: TRAINING_S
+    """How long a training takes, by rank and round."""
     delay_s: Callable[[int, int, OverlayMessage, Opened[msgspec.Struct] | None], float | None] = (
         lambda sender, receiver, message, record: 0.0
     )
@@ -252,7 +254,8 @@ class Node:
             case fx.StartTimer(timer, after_s):
                 cluster.later(self, after_s, lambda: self.handle(fx.Expired(timer)))
             case fx.Train(round, _):
-                cluster.later(self, TRAINING_S, lambda: self._trained(round))
+                takes_s = cluster.script.training_s(cluster.rank(self.peer), round)
+                cluster.later(self, takes_s, lambda: self._trained(round))
             case fx.Obtain(_, update, delta, providers):
                 self._fetch(delta, providers, fx.Obtained(update), fx.Unobtained(update))
             case fx.HoldParams(params, providers):
@@ -396,6 +399,9 @@ class Cluster:
         self.certified: dict[int, Hash] = {}
         self.views: set[int] = set()
         self.voids: set[int] = set()
+        self.ages: list[int] = []
+        """Of all updates that entered."""
+        self._entered: set[Hash] = set()
         self.heads: list[tuple[Node, Head]] = []
         self._is_back_in_time = True
         self._lasting = 1
@@ -536,6 +542,8 @@ class Cluster:
         round: int = record.round  # type: ignore[attr-defined]
         if raw not in node.disk.signed:
             raise Broken(f"{node} sends a record of {slot_of(record)} that is not in its journal")
+        if isinstance(record, Update) and record.base != self.certified.get(round - 1):
+            raise Broken(f"{node} signs an update that starts from no checkpoint")
         if round > 0 and len(node.disk.chain) < round:
             raise Broken(f"{node} sends a record of round {round} and has not stored checkpoint {round - 1}")
         match record:
@@ -597,6 +605,14 @@ class Cluster:
         head = effect.head
         self.views.add(effect.view)
         self.heads.append((node, head))
+        if head.round not in self.certified:
+            for inclusion in head.header.inclusions:
+                self.ages.append(inclusion.staleness)
+                if inclusion.update in self._entered:
+                    raise Broken(
+                        f"checkpoint {head.round} takes an update of rank {self.rank(inclusion.trainer)} again"
+                    )
+                self._entered.add(inclusion.update)
         if head.header.void:
             self.voids.add(head.round)
         if self.certified.setdefault(head.round, head.hash) != head.hash:

@@ -9,8 +9,8 @@ from unittest.mock import patch
 
 import msgspec
 
+from primep2p.core import chain, rounds, runs
 from primep2p.core import effects as fx
-from primep2p.core import rounds, runs
 from primep2p.core.consensus import Consensus
 from primep2p.core.pen import Pen
 from primep2p.core.repair import Notes
@@ -109,6 +109,7 @@ MUTANTS: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "any state": lambda: patch.object(runs, "Round", Careless),
     "sends what it did not write": _unwritten,
     "hoards": _hoards,
+    "takes updates twice": lambda: patch.object(chain, "_counts", lambda member, round: True),
     "no repair": lambda: patch.object(Notes, "next_members", lambda self, connected: []),
 }
 """By the name that a command of the simulator takes. Each is a context in which machines are wrong."""

@@ -73,6 +73,16 @@ ROSTER = Script(
 )
 SEVEN = Script("seven members", n=7, policy=POLICY)
 
+BUFFERED = Script(
+    "buffered rounds",
+    rounds=2,
+    policy=policy(
+        rounds=4, mode="buffered", min_members=3, updates_per_version=3, max_staleness=2, collect_s=1.0, grace_s=0.03
+    ),
+    training_s=lambda rank, round: 0.35 if rank == 0 else 0.1 + 0.04 * rank,
+)
+"""Rank 0 trains as long as two rounds take."""
+
 SWEEPS = [
     (PLAIN, 0, False),
     (PLAIN, 1, True),
@@ -86,6 +96,8 @@ SWEEPS = [
     (ROSTER, 0, False),
     (ROSTER, 4, True),
     (SEVEN, 0, True),
+    (BUFFERED, 0, False),
+    (BUFFERED, 3, True),
 ]
 """Scenario, the member that is stopped by its rank, and whether journal entries that stand together are one write."""
 
@@ -120,6 +132,7 @@ def test_the_round_of_four_views_moves_a_lock_and_a_value_that_is_no_lock() -> N
 def test_the_other_scenarios_hold_what_they_are_named_after() -> None:
     assert undisturbed(VOID, 0).voids == {1}
     assert undisturbed(BEGINNING, 0).certified.keys() == {0, 1, 2, 3}
+    assert max(undisturbed(BUFFERED, 0).ages) > 0
     cluster = undisturbed(ROSTER, 0)
     headers = [head.header for _, head in cluster.heads if head.round > 0]
     assert {cluster.rank(newcomer.peer) for header in headers for newcomer in header.joined} == {4}

@@ -29,7 +29,7 @@ from primep2p.model.records import (
 from primep2p.services.members import MAX_FRAME_BYTES
 from primep2p.wire.codec import MAX_RECORD_BYTES, decode, encode
 from primep2p.wire.envelope import Envelopes, Opened
-from tests.core.kit import Group, Machine, ban_of, join_of, member, verified
+from tests.core.kit import Group, Machine, ban_of, join_of, member, run_spec, verified
 
 POLICY = RoundPolicy(first_members=1, min_updates=1)
 MUCH = 3 * 2**20
@@ -138,6 +138,7 @@ def sizes_of(n: int, cohort: int) -> Head:
 
     class Sizes:
         committee = Committee.of(tuple(str(i) for i in range(n)), "0.66")
+        spec = run_spec(policy=POLICY).record
 
     sizes = Sizes()
     sizes.cohort = range(cohort)  # type: ignore[attr-defined]

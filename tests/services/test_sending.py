@@ -1,5 +1,6 @@
 """What a node holds back is neither lost nor sent twice, whatever becomes of its rounds and of the node."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from primep2p.kernels.feedback import Difference, Sum
 from primep2p.model.errors import StoreError
 from primep2p.model.ids import Cid
 from primep2p.model.pipeline import Bfloat16, Float32, Int8, Pipeline, TopK, Wire
-from primep2p.model.records import Header, Inclusion, TensorSpec
+from primep2p.model.records import Header, Inclusion, RoundPolicy, TensorSpec
 from primep2p.services.sending import Sender
 from primep2p.store.db import Store, open_store
 from primep2p.store.deltas import map_delta
@@ -34,6 +35,8 @@ ME, OTHER = identity(1).peer_id, identity(2).peer_id
 TWO = TopK("0.25")
 """Two values of eight."""
 
+CURRENT = re.compile("current-[0-9]+")
+
 FIRST = [8, -7, 6, 5, 4, 3, 2, 1]
 SECOND = [1, 1, 1, 1, 1, 1, 1, 1]
 
@@ -43,25 +46,33 @@ class Chain:
 
     def __init__(self) -> None:
         self.included: dict[int, dict[str, Cid]] = {}
+        self.staleness: dict[int, int] = {}
+        """Of this node's update in a round."""
+        self.void: set[int] = set()
 
     def checkpoint(self, run: bytes, round: int) -> Any:
         if round not in self.included:
             return None
         header = unsigned()["header"]
         assert isinstance(header, Header)
-        inclusions = [Inclusion(peer, bytes(32), delta, 1) for peer, delta in self.included[round].items()]
-        header = msgspec.structs.replace(header, round=round, inclusions=tuple(inclusions))
+        ages = {ME: self.staleness.get(round, 0)}
+        inclusions = [
+            Inclusion(peer, bytes(32), delta, 1, ages.get(peer, 0)) for peer, delta in self.included[round].items()
+        ]
+        void = "the params are not finite" if round in self.void else ""
+        header = msgspec.structs.replace(header, round=round, inclusions=tuple(inclusions), void=void)
         return SimpleNamespace(checkpoint=SimpleNamespace(header=encode(header)))
 
 
 class Node:
     """A node's part in one run, which may be started again."""
 
-    def __init__(self, home: Path, wire: Wire = TWO) -> None:
+    def __init__(self, home: Path, wire: Wire = TWO, policy: RoundPolicy | None = None) -> None:
         self.home = home
         self.chain = Chain()
         self.said: list[str] = []
         self._wire = wire
+        self._policy = policy or RoundPolicy()
         self._store: Store | None = None
         self.start()
 
@@ -77,7 +88,7 @@ class Node:
             offload=trio.to_thread.run_sync,
             tell=lambda event: self.said.append(event.sentence),
         )
-        spec: Any = SimpleNamespace(tensors=TENSORS, pipeline=Pipeline(wire=self._wire))
+        spec: Any = SimpleNamespace(tensors=TENSORS, pipeline=Pipeline(wire=self._wire), policy=self._policy)
         self.sender = Sender(RUN, spec, seams)
 
     def close(self) -> None:
@@ -100,16 +111,21 @@ class Node:
         found: list[float] = map_delta(self._store.blobs.path(delta), self._wire, TENSORS).read(0, COLUMNS).tolist()
         return found
 
-    def certify(self, round: int, *deltas: Cid) -> None:
+    def certify(self, round: int, *deltas: Cid, staleness: int = 0) -> None:
         """A checkpoint with these updates of this node, and one of somebody else."""
+        self.chain.staleness[round] = staleness
         self.chain.included[round] = {OTHER: cid_of(b"theirs"), **dict.fromkeys([ME][: len(deltas)], *deltas)}
 
     @property
     def kept(self) -> dict[str, list[float]]:
-        """The files with residuals, and what is in them."""
+        """The files with residuals, but for the round of what is current, and what is in them."""
         found = sorted((self.home / "residuals" / RUN.hex()).glob("*"))
         assert all(path.stat().st_mode & 0o777 == 0o600 for path in found)
-        return {path.name: map_delta(path, Float32(), TENSORS).read(0, COLUMNS).tolist() for path in found}
+        assert sum(path.name.startswith("current-") for path in found) <= 1
+        return {
+            CURRENT.sub("current", path.name): map_delta(path, Float32(), TENSORS).read(0, COLUMNS).tolist()
+            for path in found
+        }
 
 
 @pytest.fixture
@@ -180,7 +196,7 @@ def test_what_a_crash_left_half_written_is_removed(node: Node) -> None:
 def test_a_damaged_residual_is_dropped_and_told_of(node: Node, spoil: Any) -> None:
     node.certify(1, node.train(1, FIRST))
     node.certify(2, node.train(2, SECOND))
-    current = node.home / "residuals" / RUN.hex() / "current"
+    current = node.home / "residuals" / RUN.hex() / "current-1"
     current.write_bytes(spoil(current.read_bytes()))
     pending = next(current.parent.glob("2-*"))
     pending.unlink()
@@ -259,6 +275,92 @@ def test_all_that_was_trained_is_sent_or_held_back(
         if fate == "restarted":
             node.start()
     final = len(rounds) + 1
+    delta = node.train(final, [0.0] * COLUMNS)
+    assert np.array_equal(np.array(node.sent(delta)) + node.kept[f"{final}-{delta}"], due)
+    assert node.said == []
+    node.close()
+
+
+# ---- buffered: deltas may enter later than in their round
+
+BUFFERED = RoundPolicy(mode="buffered", max_staleness=2)
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Iterator[Node]:
+    made = Node(tmp_path, policy=BUFFERED)
+    yield made
+    made.close()
+
+
+def test_what_a_delta_left_out_counts_once_it_enters_rounds_later(patient: Node) -> None:
+    delta = patient.train(1, FIRST)
+    patient.certify(1)
+    patient.certify(2)
+    patient.certify(3, delta, staleness=2)
+    assert patient.sent(patient.train(4, SECOND)) == [0, 0, 7, 6, 0, 0, 0, 0]
+
+
+def test_a_delta_that_grew_too_old_leaves_nothing_behind(patient: Node) -> None:
+    patient.train(1, FIRST)
+    for round in (1, 2, 3):
+        patient.certify(round)
+    assert patient.sent(patient.train(4, SECOND)) == [1, 1, 0, 0, 0, 0, 0, 0]
+
+
+def test_a_delta_behind_which_a_later_one_entered_leaves_nothing_behind(patient: Node) -> None:
+    patient.train(1, FIRST)
+    patient.certify(1)
+    later = patient.train(2, SECOND)
+    patient.certify(2, later)
+    assert patient.sent(patient.train(3, SECOND)) == [0, 0, 2, 2, 0, 0, 0, 0]
+
+
+def test_a_delta_that_a_void_round_used_up_leaves_nothing_behind(patient: Node) -> None:
+    patient.certify(1, patient.train(1, FIRST))
+    patient.chain.void.add(1)
+    assert patient.sent(patient.train(2, SECOND)) == [1, 1, 0, 0, 0, 0, 0, 0]
+
+
+def test_two_deltas_under_way_do_not_both_take_what_was_left_before(patient: Node) -> None:
+    patient.certify(1, patient.train(1, FIRST))
+    second = patient.train(2, SECOND)  # it takes what the first left out
+    patient.certify(2)
+    third = patient.train(3, SECOND)
+    assert patient.sent(third) == [1, 1, 0, 0, 0, 0, 0, 0]
+    patient.certify(3, second, staleness=1)
+    patient.certify(4, third, staleness=1)
+    last = patient.train(5, [0] * 8)
+    assert patient.sent(last) == [0, 0, 0, 0, 6, 5, 0, 0]
+    assert patient.kept[f"5-{last}"] == [1, 1, 1, 1, 0, 0, 4, 3]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(WHOLE, st.sampled_from(["soon", "later", "much later", "never", "restarted"])), min_size=1, max_size=8
+    )
+)
+def test_whatever_order_deltas_enter_in_all_that_was_trained_is_sent_or_held_back(
+    tmp_path_factory: pytest.TempPathFactory, rounds: list[tuple[list[float], str]]
+) -> None:
+    node, due = Node(tmp_path_factory.mktemp("node"), policy=BUFFERED), np.zeros(COLUMNS)
+    waiting: list[tuple[int, int, Cid, list[float]]] = []
+    for round, (values, fate) in enumerate([*rounds, *[([], "no training")] * 3], 1):
+        if values:
+            delay = {"soon": 0, "later": 1, "much later": 2, "restarted": 1}.get(fate, 99)
+            waiting.append((round + delay, round, node.train(round, values), values))
+        if fate == "restarted":
+            node.start()
+        ready = [entry for entry in waiting if entry[0] <= round and round - entry[1] <= 2]
+        if not ready:
+            node.certify(round)
+            continue
+        _, its_round, delta, values = min(ready, key=lambda entry: entry[1])
+        node.certify(round, delta, staleness=round - its_round)
+        due += np.array(values) - node.sent(delta)
+        waiting = [entry for entry in waiting if entry[1] > its_round]
+    final = len(rounds) + 4
     delta = node.train(final, [0.0] * COLUMNS)
     assert np.array_equal(np.array(node.sent(delta)) + node.kept[f"{final}-{delta}"], due)
     assert node.said == []

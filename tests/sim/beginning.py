@@ -57,6 +57,9 @@ def spec_of(world: World) -> Opened[RunSpec]:
                 committee_size=policy.committee_size,
                 sample_fraction=policy.sample_fraction,
                 max_cohort=policy.max_cohort,
+                mode=policy.mode,
+                updates_per_version=policy.updates_per_version,
+                max_staleness=policy.max_staleness,
             ),
             admission=Admission("allowlist", tuple(sorted(node.peer for node in world.nodes))),
         )

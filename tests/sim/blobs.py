@@ -11,9 +11,9 @@ from tests.core.kit import cid
 __all__ = ["Made", "aggregated", "delta_of", "made_of"]
 
 
-def delta_of(peer: PeerId, round: int) -> Cid:
-    """The delta that an honest trainer makes."""
-    return cid("delta", peer, round)
+def delta_of(peer: PeerId, round: int, life: int) -> Cid:
+    """The delta that an honest trainer makes; another one when it trains again after a crash."""
+    return cid("delta", peer, round, life)
 
 
 class Made(NamedTuple):

@@ -7,6 +7,7 @@ So a second certificate of a round is found when its votes exist, whoever has he
 from __future__ import annotations
 
 from collections import defaultdict
+from decimal import Decimal, localcontext
 from statistics import median_low
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,8 @@ def _least(spec: RunSpec) -> int:
                 pass
             case _:
                 raise NotImplementedError(f"what {stage} needs")
+    if spec.policy.mode == "buffered":
+        least = max(least, (2 * spec.policy.min_members + 2) // 3)  # scenarios name a minimum
     return max(least, spec.policy.min_updates)
 
 
@@ -92,6 +95,10 @@ class Invariants:
         self._bundles: dict[Hash, bytes] = {}
         """By header."""
         self._steps: dict[int, int] = defaultdict(int)
+        self._entered: dict[Hash, int] = {}
+        """Updates that entered, and the round of the checkpoint."""
+        self._last: dict[PeerId, int] = {}
+        """By trainer, the round that the last of its updates that entered was for."""
 
     # ---- signatures
 
@@ -187,6 +194,7 @@ class Invariants:
         if any(i.delta in self.world.wrong_blobs for i in inclusions):
             raise Broken(f"checkpoint {head.round} includes a delta that no honest member could list")
         self._check_roster(parent.state, head)
+        self._check_ages(head)
         named = self._named(head, parent)
         self._check_left_out(head, named)
         if bool(head.header.void) != (not named):
@@ -194,6 +202,29 @@ class Invariants:
         entering = {} if head.header.void else named
         if {i.trainer: (i.update, i.weight) for i in inclusions} != entering:
             raise Broken(f"checkpoint {head.round} includes other updates than its lists name")
+
+    def _check_ages(self, head: Head) -> None:
+        """Nothing enters twice, nor after a later one of its trainer, nor from a base too old or that is none; and the
+        state remembers what it must. Once more, from C4."""
+        policy, round = head.spec.policy, head.round
+        for inclusion in head.header.inclusions:
+            if inclusion.update in self._entered:
+                raise Broken(f"checkpoint {round} includes an update twice: {self._entered[inclusion.update]} had it")
+            if not 0 <= inclusion.staleness <= (policy.max_staleness if policy.is_buffered else 0):
+                raise Broken(f"checkpoint {round} includes an update of staleness {inclusion.staleness}")
+            self._entered[inclusion.update] = round
+            if self._last.get(inclusion.trainer, 0) >= round - inclusion.staleness:
+                raise Broken(f"checkpoint {round} includes an older update than the one before of the same trainer")
+            self._last[inclusion.trainer] = round - inclusion.staleness
+        if not policy.is_buffered:
+            return
+        earlier = [self.heads[before].hash for before in range(round - 1, -1, -1) if before in self.heads]
+        if list(head.state.bases) != earlier[: policy.max_staleness]:
+            raise Broken(f"the state after round {round} names other bases than there were")
+        for member in head.state.members:
+            blamed = round if member.peer in head.header.blamed else 0
+            if member.used < max(self._last.get(member.peer, 0), blamed) and member.since < round:
+                raise Broken(f"the state after round {round} forgets what of {self.world.by_peer[member.peer]} entered")
 
     def _check_roster(self, before: RunState, head: Head) -> None:
         """No honest member is expelled, and none is dropped that was seen; nobody is a member who is not admitted."""
@@ -229,15 +260,31 @@ class Invariants:
         claims = {trainer: updates[update].examples for trainer, update in once}
         limit = head.spec.pipeline.max_weight_ratio * median_low(claims.values()) if claims else 0
         weighted = head.spec.pipeline.is_weighted
-        kept = {t: (u, claims[t] if weighted else 1) for t, u in once if claims[t] <= limit}
+        kept = {}
+        for trainer, update in once:
+            record = updates[update]
+            if record.base != self.heads[record.round - 1].hash:
+                raise Broken(f"checkpoint {head.round} rests on an update whose base there never was")
+            if claims[trainer] <= limit:
+                weight = claims[trainer] if weighted else 1
+                kept[trainer] = update, self._weighed(weight, head.round - record.round, head.spec)
         return kept if len(kept) >= _least(head.spec) else {}
+
+    @staticmethod
+    def _weighed(weight: int, staleness: int, spec: RunSpec) -> int:
+        """Divided by the root of 1 + staleness, in 2**-20, for the rule that scenarios have."""
+        if not spec.policy.is_buffered or not isinstance(spec.pipeline.rule, FedAvg):
+            return weight
+        with localcontext(prec=60):
+            return int(Decimal(weight * 2**20) / Decimal(1 + staleness).sqrt())
 
     def _check_left_out(self, head: Head, named: dict[PeerId, tuple[Hash, int]]) -> None:
         """An update that every honest member lists is in; one that an honest trainer never signed is not."""
         included = {i.trainer: i.update for i in head.header.inclusions}
+        ages = {i.trainer: i.staleness for i in head.header.inclusions}
         for trainer, update in included.items():
             node = self.world.by_peer[trainer]
-            if node.honest and self._signed.get((trainer, ("update", head.round))) != update:
+            if node.honest and self._signed.get((trainer, ("update", head.round - ages[trainer]))) != update:
                 raise Broken(f"checkpoint {head.round} includes an update that {node} never signed")
         lists = [{(ref.trainer, ref.update) for ref in each.updates} for each in self._lists[head.round].values()]
         for trainer, _ in set.intersection(*lists) if lists else set():
@@ -255,6 +302,8 @@ class Invariants:
             return
         held = records_held(node.running)
         self.most_held = max(self.most_held, held)
-        members = len(node.running.head.state.members)
-        if held > HELD_PER_MEMBER * members + HELD_BESIDES:
+        head = node.running.head
+        members, policy = len(head.state.members), head.spec.policy
+        late = 2 * policy.max_staleness if policy.is_buffered else 0  # updates for earlier rounds
+        if held > (HELD_PER_MEMBER + late) * members + HELD_BESIDES:
             raise Broken(f"{node} holds {held} records of {members} members")

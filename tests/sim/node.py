@@ -275,12 +275,13 @@ class SimNode:
         self.later(effect.after_s / self.rate, fx.Expired(effect.timer))
 
     def _train(self, effect: fx.Train) -> None:
-        delta = delta_of(self.peer, effect.round)
+        delta = delta_of(self.peer, effect.round, self.life)
         trained = fx.Trained(effect.round, delta, 10 + self.index % 10, (Metric("loss", 1.0 / effect.round),))
         for adversary in self.adversaries:
             trained = adversary.trains(trained)
         self.disk.blobs.add(trained.delta)
-        self.later(self.world.chance.uniform(*self.world.scenario.train_s), trained)
+        scenario, chance = self.world.scenario, self.world.chance
+        self.later(chance.uniform(*scenario.train_s) * chance.lognormvariate(0, scenario.train_sigma), trained)
 
     def _obtain(self, effect: fx.Obtain) -> None:
         refused = fx.Refused(effect.update, "a delta that is not of the run's schema")

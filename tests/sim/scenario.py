@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from primep2p.model.pipeline import Pipeline
+from primep2p.model.records import Mode
 from primep2p.strict import Fault, build
 from tests.sim.adversaries import KINDS
 
@@ -82,6 +83,9 @@ class Policy(Struct, frozen=True):
     committee_size: Annotated[int, Meta(ge=1)] = 31
     sample_fraction: str = "1"
     max_cohort: Annotated[int, Meta(ge=1)] = 64
+    mode: Mode = "sync"
+    updates_per_version: Count = 0
+    max_staleness: Count = 8
 
 
 class Scenario(Struct, frozen=True):
@@ -99,6 +103,8 @@ class Scenario(Struct, frozen=True):
     joiners: Count = 0
     """More nodes that ask to become members later."""
     train_s: Span = (0.05, 0.5)
+    train_sigma: Annotated[float, Meta(ge=0)] = 0.0
+    """Of the logarithm of what each training takes besides: lognormal, so that some take many times as long."""
     crash_at_write: tuple[Share, ...] = (0.0,)
     """How often an honest member dies at a write to its journal, before or after it."""
     heals_s: Seconds = 8.0

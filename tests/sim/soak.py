@@ -55,6 +55,10 @@ class Sum:
     rounds: int = 0
     certificates: int = 0
     voids: int = 0
+    updates: int = 0
+    stale: int = 0
+    milliseconds: int = 0
+    """Of virtual time."""
     steps: int = 0
     signed: int = 0
     verified: int = 0
@@ -69,7 +73,18 @@ class Sum:
 
     def add(self, told: Told) -> None:
         """One world that held."""
-        for name in ("rounds", "certificates", "voids", "steps", "signed", "verified", "equivocations"):
+        self.milliseconds += round(1000 * told.seconds)
+        for name in (
+            "rounds",
+            "certificates",
+            "voids",
+            "updates",
+            "stale",
+            "steps",
+            "signed",
+            "verified",
+            "equivocations",
+        ):
             setattr(self, name, getattr(self, name) + getattr(told, name))
         self.held = max(self.held, told.held)
         self.healed = max(self.healed, told.healed)
@@ -153,6 +168,8 @@ def summary(told: Told) -> str:
     """One world in a few lines."""
     lines = [
         f"{told.rounds} rounds, {told.certificates} certificates, {told.voids} void, in {told.seconds:.1f} virtual s",
+        f"{told.updates} updates entered, {told.stale} of them from earlier heads; a virtual minute has "
+        f"{60 * told.certificates / told.seconds:.1f} checkpoints and {60 * told.updates / told.seconds:.1f} updates",
         f"{told.steps} steps, {told.signed} signatures made, {told.verified} verified",
         f"most views after healing: {told.healed}; most records held by one machine: {told.held}",
     ]

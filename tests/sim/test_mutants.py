@@ -19,6 +19,7 @@ FOUND = {
     "any state": ("poisoned", "a state of the optimiser that its inclusions do not give"),
     "sends what it did not write": ("mixed", "is not in its journal"),
     "hoards": ("flooded", "records of"),
+    "takes updates twice": ("replayed", "includes an update twice"),
     "no repair": ("lossy", "no progress"),
 }
 

@@ -41,6 +41,10 @@ class Told:
     rounds: int = 0
     certificates: int = 0
     voids: int = 0
+    updates: int = 0
+    """That entered checkpoints."""
+    stale: int = 0
+    """Of them those from an earlier head."""
     steps: int = 0
     signed: int = 0
     verified: int = 0
@@ -282,6 +286,8 @@ class World:
         told.rounds = self.last_certified
         told.certificates = len(self.invariants.certificates) - 1
         told.voids = sum(bool(head.header.void) for head in self.invariants.heads.values())
+        entered = [i for head in self.invariants.heads.values() if not head.header.void for i in head.header.inclusions]
+        told.updates, told.stale = len(entered), sum(inclusion.staleness > 0 for inclusion in entered)
         told.steps, told.seconds = self.heap.steps, self.heap.now
         told.signed, told.verified = self.ring.signed, self.ring.verified
         told.held = self.invariants.most_held

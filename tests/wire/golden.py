@@ -43,7 +43,7 @@ def signed() -> dict[str, Struct]:
             trainer_config={"epochs": 2, "rate": 0.1, "shuffle": True, "layers": [64, 32], "name": "é"},
             params=CID,
             pipeline=PIPELINE,
-            policy=records.RoundPolicy(rounds=20),
+            policy=records.RoundPolicy(rounds=20, mode="buffered", updates_per_version=3, max_staleness=5),
             admission=records.Admission("invite", (), PEERS),
             origin=OTHER,
             stop=stopping.Stop(stopping.AtLeast("accuracy", 0.95), 2_000_000_000),
@@ -87,12 +87,14 @@ def unsigned() -> dict[str, Struct]:
             RUN,
             5,
             tuple(
-                records.Member(peer, 0, place, OTHER, HEADER, place, 5, 300, 2, 1) for place, peer in enumerate(PEERS)
+                records.Member(peer, 0, place, OTHER, HEADER, place, 5, 300, 2, 1, 4)
+                for place, peer in enumerate(PEERS)
             ),
             3,
             (identity(4).peer_id,),
             (records.InviteUse(HEADER, 500, 2),),
             (records.Parted(identity(6).peer_id, 5),),
+            (OTHER,),
         ),
         "bundle": records.Bundle((b"list",), (b"update",), (b"join",), (b"vote",), (b"evidence",)),
         "header": records.Header(
@@ -100,7 +102,7 @@ def unsigned() -> dict[str, Struct]:
             round=6,
             parent=HEADER,
             bundle=OTHER,
-            inclusions=(records.Inclusion(PEERS[0], HEADER, CID, 1000),),
+            inclusions=(records.Inclusion(PEERS[0], HEADER, CID, 1000, 3),),
             params=CID,
             optimiser=None,
             seen=PEERS,

@@ -17,7 +17,6 @@ CITATION = re.compile(r"\[((?:[A-Z]\d+)(?:(?:, |-)[A-Z]\d+)*)\]")
 
 KEPT_WITHOUT_CITING = {
     "A2": "primep2p/services/aggregation.py raises this reason",
-    "C2": "a node's own affair: core/rounds.py decides when to list",
     "D2": "core/runs.py holds, core/gossip.py keeps two a slot",
     "N1": "net/libp2p_transport.py and libp2p_host.py; tests/net",
     "N3": "core/runs.py says who hears and who stays connected, services/members.py does it",

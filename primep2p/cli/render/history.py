@@ -53,9 +53,13 @@ def _show_inclusions(inclusions: list[InclusionView]) -> None:
         return
     told = any(inclusion.metrics for inclusion in inclusions)
     say()
-    table = columns("!trainer", ">weight", ">share", *(["metrics"] if told else []), "delta")
+    late = any(inclusion.staleness for inclusion in inclusions)
+    table = columns(
+        "!trainer", ">weight", ">share", *([">late"] if late else []), *(["metrics"] if told else []), "delta"
+    )
     for inclusion in inclusions:
         row: list[object] = [inclusion.trainer, f"{inclusion.weight:,}", f"{inclusion.share:.1%}"]
+        row += [many(inclusion.staleness, "round")] if late else []
         row += [_metrics(inclusion.metrics or {})] if told else []
         table.add_row(*cells([*row, inclusion.delta]))
     print_table(table)

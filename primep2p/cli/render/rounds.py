@@ -70,6 +70,8 @@ def _round_row(event: RoundCertified) -> str:
     trained = f"{len(event.participants)}/{len(event.roster)}"
     signed = f"{len(event.signers)}/{len(event.roster)}"
     said = f"void: {event.void}" if event.void else metrics_in_words(event.metrics)
+    if any(event.staleness):
+        said = f"staleness {' '.join(map(str, event.staleness))}  {said}"
     return (
         f"{event.round:>6} {trained:>7} {signed:>7} {event.seconds:>8.2f}  {event.header[:SHORT]:{SHORT}}  {said}"
     ).rstrip()

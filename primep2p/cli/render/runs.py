@@ -179,6 +179,9 @@ def _show_quorum(run: RunDetail) -> None:
         spare = run.cohort - run.least_updates
         learns = f"bears {many(spare, 'silent trainer')}" if spare >= 0 else "not before more members join"
         say(f"learns    from {many(run.least_updates, 'update')} a round or more, of {run.cohort}: {learns}")
+        if run.mode == "buffered":
+            age = f"an update counts up to {many(run.max_staleness, 'round')} late"
+            say(f"buffered  a round takes {many(run.wanted_updates, 'update')} and what else is there; {age}")
     for risk in run.risks:
         fork, stall = _chance(risk.fork), _chance(risk.stall)
         say(f"risk      with {risk.bad_share:.0%} bad, in {risk.rounds:,} rounds: a fork {fork}, a stall {stall}")

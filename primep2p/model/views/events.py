@@ -67,6 +67,8 @@ class RoundCertified(Event, frozen=True, tag="round-certified"):
     header: str
     params: str
     participants: list[str]
+    staleness: list[int]
+    """Of the update of each participant: how many rounds later than its own it entered, 0 but in buffered runs."""
     signers: list[str]
     roster: list[str]
     metrics: Mapping[str, float | None]

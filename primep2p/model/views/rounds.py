@@ -17,6 +17,8 @@ class InclusionView(View, frozen=True):
     weight: int
     share: float
     """Of all weights."""
+    staleness: int
+    """In a buffered run: how many rounds later than its own it entered."""
     examples: int | None
     metrics: Mapping[str, float | None] | None
 

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from primep2p.model.records import Mode
 from primep2p.model.views.events import RoundCertified
 from primep2p.model.views.view import View
 
@@ -154,8 +155,13 @@ class RunDetail(View, frozen=True):
     """Who votes in the round under way, in the order in which they have their turn to propose."""
     cohort: int
     """So many train in it."""
+    mode: Mode
     least_updates: int
     """A round with fewer ends without a model."""
+    wanted_updates: int
+    """In a buffered run a round ends soon after it has so many."""
+    max_staleness: int
+    """In a buffered run an update counts up to so many rounds after its own; else 0."""
     quorum: int
     survives_silent: int
     survives_liars: int

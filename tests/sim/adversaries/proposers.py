@@ -90,6 +90,14 @@ def _other_weights(node: SimNode, header: Header, bundle: Bundle) -> tuple[Heade
     return params_of(node, msgspec.structs.replace(header, inclusions=tuple(inclusions))), bundle
 
 
+def _other_ages(node: SimNode, header: Header, bundle: Bundle) -> tuple[Header, Bundle]:
+    """The first is older than it is, so that less of what its trainer brings is used up."""
+    inclusions = list(header.inclusions)
+    if inclusions:
+        inclusions[0] = msgspec.structs.replace(inclusions[0], staleness=inclusions[0].staleness + 1)
+    return params_of(node, msgspec.structs.replace(header, inclusions=tuple(inclusions))), bundle
+
+
 def _other_params(node: SimNode, header: Header, bundle: Bundle) -> tuple[Header, Bundle]:
     """Params of its own making."""
     params = cid("poison", node.peer, header.round)
@@ -140,6 +148,7 @@ FORGERS = [
     _forger("lies about lists", _other_lists),
     _forger("lies about inclusions", _fewer_inclusions),
     _forger("lies about weights", _other_weights),
+    _forger("lies about ages", _other_ages),
     _forger("lies about params", _other_params),
     _forger("lies about the optimiser", _other_optimiser),
     _forger("lies about parent", _other_parent),
