@@ -292,16 +292,26 @@ class FakeNode:
             self.events.tell(event)
 
     @property
-    def history(self) -> "FakeNode":
-        return self
+    def history(self) -> "Refuses":
+        return Refuses()
 
     @property
     def previews(self) -> "FakePreviews":
         return FakePreviews()
 
     @property
-    def pointers(self) -> "FakeNode":
-        return self
+    def pointers(self) -> "Refuses":
+        return Refuses()
 
     def peers(self) -> list[PeerView]:
         return [PeerView(peer=PEER, connected=True, runs=[RUN], faults=[])]
+
+
+class Refuses:
+    """Verbs that this stand-in has no answer to."""
+
+    def __getattr__(self, verb: str) -> Any:
+        async def refuse(*arguments: object) -> None:
+            raise CallError(f"the stand-in does not {verb}")
+
+        return refuse
