@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from io import StringIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,8 @@ class PlanTrainer:
         return {spec.name: np.array(array) for spec, array in zip(plan.record.params, arrays, strict=True)}
 
     def train(self, params: Params, ctx: Context) -> Update:
-        """`epochs` over the rows that are not held out; what a step hands to the next begins as zeros each round."""
+        """`epochs` over the rows that are not held out. What a step hands to the next begins as zeros each round; after
+        each epoch it is saved, so that a training that was cut short goes on from there."""
         plan = self._plan(ctx)
         record = plan.record
         settings, own = settings_of(record, ctx.config)
@@ -98,26 +100,22 @@ class PlanTrainer:
         per_epoch = count // size if record.rows else -(-count // size)
         if not per_epoch:
             raise ValueError(f"there are {count} rows to train on, and one batch of the plan takes {size}")
+        steps = settings.epochs * per_epoch
         numbers = [mx.array(value, dtype=mx.float32) for value in own]
-        carried = [mx.array(params[spec.name]) for spec in record.params]
-        carried += [mx.zeros(spec.shape, dtype=getattr(mx, dtype_of(spec.dtype))) for spec in record.state]
-        key, random, steps, losses = (
-            mx.random.key(ctx.seed),
-            np.random.default_rng(ctx.seed),
-            settings.epochs * per_epoch,
-            [],
-        )
-        batches = (batch for batch in minibatches(count, size, random) if not record.rows or len(batch) == size)
-        for step in range(steps):
-            batch = next(batches)
+        begin, carried, losses = resumed(ctx, record, params)
+        keys: Any = mx.random.split(mx.random.key(ctx.seed), steps) if record.is_random else []
+        batches = minibatches(count, size, np.random.default_rng(ctx.seed))
+        full = (batch for batch in batches if not record.rows or len(batch) == size)
+        for step, batch in enumerate(islice(full, begin, steps), begin):
             taken = [mx.array(rows[spec.name][batch]) for spec in record.batch]
-            keys = [mx.random.split(key, steps)[step]] if record.is_random else []
-            *carried, loss = plan.run("train", [*carried, *taken, *numbers, *keys])
+            key = [keys[step]] if record.is_random else []
+            *carried, loss = plan.run("train", [*carried, *taken, *numbers, *key])
             losses.append(float(np.array(loss)))
             ctx.report(step=step + 1, steps=steps, loss=losses[-1])
+            if (step + 1) % per_epoch == 0 and step + 1 < steps:
+                ctx.checkpoint(saved(carried, losses), step + 1)
         made = {spec.name: np.array(array) for spec, array in zip(record.params, carried, strict=False)}
-        metrics = {"loss": float(np.mean(losses[-per_epoch:]))} if losses else {}
-        return Update(examples=count, params=made, metrics=metrics)
+        return Update(examples=count, params=made, metrics={"loss": float(np.mean(losses[-per_epoch:]))})
 
     def evaluate(self, params: Params, ctx: Context) -> Metrics:
         """Means over the rows to evaluate on; of a plan for batches of one size, over as many as fill batches."""
@@ -211,6 +209,22 @@ def _imported(plan: OpenedPlan, kind: GraphKind, path: Path) -> Any:
             "export the plan again with the same version"
         )
     return function
+
+
+def resumed(ctx: Context, plan: Plan, params: Params) -> tuple[int, list[mx.array], list[float]]:
+    """Where training begins: the step, what steps hand on, the losses so far. At first that is the round's params, and
+    zeros for the rest."""
+    arrays = [mx.array(params[spec.name]) for spec in plan.params]
+    arrays += [mx.zeros(spec.shape, dtype=getattr(mx, dtype_of(spec.dtype))) for spec in plan.state]
+    if (found := ctx.resume()) is None:
+        return 0, arrays, []
+    step, kept = found
+    return step, [mx.array(kept[str(place)]) for place in range(len(arrays))], kept["losses"].tolist()
+
+
+def saved(carried: list[mx.array], losses: list[float]) -> Arrays:
+    """What `resumed` takes up again."""
+    return {**{str(place): np.array(array) for place, array in enumerate(carried)}, "losses": np.array(losses)}
 
 
 def settings_of(plan: Plan, config: Mapping[str, Any]) -> tuple[Settings, list[float]]:

@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -129,6 +129,25 @@ def test_a_plan_learns_the_digits_as_the_trainer_in_mlx_does(digits: Any, data: 
         reached[name] = each.evaluate(params, context(tmp_path, data))["accuracy"]
     assert reached["plan"] > reached["mlp-mlx"] - 0.02
     assert reached["mlp-mlx"] > 0.9
+
+
+def test_a_training_that_was_cut_short_goes_on_after_its_last_epoch(
+    mx: Any, digits: Any, data: Path, tmp_path: Path
+) -> None:
+    plan, kept = trainer(traced(digits), tmp_path), []
+    params = plan.init(context(tmp_path, None))
+    at = context(tmp_path, data, epochs=3)
+    whole = plan.train(params, replace(at, _checkpoint=lambda state, step: kept.append((step, state))))
+    assert [step for step, _ in kept] == [44, 88]
+    steps: list[int] = []
+    rest = plan.__class__().train(
+        params, replace(at, _resume=lambda: kept[1], _report=lambda step, steps_, loss: steps.append(step))
+    )
+    assert steps == list(range(89, 133))
+    assert {name: array.tobytes() for name, array in rest.params.items()} == {
+        name: array.tobytes() for name, array in whole.params.items()
+    }
+    assert rest.metrics == whole.metrics
 
 
 def test_the_same_step_gives_the_same_graphs(digits: Any) -> None:
