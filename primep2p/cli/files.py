@@ -50,11 +50,14 @@ class Aggregated(Struct, frozen=True):
     """In each of them."""
     backend: str
     seconds: float
+    entered: list[str]
+    """The files that have a part in it: all of them, or those that the rule has chosen."""
 
     @property
     def sentence(self) -> str:
         """For people."""
-        return f"{self.out}: {self.values:,} values from {self.files} files in {self.seconds:.2f} s ({self.backend})"
+        made = f"{self.out}: {self.values:,} values from {self.files} files in {self.seconds:.2f} s ({self.backend})"
+        return made if len(self.entered) == self.files else f"{made}; chosen: {', '.join(self.entered)}"
 
 
 def aggregate(
@@ -74,17 +77,21 @@ def aggregate(
         for path, row in zip(files, watched, strict=True):
             _check_finite(path, row)
         backend = compute.choose().backend
+        chosen: Sequence[int] | None = None
         with whole(out) as made, writing(made, tensors) as writer:
             if isinstance(pipeline.rule, FedAvg) and not pipeline.pre and 4 * len(rows[0]) <= FOLDED_BYTES:
                 writer.write(_folded(watched, shares_of(counts, pipeline.rule.weighting)))
             else:
                 together = Separate(watched)
                 combination = combine(pipeline, together, counts, seed, backend=backend, each=compute.each)
+                chosen = combination.entering
                 for start, end in ranges_of(0, len(rows[0]), PIECE):
                     made_columns = np.empty(end - start, np.float32)
                     fill(combination, together, start, made_columns, compute.each)
                     writer.write(made_columns)
-    return Aggregated(str(out), len(files), len(rows[0]), backend.name, round(perf_counter() - began, 3))
+    seconds = round(perf_counter() - began, 3)
+    entered = [str(files[row]) for row in (range(len(files)) if chosen is None else chosen)]
+    return Aggregated(str(out), len(files), len(rows[0]), backend.name, seconds, entered)
 
 
 def _open(files: Sequence[Path]) -> tuple[tuple[TensorSpec, ...], list[Pieces]]:

@@ -42,6 +42,11 @@ SORTED_BYTES = 4 * 2**20
 class Combination(Protocol):
     """How the columns of the result follow from those of the rows."""
 
+    @property
+    def entering(self) -> Sequence[int] | None:
+        """The rows that have a part in it, ascending; None where all have."""
+        ...
+
     def columns(self, rows: Rows, start: int, end: int, out: Array) -> None:
         """These columns of the result, (end - start,); from several threads at once, if they like. Overflow gives inf
         or NaN, without a warning."""
@@ -158,6 +163,10 @@ class Linear:
         self._entering = [] if self._all else [int(row) for row in np.flatnonzero(rounded)]
         self._backend = backend
 
+    @property
+    def entering(self) -> Sequence[int] | None:
+        return None if self._all else self._entering
+
     def columns(self, rows: Rows, start: int, end: int, out: Array) -> None:
         for low, high in ranges_of(start, end, rows.width):
             self.add_up(rows.block(low, high), out[low - start : high - start])
@@ -179,6 +188,7 @@ class RankedMean:
         self._wanted = wanted
         self._backend = backend
         self._plus_zero = plus_zero
+        self.entering = _used(matrix)
 
     def columns(self, rows: Rows, start: int, end: int, out: Array) -> None:
         for low, high in self._sorted.ranges(rows, start, end):
@@ -196,6 +206,7 @@ class ClosestMean:
         self._all = range(len(matrix))
         self._finish = closest_mean(count)
         self._backend = backend
+        self.entering = _used(matrix)
 
     def columns(self, rows: Rows, start: int, end: int, out: Array) -> None:
         width = min(self._sorted.width, rows.width)
@@ -228,6 +239,12 @@ class Sorted:
         for combination, row in zip(self._mixing, mixed, strict=True):
             combination.add_up(block, row)
         return mixed
+
+
+def _used(matrix: Doubles | None) -> Sequence[int] | None:
+    """The rows of which a matrix (K', K) takes something; None where that is all of them."""
+    used = [] if matrix is None else [int(row) for row in np.flatnonzero(matrix.any(axis=0))]
+    return None if matrix is None or len(used) == matrix.shape[1] else used
 
 
 def _chooses(matrix: Doubles) -> bool:

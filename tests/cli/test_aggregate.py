@@ -40,6 +40,35 @@ def test_a_rule_on_files_is_that_rule(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize(
+    ("options", "chosen"),
+    [
+        (["--rule", "krum", "--f", "1"], [1]),
+        (["--rule", "multi_krum", "--f", "1", "--m", "3"], [1, 2, 3]),
+        (["--rule", "fedavg"], [0, 1, 2, 3, 4]),
+        (["--rule", "median"], [0, 1, 2, 3, 4]),
+    ],
+)
+def test_what_the_rule_has_chosen_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], chosen: list[int]
+) -> None:
+    paths, out = files(tmp_path, ROWS), str(tmp_path / "out.safetensors")
+    told = json.loads(run([*paths, *options, "-o", out, "--json"], capsys)[1])
+    assert told["entered"] == [paths[row] for row in chosen]
+    said = run([*paths, *options, "-o", out], capsys)[1]
+    assert said.endswith(f"; chosen: {', '.join(told['entered'])}\n") == (len(chosen) < 5)
+
+
+def test_the_files_that_bulyan_left_out_are_not_among_the_chosen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [ROWS[0] + np.float32(row / 100) for row in range(6)] + [ROWS[0] * np.float32(1e6)]
+    paths, out = files(tmp_path, rows), str(tmp_path / "out.safetensors")
+    told = json.loads(run([*paths, "--rule", "bulyan", "--f", "1", "-o", out, "--json"], capsys)[1])
+    assert len(told["entered"]) == 5
+    assert paths[-1] not in told["entered"]
+
+
+@pytest.mark.parametrize(
     ("options", "factor"),
     [
         ([], 3.0),

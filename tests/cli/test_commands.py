@@ -207,7 +207,7 @@ def test_a_pipeline_goes_from_the_file_to_the_node_and_from_there_to_whoever_ask
     [created] = daemon.node.created
     assert created.pipeline == Pipeline(Krum(1), (Clip(2.0),), Sgd())
     daemon.node.more = {"pipeline": plain(created.pipeline)}
-    shown = "clip (norm 2.0), then krum (f 1), then sgd (learning_rate 1.0, momentum 0.0, nesterov False)"
+    shown = "clip (norm 2.0), then krum (f 1), then sgd (learning_rate 1.0, momentum 0.0, nesterov false)"
     assert f"pipeline  {shown}; deltas travel as float32\n" in command("run", "show", "ab")[1]
     assert json.loads(command("run", "show", "ab", "--json")[1])["pipeline"]["rule"] == {"name": "krum", "f": 1}
 
@@ -354,14 +354,14 @@ def test_watch_of_a_gathering_run_says_how_many_are_here(command, daemon):
     daemon.node.phase, daemon.node.shelf.file = "gathering", None
     daemon.script = [certified(0), RunFinished(run=RUN, round=0)]
     out = command("run", "watch")[1].splitlines()
-    assert out[0] == "gathering: 1 of 4 members are here"
+    assert out[0] == "gathering: 1 of 4 members is here"
     assert out[-1] == "finished after round 0"
 
 
 def test_show_of_a_gathering_run_says_how_many_are_missing(command, daemon):
     daemon.node.phase, daemon.node.shelf.file = "gathering", None
     out = command("run", "show", "ab")[1]
-    assert "waits for 3 more members (1 of 4 are here)\n" in out
+    assert "waits for 3 more members (1 of 4 is here)\n" in out
     assert not [line for line in out.splitlines() if line.startswith(("quorum", "file"))]
 
 
@@ -370,7 +370,7 @@ def test_join_says_what_happens_now_and_how_to_see_it(command, daemon):
     name = f"digits ({'ab' * 6})"
     assert command("run", "join", RUN)[1] == f"joined {name}: running, round 3, 1 member\n{watch}"
     daemon.node.phase = "gathering"
-    assert command("run", "join", RUN)[1] == f"joined {name}: gathering, 1 of 4 members are here\n{watch}"
+    assert command("run", "join", RUN)[1] == f"joined {name}: gathering, 1 of 4 members is here\n{watch}"
     daemon.node.phase = "finished"
     told = f"{name} is finished: this node now has its model\nfile      /x.safetensors\n"
     assert command("run", "join", RUN)[1] == told

@@ -86,7 +86,7 @@ def test_a_wrong_pin_is_refused_with_one_sentence(four, swarm):
     joined = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert joined.returncode == 3
     assert joined.stdout == ""
-    assert joined.stderr.startswith("primep2p: nobody that this node can reach has checkpoint 1 with that hash\n")
+    assert "\nprimep2p: nobody that this node can reach has checkpoint 1 with that hash\n" in joined.stderr
     assert all(each.run != run.run for each in fifth.call(RunList()))
     fifth.signal(signal.SIGTERM)
     assert fifth.wait(5) == 0

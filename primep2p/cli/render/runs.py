@@ -80,7 +80,7 @@ def show_banned(run: RunSummary, peer: str, show_command: str) -> None:
 def show_joined(run: RunDetail, watch_command: str, next_command: str) -> None:
     """The run that this node is in now, and how to see it."""
     begun = f"round {run.round}, {many(len(run.members), 'member')}"
-    state = f"{_here(run)} members are here" if run.phase == "gathering" else begun
+    state = _gathered(run) if run.phase == "gathering" else begun
     say(f"joined {run.name} ({run.run[:SHORT]}): {run.phase}, {state}")
     if run.obstacle:
         say(f"cannot be a member: {run.obstacle}")
@@ -106,7 +106,7 @@ def show_file(file: str) -> None:
 
 def show_gathering(run: RunDetail) -> None:
     """Why there is no round to see yet."""
-    say(f"gathering: {_here(run)} members are here")
+    say(f"gathering: {_gathered(run)}")
 
 
 def show_run(run: RunDetail, file: str) -> None:
@@ -155,8 +155,13 @@ def _pipeline(pipeline: dict[str, Any]) -> str:
 
 
 def _stage(stage: dict[str, Any]) -> str:
-    settings = ", ".join(f"{name} {value}" for name, value in stage.items() if name != "name")
+    settings = ", ".join(f"{name} {_setting(value)}" for name, value in stage.items() if name != "name")
     return f"{stage['name']} ({settings})" if settings else str(stage["name"])
+
+
+def _setting(value: object) -> str:
+    """As it is written in run.toml."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _show_admission(run: RunDetail) -> None:
@@ -187,7 +192,7 @@ def _show_quorum(run: RunDetail) -> None:
         say(f"risk      with {risk.bad_share:.0%} bad, in {risk.rounds:,} rounds: a fork {fork}, a stall {stall}")
     is_stuck = run.view > 0 or run.waiting_s >= PATIENCE_S
     if missing > 0:
-        say(f"waits for {many(missing, 'more member')} ({_here(run)} are here)")
+        say(f"waits for {many(missing, 'more member')} ({_here(run)} {'is' if len(run.members) == 1 else 'are'} here)")
     elif is_stuck and (awaited := [member.peer for member in run.members if member.awaited]):
         say(f"waits for {', '.join(awaited)}, since {datetime.fromtimestamp(run.waiting_since):%Y-%m-%d %H:%M:%S}")
 
@@ -218,6 +223,10 @@ def _chance(share: float) -> str:
     if share == 0:
         return "cannot happen"
     return f"{100 * share:.2g}%" if share >= 0.0001 else "under 0.01%"
+
+
+def _gathered(run: RunDetail) -> str:
+    return f"{_here(run)} members {'is' if len(run.members) == 1 else 'are'} here"
 
 
 def _here(run: RunDetail) -> str:
