@@ -6,6 +6,7 @@ from runs import found
 from trainers import FAILING_ROUND
 
 from primep2p.control.calls.runs import RunShow
+from primep2p.model.pipeline import Pipeline, TopK
 from primep2p.model.views.events import LogLine, PluginFailed
 
 
@@ -33,6 +34,19 @@ def test_a_failing_trainer_costs_its_node_the_round(four, trainer, said):
     if trainer == "raises":
         assert "the microscope is not plugged in" in shown
     assert all(daemon.call(RunShow(run=run.run)).plugin_error == "" for daemon in others)
+
+
+def test_who_trains_for_several_rounds_takes_part_in_a_buffered_run(four):
+    """All four come to the same model, with an update that weighs less than others."""
+    slow = four[FAILING]
+    run = found(*four, rounds=8, trainer="slow", seconds=0.4, mode="buffered", pipeline=Pipeline(wire=TopK("0.5")))
+    run.end(*four)
+    told = run.certified[four[0]]
+    assert not any(event.void for event in told.values())
+    ages = [dict(zip(event.participants, event.staleness, strict=True)) for event in told.values()]
+    assert max(age.get(slow.peer, 0) for age in ages) >= 2
+    assert any(age.get(slow.peer) is None for age in ages)
+    assert run.blamed(*four) == []
 
 
 def test_a_trainer_that_hangs_is_stopped_and_started_anew(four):

@@ -28,6 +28,14 @@ class Steady:
         return {}
 
 
+class Slow(Steady):
+    """Six times as long as others take."""
+
+    def train(self, params: Params, ctx: Context) -> Update:
+        time.sleep(5 * float(ctx.config["seconds"]))
+        return super().train(params, ctx)
+
+
 class Raises(Steady):
     def train(self, params: Params, ctx: Context) -> Update:
         if ctx.round == FAILING_ROUND:

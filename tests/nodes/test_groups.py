@@ -8,7 +8,7 @@ import trio
 
 from primep2p.model.errors import CallError
 from primep2p.model.pipeline import Bfloat16, Float32, Int8, Outer, Pipeline, TopK, Wire, Yogi
-from primep2p.model.records import RoundPolicy
+from primep2p.model.records import Mode, RoundPolicy
 from primep2p.run_config import RunConfig
 from tests.nodes.world import Scenario, SimNode, World, simulate
 
@@ -33,9 +33,12 @@ def simulated(tmp_path: Path) -> Simulated:
         gossip_loss: float = 0.0,
         wire: Wire = PLAIN,
         outer: Outer | None = None,
+        mode: Mode = "sync",
+        slow: float = 1.0,
     ) -> World:
-        policy = RoundPolicy(first_members=first_members or nodes, min_updates=1, collect_s=10.0)
-        scenario = Scenario(seed, nodes, policy, Pipeline(wire=wire, outer=outer), gossip_loss=gossip_loss)
+        policy = RoundPolicy(first_members=first_members or nodes, min_updates=1, collect_s=10.0, mode=mode)
+        pipeline = Pipeline(wire=wire, outer=outer)
+        scenario = Scenario(seed, nodes, policy, pipeline, gossip_loss=gossip_loss, slow=slow)
         return simulate(scenario, tmp_path / place, story)
 
     return run
@@ -78,6 +81,33 @@ def test_nodes_agree_in_whatever_form_deltas_travel(simulated: Simulated, wire: 
     """Those that stop have residuals of rounds that went on without them."""
     world = simulated(live_through_churn, nodes=4, wire=wire)
     assert max(round for _, round in world.certified) >= 12
+
+
+async def twenty_rounds(world: World) -> None:
+    await world.found(world.nodes[0], world.nodes[1:])
+    await world.until_round(20, world.nodes)
+
+
+@pytest.mark.parametrize("wire", [PLAIN, TopK("0.5")], ids=lambda wire: type(wire).__name__)
+def test_a_node_that_trains_five_times_as_long_takes_part_in_a_buffered_run(simulated: Simulated, wire: Wire) -> None:
+    """All nodes come to the same bytes, or they would not have certified a round."""
+    world = simulated(twenty_rounds, nodes=4, mode="buffered", slow=5.0, wire=wire)
+    slow = world.ages[world.nodes[-1].peer]
+    assert len(slow) >= 2
+    assert min(slow) >= 2
+    assert all(len(world.ages[node.peer]) > 2 * len(slow) for node in world.nodes[:-1])
+
+
+def test_a_node_that_trains_five_times_as_long_comes_too_late_in_a_sync_run(simulated: Simulated) -> None:
+    world = simulated(twenty_rounds, nodes=4, slow=5.0)
+    assert world.nodes[-1].peer not in world.ages
+    assert {age for ages in world.ages.values() for age in ages} == {0}
+
+
+def test_nodes_of_a_buffered_run_that_stop_and_come_back_agree(simulated: Simulated) -> None:
+    world = simulated(live_through_churn, nodes=5, mode="buffered", slow=3.0, wire=TopK("0.5"))
+    assert max(round for _, round in world.certified) >= 12
+    assert max(age for ages in world.ages.values() for age in ages) > 0
 
 
 def test_one_seed_makes_one_history(simulated: Simulated) -> None:

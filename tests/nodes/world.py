@@ -77,6 +77,8 @@ class Scenario:
     gossip_loss: float = 0.0
     stop: StopConfig = NEVER
     train_s: tuple[float, float] = (0.5, 1.0)
+    slow: float = 1.0
+    """The last node's trainings take so many times as long."""
 
 
 async def inline(function: Callable[..., T], /, *arguments: Any) -> T:
@@ -133,6 +135,8 @@ class World:
         self.certified: dict[tuple[RunId, int], Hash] = {}
         self.trainers: dict[int, frozenset[PeerId]] = {}
         """Whose updates are in each round's checkpoint."""
+        self.ages: dict[PeerId, list[int]] = {}
+        """The staleness of each update of a trainer that entered."""
         self.optimisers: list[Cid | None] = []
         """The state that each checkpoint names."""
         self.run = ""
@@ -222,6 +226,8 @@ class World:
             header = decode(Header, stored.checkpoint.header)
             self.optimisers.append(header.optimiser)
             self.trainers[round] = frozenset(inclusion.trainer for inclusion in header.inclusions)
+            for inclusion in header.inclusions:
+                self.ages.setdefault(inclusion.trainer, []).append(inclusion.staleness)
         elif self.certified[run, round] != hash_:
             self.faults.append(f"node {node.index} has another checkpoint {round} than others")
         node.certified[round] = hash_
@@ -298,12 +304,17 @@ class SimNode:
         old, self.peer = self.peer, self.signer.peer_id
         return old
 
+    @property
+    def _train_s(self) -> tuple[float, float]:
+        scenario = self.world.scenario
+        times = scenario.slow if self.index == scenario.nodes - 1 else 1.0
+        return times * scenario.train_s[0], times * scenario.train_s[1]
+
     def _check(self, name: str, thread: OneThread) -> Checked:
         """What the node is said to compute, which the test decides."""
         return replace(check(name, thread), digest=self.kernels)
 
     async def _live(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        scenario = self.world.scenario
         bootstrap = tuple(node.peer for node in self.world.nodes[:BOOTSTRAPS] if node is not self)
         self._scope, self._gone = trio.CancelScope(), trio.Event()
         try:
@@ -319,7 +330,7 @@ class SimNode:
                     blobs=store.blobs,
                     runs=Watched(store.runs, self),  # type: ignore[arg-type]  # what is not watched is passed on
                     shelf=store.shelf,
-                    trainers=SimTrainers(self.home / "trainers", scenario.train_s),
+                    trainers=SimTrainers(self.home / "trainers", self._train_s),
                     offload=inline,
                     entropy=self._entropy.randbytes,
                     unix_time=lambda: BEGAN_S + trio.current_time(),
