@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from primep2p.sdk.client import Client
+    from primep2p.sdk.federated import Part
     from primep2p.sdk.rules import aggregate
     from primep2p.sdk.tensor_buffer import (
         TensorBuffer,
@@ -13,10 +14,16 @@ if TYPE_CHECKING:
         split_tensor,
         tensor_from_buffer,
     )
+    from primep2p.sdk.training_node import TrainingConfig, TrainingMetrics, TrainingNode, TrainingStatus
 
 __all__ = [
     "Client",
+    "Part",
     "TensorBuffer",
+    "TrainingConfig",
+    "TrainingMetrics",
+    "TrainingNode",
+    "TrainingStatus",
     "__version__",
     "aggregate",
     "concatenate_tensors",
@@ -29,7 +36,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Client": "primep2p.sdk.client",
+    "Part": "primep2p.sdk.federated",
     "TensorBuffer": "primep2p.sdk.tensor_buffer",
+    "TrainingConfig": "primep2p.sdk.training_node",
+    "TrainingMetrics": "primep2p.sdk.training_node",
+    "TrainingNode": "primep2p.sdk.training_node",
+    "TrainingStatus": "primep2p.sdk.training_node",
     "aggregate": "primep2p.sdk.rules",
     "concatenate_tensors": "primep2p.sdk.tensor_buffer",
     "create_tensor_buffer": "primep2p.sdk.tensor_buffer",

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar, cast
 
 import anyio
 import msgspec
-from anyio.abc import ByteStream
+from anyio.abc import ByteStream, TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from primep2p.control.calls.call import Call, answer_type
@@ -53,6 +53,7 @@ class Client:
         stream = await _unix_stream(home) if door is None else await _tcp_stream(door)
         client, failure = cls(stream), None
         async with stream, anyio.create_task_group() as group:
+            client._background = group
             group.start_soon(client.run)
             try:
                 yield client
@@ -64,6 +65,8 @@ class Client:
 
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
+        self._background: TaskGroup | None = None
+        """For what a client does beside what it is asked; lives as long as `open`."""
         self._outgoing, self._lines = anyio.create_memory_object_stream[bytes](0)
         self._calls = 0
         self._inboxes: dict[RequestId, MemoryObjectSendStream[Message]] = {}

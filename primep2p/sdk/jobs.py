@@ -24,7 +24,7 @@ from primep2p.model.records import Scalar, TensorSpec
 from primep2p.model.views.jobs import JobAccepted, JobOpen, JobRefused, JobRejected, Refusal, Rejection
 from primep2p.plugin.tensors import create_mapped, open_mapped
 
-__all__ = ["BlockingJob", "Job", "NoJob", "Receipt", "asked", "driven", "driven_in_thread"]
+__all__ = ["BlockingJob", "Given", "Job", "NoJob", "Receipt", "Steps", "asked", "driven", "driven_in_thread"]
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ class Receipt:
     sentence: str = ""
 
 
-class _Given:
+class Given:
     """A job as it was given: what both kinds of clients have of it."""
 
     accepted: ClassVar[Literal[True]] = True
@@ -89,7 +89,7 @@ class _Given:
             self._params = open_mapped(self._path)[1]
         return dict(self._params)
 
-    def _submitting(
+    def submitting(
         self,
         params: Mapping[str, npt.ArrayLike] | None,
         delta: Mapping[str, npt.ArrayLike] | None,
@@ -97,6 +97,7 @@ class _Given:
         metrics: Mapping[str, float],
         evaluated: Mapping[str, float],
     ) -> Steps[Receipt]:
+        """What `submit` does, as steps."""
         if (params is None) == (delta is None):
             raise ValueError("submit either params or a delta")
         kind: Literal["params", "delta"] = "delta" if params is None else "params"
@@ -121,7 +122,7 @@ class _Given:
         return JobReport(job=self.id, step=step, steps=steps, loss=None if loss is None else float(loss))
 
 
-class Job(_Given):
+class Job(Given):
     """Train from `params()`, and `await submit(...)` before `left_s` is over."""
 
     def __init__(self, client: "AsyncCalls", given: JobAccepted, received: Path | None = None) -> None:
@@ -144,10 +145,10 @@ class Job(_Given):
         """The params after training, or these minus the round's; `evaluated` is of those before training. An update
         that comes too late is no error, and says so. Raises ValueError for arrays that are not the run's, CallError for
         what the daemon refuses otherwise."""
-        return await driven_in_thread(self._client, self._submitting(params, delta, examples, metrics, evaluated))
+        return await driven_in_thread(self._client, self.submitting(params, delta, examples, metrics, evaluated))
 
 
-class BlockingJob(_Given):
+class BlockingJob(Given):
     """Train from `params()`, and `submit(...)` before `left_s` is over."""
 
     def __init__(self, client: "BlockingCalls", given: JobAccepted, received: Path | None = None) -> None:
@@ -168,7 +169,7 @@ class BlockingJob(_Given):
         evaluated: Mapping[str, float] = MappingProxyType({}),
     ) -> Receipt:
         """As `Job.submit`."""
-        return driven(self._client, self._submitting(params, delta, examples, metrics, evaluated))
+        return driven(self._client, self.submitting(params, delta, examples, metrics, evaluated))
 
 
 def asked(make: Callable[[JobAccepted, Path | None], T], run: str, wait_s: float, worker: str) -> Steps[T | NoJob]:

@@ -73,6 +73,7 @@ def detail(service: RunService, connected: frozenset[PeerId], seams: Seams, curs
         phase=_phase(service, me),
         pipeline={field: plain(getattr(spec.pipeline, field)) for field in spec.pipeline.__struct_fields__},
         trainer=spec.trainer,
+        trainer_config=dict(spec.trainer_config),
         creator=spec.creator,
         round=_round(service),
         view=service.step.view,

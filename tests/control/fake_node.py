@@ -59,6 +59,7 @@ def detail(**more: object) -> RunDetail:
         "phase": "running",
         "pipeline": plain(RunConfig(name="digits", trainer="mlp"))["pipeline"],  # type: ignore[index]
         "trainer": "mlp",
+        "trainer_config": {},
         "creator": PEER,
         "round": 3,
         "view": 0,

@@ -9,9 +9,9 @@ import anyio.to_thread
 import numpy as np
 import pytest
 
+from primep2p import blocking
 from primep2p.model.errors import CallError
 from primep2p.model.views.jobs import JobRefused, JobRejected
-from primep2p.sdk import blocking
 from primep2p.sdk.client import Client
 from primep2p.sdk.jobs import NoJob, Receipt
 from tests.control.fake_jobs import JOB, PARAMS, RUN, TENSORS

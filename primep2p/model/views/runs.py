@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from primep2p.model.records import Mode
+from primep2p.model.records import Mode, Scalar
 from primep2p.model.views.events import RoundCertified
 from primep2p.model.views.view import View
 
@@ -139,6 +139,8 @@ class RunDetail(View, frozen=True):
     pipeline: dict[str, object]
     """As in the file that the run was created from, with all its defaults."""
     trainer: str
+    trainer_config: dict[str, Scalar | list[Scalar]]
+    """Settings of the trainer, the same for every member."""
     creator: str
     round: int
     view: int
