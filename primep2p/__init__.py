@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from primep2p.sdk.client import Client
+    from primep2p.sdk.coordinator import Coordinator, CoordinatorConfig, CoordinatorStatus, Progress, RegisteredNode
     from primep2p.sdk.federated import Part
     from primep2p.sdk.rules import aggregate
     from primep2p.sdk.tensor_buffer import (
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Client",
+    "Coordinator",
+    "CoordinatorConfig",
+    "CoordinatorStatus",
     "Part",
+    "Progress",
+    "RegisteredNode",
     "TensorBuffer",
     "TrainingConfig",
     "TrainingMetrics",
@@ -36,6 +42,11 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Client": "primep2p.sdk.client",
+    "Coordinator": "primep2p.sdk.coordinator",
+    "CoordinatorConfig": "primep2p.sdk.coordinator",
+    "CoordinatorStatus": "primep2p.sdk.coordinator",
+    "Progress": "primep2p.sdk.coordinator",
+    "RegisteredNode": "primep2p.sdk.coordinator",
     "Part": "primep2p.sdk.federated",
     "TensorBuffer": "primep2p.sdk.tensor_buffer",
     "TrainingConfig": "primep2p.sdk.training_node",

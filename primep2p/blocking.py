@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy.typing as npt
 
 from primep2p.config import load
+from primep2p.control.calls.events import EventsWatch
 from primep2p.control.calls.jobs import MAX_WAIT_S
-from primep2p.control.calls.runs import RunWatch
 from primep2p.control.client import BlockingClient
 from primep2p.model.errors import CallError, Unavailable
 from primep2p.model.views.events import RoundCertified
@@ -85,7 +85,8 @@ class Client(BlockingClient):
         if self._watching is None:
             old = self.model_version()
             self._watching = BlockingClient(self._at[0], env=self._at[1])
-            events = self._watching.stream(RunWatch(run=federated.run))  # subscribed, before anybody relies on it
+            wanted = EventsWatch(run=federated.run, kinds=("round-certified",))
+            events = self._watching.stream(wanted)  # subscribed, before anybody relies on it
             threading.Thread(target=self._tell_of, args=(federated, events, old), daemon=True).start()
 
     @property

@@ -12,8 +12,8 @@ from anyio.abc import TaskStatus
 
 from primep2p.config import load
 from primep2p.control import async_client
+from primep2p.control.calls.events import EventsWatch
 from primep2p.control.calls.jobs import MAX_WAIT_S
-from primep2p.control.calls.runs import RunWatch
 from primep2p.model.errors import CallError
 from primep2p.model.views.events import RoundCertified
 from primep2p.plugin.api import Arrays, Metrics, Params
@@ -133,7 +133,7 @@ class Client(async_client.Client):
         return self._federated
 
     async def _watch_versions(self, federated: Federated, *, task_status: TaskStatus[None]) -> None:
-        async with self.stream(RunWatch(run=federated.run)) as events:
+        async with self.stream(EventsWatch(run=federated.run, kinds=("round-certified",))) as events:
             task_status.started()
             async for event in events:
                 if isinstance(event, RoundCertified) and not event.void:

@@ -1,4 +1,4 @@
-"""What people do in Python, with real daemons: fit and its kin, a TrainingNode and a plugin, in one run."""
+"""What people do in Python, with real daemons, in one run: fit and its kin, a TrainingNode, a Coordinator."""
 
 import queue
 import threading
@@ -10,12 +10,12 @@ import anyio
 import numpy as np
 import pytest
 
-from primep2p import Client, Part, TrainingConfig, TrainingNode, blocking
+from primep2p import Client, Coordinator, CoordinatorConfig, Part, Progress, TrainingConfig, TrainingNode, blocking
 from primep2p.cli.digits import Examples, load_shares, save
 from primep2p.cli.swarm import Settings, Swarm
 from primep2p.cli.watched import Watched
-from primep2p.control.calls.runs import RunCreate, RunJoin
-from primep2p.model.errors import CallError
+from primep2p.control.calls.runs import RunJoin
+from primep2p.model.errors import CallError, Unavailable
 from primep2p.model.records import RoundPolicy
 from primep2p.run_config import RunConfig
 
@@ -58,18 +58,43 @@ async def by_node(home: Path, run: str, share: Examples) -> TrainingNode:
     return node
 
 
-def test_fit_a_training_node_and_a_plugin_train_one_model(tmp_path):
+async def founded(coordinator: Coordinator, *others: str) -> str:
+    """The run's id: only these may join it."""
+    with pytest.raises(CallError, match="does not exist yet"):
+        await coordinator.get_status()
+    await coordinator.init()
+    for peer in others:
+        await coordinator.register_node(peer)
+    with pytest.raises(Unavailable, match="1 of 3 members"):
+        await coordinator.start_training(within_s=0)
+    with pytest.raises(CallError, match="the run exists already"):
+        await coordinator.register_node(others[0])
+    assert await coordinator.get_progress() == Progress(0, 0)
+    return coordinator.run
+
+
+async def told_of_the_end(coordinator: Coordinator) -> None:
+    status = await coordinator.get_status()
+    assert (status.active_nodes, status.pending_tasks, status.model_version) == (3, 0, ROUNDS)
+    nodes = await coordinator.get_nodes()
+    assert [node.reliability_score for node in nodes] == [1.0] * 3
+    assert all(node.last_heartbeat > 0 for node in nodes)
+
+
+def test_fit_a_training_node_and_a_plugin_train_one_model_that_a_coordinator_has_started(tmp_path):
     shares, held_out = load_shares(3)
     save(tmp_path / "0.npz", shares[0])
-    policy = RoundPolicy(rounds=ROUNDS, first_members=3, min_updates=3, collect_s=60.0)
+    policy = RoundPolicy(rounds=ROUNDS)
     trainer_config = {"features": 64, "classes": 10, "epochs": 2, "learning_rate": 0.2}
     config = RunConfig(name="python", trainer="softmax", trainer_config=trainer_config, policy=policy)
     with Swarm(tmp_path, [Settings(data=tmp_path / "0.npz"), Settings(), Settings()]) as swarm:
         swarm.start()
         plugin, fitting, epochs = swarm.daemons
-        run = plugin.call(RunCreate(config=config)).run
+        coordinator = Coordinator(config, CoordinatorConfig(task_timeout_ms=60_000), home=plugin.home)
+        run = anyio.run(founded, coordinator, fitting.peer, epochs.peer)
         for daemon in (fitting, epochs):
             daemon.call(RunJoin(run=run, own_loop=True))
+        assert anyio.run(coordinator.start_training) == 1
         watched = Watched(run, swarm.daemons)
         heard: queue.SimpleQueue[tuple[int | None, int]] = queue.SimpleQueue()
         listening = blocking.Client(epochs.home, part=Part(run=run))
@@ -81,6 +106,7 @@ def test_fit_a_training_node_and_a_plugin_train_one_model(tmp_path):
         assert taken == ROUNDS
         thread.join(60)
         watched.end(*swarm.daemons)
+        anyio.run(told_of_the_end, coordinator)
         [node] = nodes
         assert (node.node_id, node.current_epoch) == (epochs.peer, 2 * ROUNDS)
         assert node.get_status().submitted == ROUNDS
