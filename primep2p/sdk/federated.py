@@ -97,7 +97,7 @@ class Federated:
 
     def model(self, round: int = -1) -> Steps[Params]:
         """The certified params of a round, mapped and read-only; -1: the newest."""
-        found: ModelPath = yield ModelPathOf(run=self.run, round=round)
+        found: ModelPath = yield ModelPathOf(model=self.run if round < 0 else f"{self.run}@{round}")
         if not os.access(found.path, os.R_OK):
             raise CallError(f"the model is a file that cannot be read here: {found.path}")
         return open_mapped(Path(found.path))[1]
