@@ -15,7 +15,6 @@ from typing import Any
 import anyio
 import numpy as np
 import pytest
-from primep2p.control.calls.standings import RunPause, RunResume
 from safetensors.numpy import load_file, save_file
 
 from primep2p import (
@@ -40,6 +39,7 @@ from primep2p.control.calls.events import EventsWatch
 from primep2p.control.calls.models import ModelPathOf, ModelPublish, ModelPull, ModelRollback, ModelShow
 from primep2p.control.calls.plugins import PluginList
 from primep2p.control.calls.runs import RunCreate, RunJoin, RunShow
+from primep2p.control.calls.standings import RunPause, RunResume
 from primep2p.control.client import BlockingClient
 from primep2p.control.place import find_socket
 from primep2p.model.errors import CallError, ConfigError
