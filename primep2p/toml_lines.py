@@ -14,7 +14,8 @@ def lines_of(text: str) -> dict[str, int]:
     for line, statement in _statements(text):
         if statement.lstrip().startswith("["):
             table = next(_paths(tomllib.loads(statement)))
-            found.setdefault(".".join(table), line)
+            for depth in range(len(table), 1, -1) or [1]:  # [trainer.limits.mlp] sets trainer.limits too
+                found.setdefault(".".join(table[:depth]), line)
             continue
         for path in filter(None, _paths(tomllib.loads(statement))):
             found.setdefault(".".join((*table, *path)), line)

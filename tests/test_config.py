@@ -414,3 +414,12 @@ def test_each_value_tells_where_it_comes_from(tmp_path):
         "log.level": Origin("environment", "PRIMEP2P__LOG__LEVEL"),
         "trainer.plugins": Origin("file", f"{path}:5"),
     }
+
+
+def test_limits_of_one_trainer_are_a_table_of_its_own(tmp_path):
+    found = effective(written(tmp_path, "[trainer]\ncpu_s = 5\n[trainer.limits.mlp]\nmemory_mib = 7\n"), {})
+    limits = found.config.trainer.limits["mlp"]
+    assert (limits.memory_mib, limits.cpu_s, found.config.trainer.cpu_s) == (7, 0, 5)
+    assert found.origins["trainer.limits"].place.endswith(":3")
+    with pytest.raises(ConfigError, match=r"trainer\.limits\.mlp\.memory is not known.*did you mean memory_mib"):
+        load(written(tmp_path, "[trainer.limits.mlp]\nmemory = 7\n"), {})

@@ -54,3 +54,8 @@ def test_every_key_of_the_nodes_own_file_is_found():
 
 def test_lines_may_end_as_elsewhere():
     assert lines_of("[node]\r\nhome = 'h'\r\n") == {"node": 1, "node.home": 2}
+
+
+def test_a_table_within_a_table_sets_those_around_it():
+    found = lines_of("[a]\nx = 1\n[a.b.c]\ny = 2\n[a.b.d]\nz = 3\n")
+    assert found == {"a": 1, "a.x": 2, "a.b": 3, "a.b.c": 3, "a.b.c.y": 4, "a.b.d": 5, "a.b.d.z": 6}
