@@ -25,7 +25,7 @@ from primep2p.wire.envelope import Envelopes
 
 __all__ = ["IdentityView", "Removal", "Rotation", "identity_of", "remove", "rotate"]
 
-STATE = ("blobs", "store.db", "store.db-wal", "store.db-shm", "trainers", "residuals", "scratch")
+STATE = ("blobs", "store.db", "store.db-wal", "store.db-shm", "trainers", "residuals", "scratch", "jobs")
 """What a daemon makes of its runs. The blobs go first: without a database they would look like a damaged home."""
 
 KEYS = ("identity.key", "former")

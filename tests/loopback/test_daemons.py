@@ -1,5 +1,6 @@
 """A daemon's beginning and end, and what stands in its way."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,11 +12,17 @@ from runs import found
 
 from primep2p.cli.swarm import Settings, Swarm
 from primep2p.control.calls.daemon import DaemonStatus
+from primep2p.control.calls.runs import RunList
+from primep2p.keys import load_identity
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "primep2p.cli.main", *arguments]
+    return subprocess.run(words, capture_output=True, text=True, timeout=60)
 
 
 def start(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "primep2p.cli.main", "daemon", "start", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return command("daemon", "start", *arguments)
 
 
 def test_signals_end_a_daemon_in_the_middle_of_a_round(four):
@@ -53,17 +60,30 @@ def test_what_lies_in_the_working_directory_is_not_run(tmp_path):
         subprocess.run([command[0], "daemon", "stop", "--home", home], check=True, timeout=60)
 
 
-def test_a_home_with_another_identity_than_its_runs_is_refused(tmp_path):
+def test_a_home_is_reset_or_rotated_and_one_with_another_identity_than_its_runs_is_refused(tmp_path):
     with Swarm(tmp_path / "homes", [Settings(), Settings()]) as swarm:
         swarm.start()
-        one = swarm.daemons[0]
-        found(*swarm.daemons, rounds=1, trainer="noop", settings={}).end(*swarm.daemons)
+        one, other = swarm.daemons
+        run = found(*swarm.daemons, rounds=1, trainer="noop", settings={})
+        run.end(*swarm.daemons)
+        swarm.stop(*swarm.daemons)
+        removed = command("reset", "--yes", "--home", str(other.home))
+        assert (removed.returncode, removed.stderr) == (0, "")
+        stays = {"control.sock", "daemon.err", "daemon.log", "identity.key", "lock", "node.toml"}
+        assert {path.name for path in other.home.iterdir()} <= stays
+        rotated = command("keys", "rotate", "--home", str(one.home))
+        assert (rotated.returncode, rotated.stderr) == (0, "")
+        swarm.start(one)
+        assert one.call(DaemonStatus()).peer_id != one.peer
+        assert [(each.run, each.phase) for each in one.call(RunList())] == [(run.run, "finished")]
         swarm.stop(one)
+        now = load_identity(one.home / "identity.key").peer_id
+        shutil.rmtree(one.home / "former")
         key = one.home / "identity.key"
         key.write_bytes(bytes(32))
         refused = start("--home", str(one.home))
         assert refused.returncode == 2
-        assert f"{one.home} belongs to the peer {one.peer}" in refused.stderr
+        assert f"{one.home} belongs to the peer {now}" in refused.stderr
 
 
 @pytest.mark.parametrize("how", [[], ["--detach"]])
