@@ -25,7 +25,8 @@ from primep2p.services.backends import Check, check
 from primep2p.services.book import Book
 from primep2p.services.compute import Compute
 from primep2p.services.desk import Desk
-from primep2p.services.entering import Own, Runs
+from primep2p.services.entering import Runs
+from primep2p.services.hiring import Own
 from primep2p.services.history import History
 from primep2p.services.hub import Hub
 from primep2p.services.jobs import Jobs

@@ -1,12 +1,8 @@
 """The runs that this node is in: founds them, joins them, and opens them again after a start."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from time import time
 
-import msgspec
 import trio
 
 from primep2p.core.admission import UNINVITED, join_of, request_of
@@ -17,35 +13,26 @@ from primep2p.keys import public_key_of
 from primep2p.model.errors import CallError, PeerError, Unavailable
 from primep2p.model.ids import Cid, PeerId, RunId
 from primep2p.model.messages import Records
-from primep2p.model.plans import cid_of_plan
-from primep2p.model.records import KERNELS_DIGEST, Ban, Join, RunSpec, Scalar, TensorSpec
-from primep2p.plugin.process import TrainerWorker
-from primep2p.plugin.workers import NEW, Trainers
-from primep2p.run_config import JOBS, RunConfig, StopConfig
+from primep2p.model.records import KERNELS_DIGEST, Ban, Join, RunSpec, TensorSpec
+from primep2p.run_config import RunConfig, StopConfig
 from primep2p.services.aggregation import check_files
-from primep2p.services.desk import Desk
-from primep2p.services.founding import first_params, given_params, sketch
+from primep2p.services.hiring import Hiring, Own
 from primep2p.services.inviting import Invitation, accept, check_welcome, invite
 from primep2p.services.joining import Pin, Seekers, find_spec, learn_head, run_key, seek_membership
 from primep2p.services.origins import Start, certified, find
-from primep2p.services.plans import Plans
 from primep2p.services.reopening import own_rows, spec_of
-from primep2p.services.resting import LEAVING, PAUSED, Resting
+from primep2p.services.resting import LEAVING, PAUSED
 from primep2p.services.rounds import RunService
-from primep2p.services.seams import Seams, TrainingVerbs
-from primep2p.services.training import Training, TrainingEvent
+from primep2p.services.seams import Seams
 from primep2p.store.seam import RunRow, Standing, StoredCheckpoint
 from primep2p.tasks import TaskStatus
 from primep2p.wire.envelope import Opened
 from primep2p.wire.token import Token
 
-__all__ = ["JOIN_S", "Own", "Runs", "config_of"]
+__all__ = ["JOIN_S", "Runs", "config_of"]
 
 PROVIDE_RUN_EVERY_S = 12 * 3600.0
 """Half of what a provider record lives."""
-
-INIT_S = 600.0
-"""For a trainer's first params: a large framework and a large model."""
 
 JOIN_S = 90.0
 """To find a run, and to check its chain: less than the control client's patience."""
@@ -61,26 +48,11 @@ RETRY_S = 15.0
 """Before a directory that failed among connected peers is asked again."""
 
 
-@dataclass(frozen=True)
-class Own:
-    """What is this node's own: given to no other, and to no single run."""
-
-    home: Path
-    trainers: Trainers
-    plans: Plans
-    entropy: Callable[[int], bytes]
-    """So many bytes that nobody can guess."""
-    desks: dict[RunId, Desk]
-    """Of the runs in which it trains by jobs: filled here."""
-    silent_s: float
-    """After which a worker is taken to be gone."""
-    resting: Resting
-
-
 class Runs:
     """Every run of this node, in `services`, which others may read. Verbs may be called while `run` runs."""
 
     def __init__(self, services: dict[RunId, RunService], seams: Seams, own: Own) -> None:
+        self.hiring = Hiring(seams, own)
         self._services = services
         self._seams = seams
         self._own = own
@@ -120,57 +92,9 @@ class Runs:
         """A new run with this node as its first member. Raises PluginError where its trainer fails."""
         nonce = self._own.entropy(16)
         await self._check_kernels()
-        await self._check_trainer(config.trainer, own_loop)
-        if config.params:
-            seams = self._seams
-            made = await seams.offload(given_params, Path(config.params), config.pipeline, seams.blobs, seams.scratch)
-        else:
-            made = await self._made_params(config, nonce)
+        await self.hiring.check(config.trainer, own_loop)
+        made = await self.hiring.first_params(config)
         return await self._begin(config, nonce, *made, own_loop=own_loop)
-
-    async def _made_params(self, config: RunConfig, nonce: bytes) -> tuple[Cid, tuple[TensorSpec, ...]]:
-        seams = self._seams
-        async with self._beginner(config, nonce) as training:
-            return await first_params(training, seams.blobs, seams.scratch, seams.offload)
-
-    async def sketch(self, config: RunConfig, name: str) -> tuple[Path, tuple[TensorSpec, ...]]:
-        """The first params that a run would have, as a file in the scratch directory. Raises PluginError."""
-        seams = self._seams
-        async with self._beginner(config, self._own.entropy(16)) as training:
-            return await sketch(training, seams.scratch, seams.offload, name)
-
-    @asynccontextmanager
-    async def _beginner(self, config: RunConfig, nonce: bytes) -> AsyncIterator[Training]:
-        """A trainer that makes first params, and leaves nothing else behind."""
-        if config.trainer == JOBS:
-            raise CallError(
-                "a run whose members train in loops of their own needs first params",
-                hint="name a safetensors file: params in run.toml, or primep2p run create --params FILE",
-            )
-        seams, own = self._seams, self._own
-        own.trainers.check(config.trainer)
-        place = f"{NEW}{nonce.hex()}"
-        try:
-            yield self._training_of(config.trainer, config.trainer_config, place, (), INIT_S, self._of_no_run)
-        finally:
-            with trio.CancelScope(shield=True):
-                await seams.offload(own.trainers.discard, place)
-
-    def _of_no_run(self, event: TrainingEvent) -> None:
-        """What a trainer does before there is a run concerns the node."""
-        self._seams.tell(msgspec.structs.replace(event, run=""))
-
-    async def _check_trainer(self, trainer: str, own_loop: bool, holders: Sequence[PeerId] | None = None) -> None:
-        """Raises PluginError where this node has to have a plugin, and has not, or must not run the run's plan, which
-        `holders` give to one who joins; Unavailable without it."""
-        if trainer == JOBS or own_loop:
-            return
-        if not cid_of_plan(trainer):
-            self._own.trainers.check(trainer)
-        elif holders is None:
-            await self._own.plans.check(trainer)
-        else:
-            await self._own.plans.obtain(trainer, holders)
 
     async def found_from(self, start: Start, config: RunConfig | None, *, own_loop: bool = False) -> RunService:
         """A new run whose first params are those of a certified checkpoint of a run of this node; without `config`
@@ -179,7 +103,7 @@ class Runs:
         seams, old = self._seams, self.named(start.run)
         spec = old.spec.record
         config = config or config_of(spec)
-        await self._check_trainer(config.trainer, own_loop)
+        await self.hiring.check(config.trainer, own_loop)
         head = await seams.offload(certified, start, old.spec, seams.runs, seams.blobs, seams.envelopes)
         nonce = self._own.entropy(16)
         params, tensors = head.header.params, spec.tensors
@@ -298,7 +222,7 @@ class Runs:
         seams = self._seams
         at = Seekers(seams.host, seams.sync, seams.envelopes)
         spec, holders = await find_spec(run, at)
-        await self._check_trainer(spec.record.trainer, own_loop, holders)
+        await self.hiring.check(spec.record.trainer, own_loop, holders)
         learned = await learn_head(spec, holders, at, pin)
         check_welcome(spec, learned[0] if learned else None, seams.envelopes.peer_id, invitation)
         join = await self._own_join(spec, learned[0].round if learned else 0, invitation)
@@ -384,22 +308,10 @@ class Runs:
     async def _open(self, nursery: trio.Nursery, row: RunRow) -> RunService:
         spec = spec_of(row, self._seams.envelopes, self._own.home)
 
-        def make(report: Callable[[TrainingEvent], None]) -> TrainingVerbs:
-            record = spec.record
-            if row.own_loop or record.trainer == JOBS:
-                return self._desk_of(row.run, record, report)
-            return self._training_of(
-                record.trainer,
-                record.trainer_config,
-                row.run.hex(),
-                record.tensors,
-                record.policy.collect_s,
-                report,
-            )
-
         standing = await self._seams.offload(self._seams.runs.standing, row.run)
         self._own.resting.order(row.run, LEAVING if standing.leave else PAUSED if standing.paused else "")
-        service = RunService(row, spec, self._seams, make, standing)
+        hire = partial(self.hiring.hire, row, spec.record)
+        service = RunService(row, spec, self._seams, hire, standing)
         self._services[row.run] = service
         if standing.has_left:
             await service.recall()
@@ -432,35 +344,6 @@ class Runs:
         spec, seams = service.spec.record, self._seams
         others = [other.spec for other in self._services.values() if other is not service]
         service.origin = service.origin or await seams.offload(find, spec.origin, spec.tensors, others, seams.runs)
-
-    def _training_of(
-        self,
-        trainer: str,
-        settings: dict[str, Scalar | list[Scalar]],
-        place: str,
-        tensors: tuple[TensorSpec, ...],
-        deadline_s: float,
-        report: Callable[[TrainingEvent], None],
-    ) -> Training:
-        def worker() -> TrainerWorker:
-            return self._own.trainers.worker(trainer, settings, place, tensors)
-
-        seed = self._seams.envelopes.peer_id.encode() + place.encode()
-        return Training(worker, seed=seed, deadline_s=deadline_s, report=report, run=place)
-
-    def _desk_of(self, run: RunId, spec: RunSpec, report: Callable[[TrainingEvent], None]) -> Desk:
-        desk = Desk(
-            run.hex(),
-            spec.tensors,
-            directory=self._own.home / "jobs" / run.hex(),
-            seed=self._seams.envelopes.peer_id.encode() + run,
-            deadline_s=spec.policy.collect_s,
-            silent_s=self._own.silent_s,
-            offload=self._seams.offload,
-            report=report,
-        )
-        self._own.desks[run] = desk
-        return desk
 
     async def _provide(self, run: RunId) -> None:
         """Tell the directory, again and again, that this node is in the run."""

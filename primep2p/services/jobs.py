@@ -60,9 +60,9 @@ class Jobs:
 
     def hear(self, event: AnyEvent) -> None:
         """Something happened in a run: whoever waits for a job of it looks again."""
-        desk = self._desks.get(bytes.fromhex(event.run)) if event.run else None
-        if desk is not None:
-            desk.stir()
+        for desk in self._desks.values():
+            if desk.run_hex == event.run:
+                desk.stir()
 
     async def next(self, prefix: str, worker: str, wait_s: float) -> JobAccepted | JobRejected:
         """The run's job, given to `worker`; where there is none, as soon as there is one within `wait_s`. Raises
@@ -150,13 +150,14 @@ class Jobs:
 
     def _find(self, job_id: str) -> _Open | JobRefused:
         """The job of that id, if it is open."""
-        for run, desk in self._desks.items():
-            if (round_ := desk.round_of(job_id)) is None:
+        for service in self._runs.all():
+            desk = self._desks.get(service.run_id)
+            if desk is None or (round_ := desk.round_of(job_id)) is None:
                 continue
             job = desk.job
             if job is None or job.round != round_:
                 return JobRefused(job=job_id, reason="stale", sentence=_REFUSED["stale"].format(round_))
-            self._end_if_over(self._runs.named(run.hex()), job)
+            self._end_if_over(service, job)
             return self._why_over(job) or _Open(desk, job)
         return JobRefused(
             job=job_id, reason="unknown", sentence=f"this node has no job {job_id!r}: ask for the next one"

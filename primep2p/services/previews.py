@@ -43,7 +43,7 @@ class Previews:
             tensors = await seams.offload(_given, Path(config.params))
         else:
             await seams.offload(_discard, seams.scratch)
-            made, tensors = await self._runs.sketch(config, SKETCH)
+            made, tensors = await self._runs.hiring.sketch(config, SKETCH)
             path = str(made)
         return await self._of_config(config, tensors, path)
 

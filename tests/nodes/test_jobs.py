@@ -52,10 +52,10 @@ def bytes_of(path: str) -> bytes:
 
 
 async def heard(node: SimNode, into: list[AnyEvent], *, task_status: object = trio.TASK_STATUS_IGNORED) -> None:
-    async with node.alive.watch("") as events:
-        task_status.started()  # type: ignore[attr-defined]
-        async for event in events:
-            into.append(event)
+    events = node.alive.events.watch()
+    task_status.started()  # type: ignore[attr-defined]
+    async for event in events:
+        into.append(event)
 
 
 def test_a_run_whose_members_all_train_in_loops_learns_from_each_of_them_in_every_round(simulated):
