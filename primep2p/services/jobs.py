@@ -171,8 +171,9 @@ class Jobs:
         return _refused(job, "late" if trio.current_time() >= job.due_at else "stale")
 
     def _end_if_over(self, service: RunService, job: Job) -> None:
-        """A round that is certified needs no update any more; that it goes on without this node's is no news to it."""
-        if service.head is not None and service.head.round >= job.round:
+        """Once its update could not enter any more: in a buffered run that is later than the end of its round. That the
+        run goes on without it is no news to it."""
+        if service.head is not None and not service.head.may_enter(self._me, job.round):
             job.end("missed")
 
     def _look(self, service: RunService, desk: Desk, worker: str) -> Job | JobRejected:
@@ -210,14 +211,14 @@ class Jobs:
 
     def _why_none_in(self, service: RunService, round: Round, job: Job | None) -> JobRejected:
         later_s = _rest_s(service)
-        if round.records.in_slot(self._me, ("update", round.round)) is not None:
-            return _rejected(service, "done", f"this node's update of round {round.round} is on its way", later_s)
+        is_taken = job is not None and job.state == "taken" and round.head.may_enter(self._me, job.round)
+        is_signed = round.records.in_slot(self._me, ("update", round.round)) is not None
+        if is_taken or is_signed or round.collection.waits_with(self._me):
+            return _rejected(service, "done", "this node's update is on its way into the model", later_s)
         if self._me not in round.head.cohort:
             return _rejected(service, "not-drawn", f"this node is not drawn to train in round {round.round}", later_s)
         if job is None or job.round != round.round:
             return _rejected(service, "preparing", f"the params of round {round.round} are on their way", SOON_S)
-        if job.state == "taken":
-            return _rejected(service, "done", f"this node's update of round {round.round} is on its way", later_s)
         return _rejected(service, "missed", f"the deadline of round {round.round} has passed", later_s)
 
 

@@ -67,6 +67,7 @@ def test_a_run_whose_members_all_train_in_loops_learns_from_each_of_them_in_ever
         async with trio.open_nursery() as nursery:
             for loop in loops:
                 nursery.start_soon(loop.run)
+        await world.until_round(4, world.nodes)
         path = (await world.nodes[0].alive.shelf.path(f"{world.run}@4")).path
         for name, array in load_file(path).items():  # the mean of three that each went down by a tenth, four times
             np.testing.assert_allclose(array, {"w": 0.6, "b": -0.4}[name], atol=1e-5)
@@ -121,6 +122,7 @@ def test_one_owner_may_train_in_a_loop_where_the_others_have_the_runs_plugin_and
         assert not world.nodes[1].alive.run_detail(world.run).own_loop
         async with trio.open_nursery() as nursery:
             nursery.start_soon(loop.run)
+        await world.until_round(4, world.nodes)
         assert world.trainers[4] == frozenset(node.peer for node in world.nodes)
 
     simulated(story)
@@ -365,3 +367,28 @@ def test_who_waits_is_answered_as_soon_as_there_is_a_job_and_not_before(simulate
         assert isinstance(nothing, JobAccepted)  # its own, again
 
     simulated(story)
+
+
+def test_in_a_buffered_run_a_job_lasts_longer_than_its_round_and_its_update_enters_a_later_one(simulated):
+    async def story(world: World) -> None:
+        await begin(world)
+        slow, *fast = [Loop(node) for node in world.nodes]
+        job = await slow.accept()
+        for round_ in (1, 2):  # two of three are enough for a checkpoint
+            for loop in fast:
+                await loop.submit(await loop.accept())
+            await world.until_round(round_, world.nodes)
+        assert isinstance(slow.node.alive.jobs.report(job.job, 1, 1, None), JobOpen)
+        assert (await slow.next(0)).job == job.job == f"{world.run[:16]}-1"
+        assert isinstance(await slow.submit(job), JobTaken)
+        waits = await slow.next(0)
+        assert isinstance(waits, JobRejected)
+        assert waits.reason == "done"
+        for loop in fast:
+            await loop.submit(await loop.accept())
+        await world.until_round(3, world.nodes)
+        assert (await slow.accept()).round in (3, 4)
+
+    world = simulated(story, mode="buffered", updates_per_version=2, min_updates=2)
+    entered = [round for round in (1, 2, 3) if world.nodes[0].peer in world.trainers[round]]
+    assert entered == [3]
