@@ -181,6 +181,11 @@ class RoundPolicy(Record, frozen=True):
         return self.mode == "buffered"
 
     @property
+    def late_rounds(self) -> int:
+        """An update counts up to so many rounds after its own [C4]."""
+        return self.max_staleness if self.is_buffered else 0
+
+    @property
     def least_members(self) -> int:
         """Buffered: a checkpoint has updates of so many members or more, two thirds of the least roster: the quickest
         few do not learn alone [R2]."""

@@ -61,7 +61,7 @@ def cost_of(
         down_bytes=ceil(down + records),
         up_bytes=ceil(up + records),
         memory_bytes=PIECE_BYTES * (1 + len(state_of) // max(len(tensors), 1)) + SCRATCH_BYTES,
-        disk_bytes=ceil(keep_updates * (voting * cohort + (1 - voting) * trains) * delta),
+        disk_bytes=ceil(max(keep_updates, policy.late_rounds) * (voting * cohort + (1 - voting) * trains) * delta),
         growth_bytes=ceil(params + voting * state),
     )
 

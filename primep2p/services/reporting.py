@@ -88,7 +88,7 @@ def detail(service: RunService, connected: frozenset[PeerId], seams: Seams, curs
         mode=spec.policy.mode,
         least_updates=spec.least_updates,
         wanted_updates=spec.wanted_updates,
-        max_staleness=spec.policy.max_staleness if spec.policy.is_buffered else 0,
+        max_staleness=spec.policy.late_rounds,
         quorum=committee.q,
         survives_silent=committee.survives_silent if head else 0,
         survives_liars=committee.survives_liars if head else 0,

@@ -479,8 +479,7 @@ class RunService:
     @property
     def _kept_rounds(self) -> int:
         """Of deltas: as long as they may still enter a checkpoint, and as the owner wishes."""
-        policy = self.spec.record.policy
-        return max(self._seams.keep_updates, policy.max_staleness if policy.is_buffered else 0)
+        return max(self._seams.keep_updates, self.spec.record.policy.late_rounds)
 
     def _tell_of_departure(self, head: Head) -> None:
         """The owner should not have to find out by looking."""

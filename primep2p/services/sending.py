@@ -37,8 +37,9 @@ class Sender:
         self._seams = seams
         self._lock = trio.Lock()  # a training that ends late and the next one must not take the same residual
         me, directory = seams.envelopes.peer_id, seams.residuals / run.hex()
-        most = spec.policy.max_staleness if spec.policy.is_buffered else 0
-        self._residuals = Residuals(directory, spec.tensors, me, self._certified, self._tell, max_staleness=most)
+        self._residuals = Residuals(
+            directory, spec.tensors, me, self._certified, self._tell, max_staleness=spec.policy.late_rounds
+        )
 
     async def pack(self, round: int, trained: Path) -> Cid:
         """The delta in the file `trained`, which is taken over, as a durable blob. Raises StoreError."""

@@ -79,3 +79,9 @@ def test_files_that_cannot_be_have_no_cost():
 
 def test_a_cost_is_plain_numbers():
     assert all(isinstance(value, int) for value in msgspec.to_builtins(cost()).values())
+
+
+def test_a_buffered_run_keeps_updates_as_long_as_they_may_enter():
+    found = cost(mode="buffered", max_staleness=9)
+    assert found.disk_bytes == 9 * 4 * found.delta_bytes
+    assert cost(mode="buffered", max_staleness=2).disk_bytes == cost().disk_bytes
