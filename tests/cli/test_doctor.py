@@ -12,13 +12,13 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from primep2p.cli.doctor.clock import clock
-from primep2p.cli.doctor.home import disk, files, home
-from primep2p.cli.doctor.network import bootstrap, ports, reachability
 
 from primep2p import __version__
 from primep2p.cli.doctor import CHECKS, Finding, Scene
+from primep2p.cli.doctor.clock import clock
+from primep2p.cli.doctor.home import disk, files, home
 from primep2p.cli.doctor.machine import backends, libraries, limits, python
+from primep2p.cli.doctor.network import bootstrap, ports, reachability
 from primep2p.cli.main import main
 from primep2p.config import ComputeSection, NodeConfig, NodeSection, P2PSection
 from primep2p.keys import load_identity

@@ -10,10 +10,10 @@ from typing import Literal
 
 import numpy as np
 import psutil
-from primep2p.cli.doctor.finding import Finding, Scene
 from threadpoolctl import threadpool_info
 
 from primep2p import __version__
+from primep2p.cli.doctor.finding import Finding, Scene
 from primep2p.cli.render.printing import mib
 from primep2p.model.records import KERNELS_DIGEST
 from primep2p.services.backends import BACKENDS, Check, Checked, OneThread, check, choose, preferred
