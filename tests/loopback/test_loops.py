@@ -76,7 +76,7 @@ def test_a_plugin_a_loop_in_python_and_one_in_javascript_train_one_model(tmp_pat
         for number in range(1, ROUNDS + 1):
             assert set(watched.certified[plugin][number].participants) == {daemon.peer for daemon in swarm.daemons}
         assert watched.blamed(*swarm.daemons) == []
-        params = load_file(javascript.call(ModelPathOf(run=run)).path)
+        params = load_file(javascript.call(ModelPathOf(model=run)).path)
         assert python.call(RunShow(run=run)).own_loop
     answered = (held_out.x @ params["layer0.weight"] + params["layer0.bias"]).argmax(axis=1)
     assert (answered == held_out.y).mean() >= LEAST
