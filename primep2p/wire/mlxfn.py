@@ -3,13 +3,14 @@
 MLX's own reader trusts the file: counts, ids, dtypes and names of kernels are taken as they come. This one bounds each
 of them, and knows only ALLOWED primitives: the file does not say how long the settings of an unknown one are, so that
 what follows could not be read, and such a graph is refused [X2]. Layout: little-endian; `u` 8 bytes, `i` 4, `f` 4,
-`d` 8, `?` 1, `I` a count (u) of ints, `D` a dtype (i, 1 byte for its size).
+`d` 8, `?` 1, `I` a count (u) of ints, `L` of longs of 8 bytes, `D` a dtype (i, 1 byte for its size).
 """
 
 import struct
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 
 from primep2p.model.errors import PluginError
 
@@ -57,6 +58,7 @@ ALLOWED: Mapping[str, str] = dict.fromkeys(_PLAIN, "") | {
     "ArgPartition": "ii",
     "ArgReduce": "ii",
     "ArgSort": "i",
+    "AsStrided": "ILu",
     "AsType": "D",
     "BitwiseBinary": "i",
     "Broadcast": "I",
@@ -90,10 +92,11 @@ ALLOWED: Mapping[str, str] = dict.fromkeys(_PLAIN, "") | {
 }
 """The primitives that a plan may use, each with the layout of its settings. All are arithmetic on arrays that MLX
 itself allocates, and training needs them. Left out are those that bring code of their own (CustomKernel) or read files
-(Load), look at memory by strides and offsets of their own (AsStrided) or as another type (View), call a linear-algebra
-library with what they are given (SVD, Eigh, …), or are for one kind of device (the quantised and the fused ones)."""
+(Load), look at memory as another type (View), call a linear-algebra library with what they are given (SVD, Eigh, …), or
+are for one kind of device (the quantised and the fused ones). AsStrided, which convolutions need, must stay within its
+array."""
 
-_SIZES = {"u": 8, "i": 4, "f": 4, "d": 8, "?": 1}
+_SIZES = {"u": 8, "l": 8, "i": 4, "f": 4, "d": 8, "?": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +149,14 @@ class _Reader:
         self._offsets: list[int] = []
         self._primitives: Counter[str] = Counter()
         self._constants_bytes = 0
+        self._shapeless = False
 
     def graph(self) -> Graph:
         mlx = self._text()
         functions = self._one("i")
         if functions != 1:
             raise _damaged(f"it holds {functions} functions, and must hold 1")
-        shapeless = self._flag()
+        shapeless = self._shapeless = self._flag()
         self._text()  # metadata of the exporter's own
         if self._count(0):
             raise _damaged("it takes arguments by name")
@@ -188,8 +192,7 @@ class _Reader:
 
     def _computed(self, id_: int) -> None:
         """What a primitive makes of arrays that came before: no graph has a circle."""
-        for _ in range(self._count(MAX_NODES)):
-            self._known(self._id())
+        inputs = [self._known(self._id()) for _ in range(self._count(MAX_NODES))]
         index, device, device_index = (self._one("i") for _ in range(3))
         if (device, device_index) != (0, 0) or index < 0:
             raise _damaged("it asks for another device than the first CPU")
@@ -199,8 +202,9 @@ class _Reader:
                 f"the graph uses {name!r}, which no plan may",
                 hint="docs/plans.md lists what a plan's graphs may use, and why nothing else",
             )
-        for kind in ALLOWED[name]:
-            self._setting(kind)
+        settings = [self._setting(kind) for kind in ALLOWED[name]]
+        if name == "AsStrided":
+            self._check_view(inputs, settings)
         self._primitives[name] += 1
         siblings = self._count(MAX_NODES)
         if not siblings:
@@ -214,6 +218,19 @@ class _Reader:
             raise _damaged(f"{name} gives another number of arrays than it names")
         for each, shape in zip(ids, shapes, strict=True):
             self._define(each, self._typed(shape))
+
+    def _check_view(self, inputs: list[ArrayType], settings: list[object]) -> None:
+        """A view by shape and strides must lie within the array that it is of."""
+        shape, strides, offset = settings
+        assert isinstance(shape, tuple)
+        assert isinstance(strides, tuple)
+        assert isinstance(offset, int)
+        if len(inputs) != 1 or len(shape) != len(strides) or min(shape, default=0) < 0 or self._shapeless:
+            raise _damaged("a view that no array has")
+        reaches = [(size - 1) * stride for size, stride in zip(shape, strides, strict=True)]
+        first, last = (offset + sum(part for part in reaches if part * sign > 0) for sign in (-1, 1))
+        if 0 not in shape and not 0 <= first <= last < prod(inputs[0].shape):
+            raise _damaged("a view beyond the array that it is of")
 
     def _constant(self, id_: int) -> None:
         if id_ in self._arrays:
@@ -235,16 +252,22 @@ class _Reader:
 
     # ---- what a file is made of
 
-    def _setting(self, kind: str) -> None:
+    def _setting(self, kind: str) -> object:
         match kind:
             case "I":
-                self._take(4 * self._count(MAX_NODES))
+                return self._many("i")
+            case "L":
+                return self._many("l")
             case "D":
-                self._typed(())
+                return self._typed(())
             case "?":
-                self._flag()
+                return self._flag()
             case _:
-                self._one(kind)
+                return self._one(kind)
+
+    def _many(self, kind: str) -> tuple[int, ...]:
+        raw = self._take(_SIZES[kind] * self._count(MAX_NODES))
+        return struct.unpack(f"<{len(raw) // _SIZES[kind]}{'i' if kind == 'i' else 'q'}", raw)
 
     def _type(self) -> ArrayType:
         return self._typed(self._shape())
@@ -289,7 +312,7 @@ class _Reader:
     def _one(self, kind: str) -> int:
         size = _SIZES[kind]
         raw = self._take(size)
-        return int.from_bytes(raw, "little", signed=kind == "i")
+        return int.from_bytes(raw, "little", signed=kind in "il")
 
     def _take(self, size: int) -> bytes:
         end = self._at + size
@@ -301,10 +324,7 @@ class _Reader:
 
 
 def _size_bytes(type_: ArrayType) -> int:
-    size = dict(DTYPES)[type_.dtype]
-    for each in type_.shape:
-        size *= each
-    return size
+    return dict(DTYPES)[type_.dtype] * prod(type_.shape)
 
 
 def _damaged(what: str) -> PluginError:

@@ -76,7 +76,7 @@ def test_a_plan_that_is_too_large_is_refused_before_it_is_decoded() -> None:
     refused(bytes(MAX_PLAN_BYTES + 1), "more than the")
 
 
-@pytest.mark.parametrize("name", ["CustomKernel", "Load", "AsStrided", "SVD", "View", "Compiled", "Lode", ""])
+@pytest.mark.parametrize("name", ["CustomKernel", "Load", "SVD", "View", "Compiled", "Lode", ""])
 def test_only_what_is_allowed_may_be_in_a_graph(name: str) -> None:
     assert name not in ALLOWED
     bad = graph([WEIGHT, BATCH, SCALAR], [3, 4], [node(3, name, [0], b"", WEIGHT), SUM])
@@ -105,6 +105,35 @@ def test_a_damaged_graph_is_refused(case: str) -> None:
     raw, said = BAD[case]
     with pytest.raises(PluginError, match=said):
         read_graph(raw)
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides", "offset", "fits"),
+    [
+        ((2, 2), (1, 1), 0, True),
+        ((3,), (-1,), 2, True),
+        ((0, 9), (9, 9), 2, True),
+        ((2, 2), (1, 1), 1, False),
+        ((3,), (-1,), 1, False),
+        ((2**31 - 1,), (2**62,), 0, False),
+        ((1,), (1,), 2**64 - 1, False),
+        ((2, 2), (1,), 0, False),
+        ((-1,), (1,), 0, False),
+    ],
+)
+def test_a_view_stays_within_its_array(
+    shape: tuple[int, ...], strides: tuple[int, ...], offset: int, fits: bool
+) -> None:
+    settings = number(len(shape)) + struct.pack(f"<{len(shape)}i", *shape)
+    settings += number(len(strides)) + struct.pack(f"<{len(strides)}q", *strides) + number(offset)
+    raw = graph([WEIGHT], [3], [node(3, "AsStrided", [0], settings, WEIGHT)], shapeless=0)
+    if fits:
+        assert read_graph(raw).primitives == {"AsStrided": 1}
+    else:
+        with pytest.raises(PluginError, match="a view"):
+            read_graph(raw)
+    with pytest.raises(PluginError, match="a view"):
+        read_graph(graph([WEIGHT], [3], [node(3, "AsStrided", [0], settings, WEIGHT)], shapeless=1))
 
 
 def test_a_graph_that_is_cut_anywhere_is_refused() -> None:
