@@ -138,6 +138,8 @@ class StoreSection(Section, frozen=True):
 
     keep_updates: Annotated[int, Meta(ge=1, le=1_000_000)] = 4
     """Rounds whose updates stay on disk."""
+    keep_checkpoints: Annotated[int, Meta(ge=2, le=1_000_000_000)] = 10
+    """Rounds of each run whose certified model stays on disk. What is published or pulled stays too."""
 
 
 class LogSection(Section, frozen=True):

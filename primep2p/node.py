@@ -44,6 +44,7 @@ from primep2p.services.rounds import RunService
 from primep2p.services.seams import Seams
 from primep2p.services.shelf import Shelf
 from primep2p.services.standing import Standings
+from primep2p.services.sweeping import Sweeping
 from primep2p.services.sync import Sync
 from primep2p.services.transfer import Transfer
 from primep2p.store.seam import BlobStore, RunStore, ShelfStore
@@ -125,6 +126,7 @@ class Node:
         self.pointers = Pointers(envelopes.peer_id, host.directory, blobs, offload)
         self.shelf = Shelf(self._seams, self._runs, trainers, shelf)
         self.standings = Standings(self._runs, resting, self._seams)
+        self._sweeping = Sweeping(self._seams, shelf, config.store.keep_checkpoints)
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Raises ConfigError, StoreError."""
@@ -143,6 +145,7 @@ class Node:
             self._overlay.know(await self._seams.offload(self._seams.runs.addresses))
             await nursery.start(self._runs.run)
             await nursery.start(self.shelf.run)
+            await nursery.start(self._sweeping.run)
             task_status.started()
             nursery.start_soon(self._compute.chosen)  # half a second that nobody waits for before the first Join
 
@@ -233,6 +236,7 @@ class Node:
 
     def _tell(self, event: AnyEvent) -> None:
         self.jobs.hear(self.events.tell(event))
+        self._sweeping.hear(event)
         write_down(event)
 
     async def _watch_peers(self) -> None:

@@ -104,10 +104,11 @@ class Runs:
         spec = old.spec.record
         config = config or config_of(spec)
         await self.hiring.check(config.trainer, own_loop)
-        head = await seams.offload(certified, start, old.spec, seams.runs, seams.blobs, seams.envelopes)
-        nonce = self._own.entropy(16)
-        params, tensors = head.header.params, spec.tensors
-        service = await self._begin(config, nonce, params, tensors, origin=head.hash, own_loop=own_loop)
+        async with seams.keeping:  # else an old checkpoint's params might go before the new run needs them
+            head = await seams.offload(certified, start, old.spec, seams.runs, seams.blobs, seams.envelopes)
+            nonce = self._own.entropy(16)
+            params, tensors = head.header.params, spec.tensors
+            service = await self._begin(config, nonce, params, tensors, origin=head.hash, own_loop=own_loop)
         service.origin = f"{head.run.hex()}@{head.round}"
         return service
 

@@ -1,7 +1,7 @@
 """What a run is given by its node: the seams through which it trains, fetches, stores and speaks."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -67,3 +67,6 @@ class Seams:
     keep_updates: int
     addresses: Callable[[], tuple[str, ...]]
     """Where this node can be dialled."""
+    keeping: trio.Lock = field(default_factory=trio.Lock)
+    """Held by whoever begins to need a blob that may be old, until that is written down; and by whoever removes what
+    nothing needs."""

@@ -104,13 +104,18 @@ class Shelf:
 
     async def publish_run(self, ref: RunRef, name: str, label: str = "") -> ModelDetail:
         """Certified params of a run of this node, as the version that `name` offers from now on."""
-        name, seams = own_name(name, self._me), self._seams
+        name = own_name(name, self._me)
+        async with self._seams.keeping:  # else an old checkpoint's params might go before they are on the shelf
+            version = await self._version_of_run(ref, label)
+            return await self._publish(name, lambda catalog: version)
+
+    async def _version_of_run(self, ref: RunRef, label: str) -> ModelVersion:
         found, checkpoint = await self._locating.located(ref), await self._locating.checkpoint(ref)
         spec = self._runs.named(ref.run).spec.record
         version = ModelVersion(
             label=label or str(found.round),
             params=found.params,
-            size_bytes=await seams.offload(_size, found.path),
+            size_bytes=await self._seams.offload(_size, found.path),
             schema=schema_of(spec.tensors),
             trainer=spec.trainer,
             trainer_config=spec.trainer_config,
@@ -120,8 +125,8 @@ class Shelf:
             round=found.round,
             header=checkpoint.hash,
         )
-        await seams.transfer.fetch(version.params, [], max_bytes=version.size_bytes, durable=True)
-        return await self._publish(name, lambda catalog: version)
+        await self._seams.transfer.fetch(version.params, [], max_bytes=version.size_bytes, durable=True)
+        return version
 
     async def publish_file(
         self,
@@ -151,7 +156,10 @@ class Shelf:
                 metrics=tuple(Metric(*metric) for metric in sorted(metrics.items())),
             )
 
-        return await self._publish(name, version)
+        detail = await self._publish(name, version)
+        if not self._seams.blobs.has(params):  # they were an old checkpoint's too, and went just before
+            await self._seams.offload(_import, path, self._seams)
+        return detail
 
     async def roll_back(self, text: str, label: str) -> ModelDetail:
         """Offer another version of an own model, as a rule an older one; all of them stay."""
@@ -165,7 +173,8 @@ class Shelf:
         ref = self._model(text)
         async with self._changing:
             gone = await (self._withdraw(ref) if ref.owner == self._me else self._drop(ref))
-            freed_bytes = await self._seams.offload(self._free, {version.params for version in gone})
+            async with self._seams.keeping:
+                freed_bytes = await self._seams.offload(self._free, {version.params for version in gone})
         self._seams.tell(ModelRemoved(model=str(ref)))
         versions = [version.label for version in gone]
         return ModelGone(owner=ref.owner, name=ref.name, versions=versions, freed_bytes=freed_bytes)
@@ -203,6 +212,7 @@ class Shelf:
             self._seams.tell(ModelPulling(asked=text, model=model, params=version.params, bytes=size_bytes))
             await self._fetch(ref.owner, version)
             await self._keep(ref.owner, meaning, version)
+            await self._fetch(ref.owner, version)  # again, where it was an old checkpoint's and went just before
             found = await self._locating.version(ref.owner, ref.name, version)
             reason = ""
         except PrimeError as error:
@@ -223,7 +233,8 @@ class Shelf:
         try:
             await seams.offload(_check_params, path, version)
         except PeerError:
-            await seams.offload(self._free, {params})
+            async with seams.keeping:
+                await seams.offload(self._free, {params})
             raise
 
     async def _keep(self, owner: PeerId, meaning: Meaning, version: ModelVersion) -> None:

@@ -132,6 +132,15 @@ class SqliteRuns:
         )
         return [self._stored(row[1:]) for index, row in enumerate(rows) if row[0] == first + index]
 
+    def headers(self, run: RunId, after: int, last: int) -> list[tuple[int, bytes]]:
+        """Up to 64 rounds above `after`, to `last`, with their certified headers' bytes, whatever gaps there are."""
+        rows = self._database.read(
+            "SELECT round, checkpoint FROM checkpoints WHERE run = ? AND round > ? AND round <= ? "
+            "ORDER BY round LIMIT 64",
+            *(run, after, last),
+        )
+        return [(row[0], self._stored((row[1], b"", 0.0)).checkpoint.header) for row in rows]
+
     def accuse(self, peer: PeerId, reason: str, evidence: bytes | None, *, run: RunId | None) -> None:
         """Count a fault; keep evidence. Only evidence is worth an fsync: faults can come by the thousand."""
         reason, of = reason[:_MAX_REASON], run or b""

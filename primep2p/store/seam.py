@@ -159,6 +159,10 @@ class RunStore(Protocol):
         """Up to `count` checkpoints in a row from round `first`."""
         ...
 
+    def headers(self, run: RunId, after: int, last: int) -> list[tuple[int, bytes]]:
+        """Up to 64 rounds above `after`, to `last`, with their certified headers' bytes, whatever gaps there are."""
+        ...
+
     def remember(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
         """Where a member was last heard of: a hint for the next start."""
         ...

@@ -194,3 +194,16 @@ def test_a_checkpoint_comes_back_with_the_time_at_which_this_node_had_it(store: 
     assert store.runs.checkpoint(RUN, 0) == first, "the first time counts"
     assert store.runs.head(RUN) == (0, first)
     assert store.runs.chain(RUN, 0, 9) == [first]
+
+
+def test_headers_come_in_batches_across_gaps(store: Store) -> None:
+    rounds = [*range(3), *range(10, 80)]
+    for round_ in rounds:
+        store.runs.commit(RUN, round_, stored(round_, header=b"header %d" % round_))
+    store.runs.commit(OTHER, 5, stored(5))
+    found, after = [], -1
+    while batch := store.runs.headers(RUN, after, 78):
+        assert len(batch) <= 64
+        found += batch
+        after = batch[-1][0]
+    assert found == [(round_, b"header %d" % round_) for round_ in rounds[:-1]]

@@ -26,7 +26,7 @@ class RunCost(View, frozen=True):
     disk_bytes: int
     """Deltas of the rounds that this node keeps."""
     growth_bytes: int
-    """The disk fills by so much in a round: every certified model is kept."""
+    """What one certified model takes, with its optimiser's state: the newest few stay, see `store.keep_checkpoints`."""
 
 
 class Preview(View, frozen=True):
