@@ -121,7 +121,7 @@ class Node:
         self._runs = Runs(services, self._seams, own)
         self.plugins = Plugins(trainers, self._runs, offload)
         self.jobs = Jobs(self._runs, desks, envelopes.peer_id, offload)
-        self.previews = Previews(self._runs, self._seams)
+        self.previews = Previews(self._runs, self._seams, config.store.keep_checkpoints)
         self.history = History(self._runs, self._seams)
         self.pointers = Pointers(envelopes.peer_id, host.directory, blobs, offload)
         self.shelf = Shelf(self._seams, self._runs, trainers, shelf)

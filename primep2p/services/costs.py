@@ -22,6 +22,12 @@ UPDATE_BYTES = 450
 LIST_BYTES, ENTRY_BYTES = 250, 90
 """A list in its envelope, and each update that it names."""
 
+HEADER_BYTES, INCLUSION_BYTES = 500, 160
+"""A header with a few metrics, and each update in it."""
+
+SEEN_BYTES, MEMBER_BYTES = 54, 150
+"""A member that a header names, and one in the state after it."""
+
 PIECE_BYTES = 4 * 2**20
 """Params, and each array of an optimiser's state, are computed so much at a time."""
 
@@ -37,6 +43,7 @@ def cost_of(
     members: int,
     votes: bool,
     keep_updates: int,
+    keep_checkpoints: int,
 ) -> RunCost:
     """For one of so many members, who computes what the protocol says unless it has no `votes`. Raises PeerError where
     the run's files could not be."""
@@ -61,9 +68,18 @@ def cost_of(
         down_bytes=ceil(down + records),
         up_bytes=ceil(up + records),
         memory_bytes=PIECE_BYTES * (1 + len(state_of) // max(len(tensors), 1)) + SCRATCH_BYTES,
-        disk_bytes=ceil(max(keep_updates, policy.late_rounds) * (voting * cohort + (1 - voting) * trains) * delta),
-        growth_bytes=ceil(params + voting * state),
+        disk_bytes=ceil(
+            max(keep_updates, policy.late_rounds) * (voting * cohort + (1 - voting) * trains) * delta
+            + keep_checkpoints * (params + voting * state)
+        ),
+        growth_bytes=_link(n, cohort, committee, policy),
     )
+
+
+def _link(members: int, cohort: int, committee: int, policy: RoundPolicy) -> int:
+    """What a round adds to the chain, which nobody throws away: header, certificate, and the roster after it."""
+    q = Committee.of(("",) * committee, policy.consensus_threshold).q
+    return HEADER_BYTES + INCLUSION_BYTES * cohort + (SEEN_BYTES + MEMBER_BYTES) * members + VOTE_BYTES * q
 
 
 def _records(cohort: int, committee: int, policy: RoundPolicy, trains: Fraction, voting: Fraction) -> Fraction:

@@ -32,9 +32,10 @@ SKETCH = "preview"
 class Previews:
     """Verbs change nothing but a file in the scratch directory. They raise what the deed itself would raise."""
 
-    def __init__(self, runs: Runs, seams: Seams) -> None:
+    def __init__(self, runs: Runs, seams: Seams, keep_checkpoints: int) -> None:
         self._runs = runs
         self._seams = seams
+        self._keep_checkpoints = keep_checkpoints
 
     async def found(self, config: RunConfig) -> Preview:
         """Of a run that this node would create. Where its trainer makes the first params, it makes them now."""
@@ -107,7 +108,13 @@ class Previews:
         votes = (await seams.compute.chosen()).kernels == KERNELS_DIGEST
         try:
             cost = cost_of(
-                settings.pipeline, policy, tensors, members=reckoned, votes=votes, keep_updates=seams.keep_updates
+                settings.pipeline,
+                policy,
+                tensors,
+                members=reckoned,
+                votes=votes,
+                keep_updates=seams.keep_updates,
+                keep_checkpoints=self._keep_checkpoints,
             )
         except PeerError as error:
             raise CallError(

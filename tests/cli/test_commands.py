@@ -388,7 +388,7 @@ a round   244 KiB down and 244 KiB up, where 4 train and 4 vote of 4
           a delta is 75 KiB, and the model 75 KiB
 in all    3.1 MiB down and 3.1 MiB up in 13 rounds
 memory    at most 28 MiB to aggregate, and what the trainer takes
-disk      1.17 MiB of deltas, and 75 KiB for each model that stays
+disk      1.17 MiB of models and deltas, and 2.93 KiB more in each round
 """
 
 

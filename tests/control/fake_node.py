@@ -154,7 +154,7 @@ def preview(**more: object) -> Preview:
         up_bytes=250_000,
         memory_bytes=28 * 2**20,
         disk_bytes=1_229_440,
-        growth_bytes=76_840,
+        growth_bytes=3_000,
     )
     usual = {
         "run": "",

@@ -9,7 +9,10 @@ import trio
 from primep2p.model.errors import CallError
 from primep2p.model.pipeline import Bfloat16, Float32, Int8, Outer, Pipeline, TopK, Wire, Yogi
 from primep2p.model.records import Mode, RoundPolicy
+from primep2p.model.views.events import AnyEvent, TransferDone
 from primep2p.run_config import RunConfig
+from primep2p.services.recent import OLDEST
+from primep2p.wire.codec import encode
 from tests.nodes.world import Scenario, SimNode, World, simulate
 
 SEEDS = range(3)
@@ -194,9 +197,28 @@ def test_what_a_preview_says_is_what_the_run_turns_out_to_take(simulated: Simula
         for inclusion in shown.inclusions:
             assert sizes_of(*blobs.glob(f"*/{inclusion.delta}")) == [told.cost.delta_bytes]
         assert sizes_of(*blobs.glob(f"*/{shown.params}")) == [told.cost.params_bytes]
-        assert (await creator.alive.previews.joined(run, None)).cost.members == 3
+        told = await creator.alive.previews.joined(run, None)
+        assert told.cost.members == 3
+        for node in (creator, *others):
+            fetched = [event.bytes for event in await heard_by(node) if isinstance(event, TransferDone)]
+            moved_in = told.cost.down_bytes - 2 * told.cost.delta_bytes  # votes and lists are no transfers
+            assert sum(fetched) == pytest.approx(2 * told.cost.delta_bytes * node.round, abs=2 * told.cost.delta_bytes)
+            assert 0 < moved_in < 20_000
+        links = [
+            len(encode(stored.checkpoint)) + len(stored.state) for stored in creator.alive._seams.runs.chain(run, 1, 2)
+        ]
+        assert links == [pytest.approx(told.cost.growth_bytes, rel=0.5)] * 2
 
     simulated(story, nodes=4, first_members=3)
+
+
+async def heard_by(node: SimNode) -> list[AnyEvent]:
+    """What it has told until now."""
+    heard: list[AnyEvent] = []
+    with trio.move_on_after(0.01):
+        async for event in node.alive.events.watch(after=OLDEST):
+            heard.append(event)
+    return heard
 
 
 def sizes_of(*paths: Path) -> list[int]:

@@ -15,7 +15,7 @@ PLAIN = Pipeline()
 
 def cost(*, members: int = 4, votes: bool = True, pipeline: Pipeline = PLAIN, **policy: object):
     settings = RoundPolicy(**policy)
-    return cost_of(pipeline, settings, TENSORS, members=members, votes=votes, keep_updates=4)
+    return cost_of(pipeline, settings, TENSORS, members=members, votes=votes, keep_updates=4, keep_checkpoints=10)
 
 
 def test_where_all_train_and_vote_each_fetches_every_delta_but_its_own_and_gives_as_many():
@@ -24,8 +24,8 @@ def test_where_all_train_and_vote_each_fetches_every_delta_but_its_own_and_gives
     assert found.delta_bytes == found.params_bytes == delta_bytes(PLAIN.wire, TENSORS)
     assert found.down_bytes == found.up_bytes
     assert found.down_bytes == pytest.approx(3 * MODEL, rel=0.001)
-    assert found.growth_bytes == found.params_bytes
-    assert found.disk_bytes == 4 * 4 * found.delta_bytes
+    assert found.disk_bytes == 4 * 4 * found.delta_bytes + 10 * found.params_bytes
+    assert found.growth_bytes < 5000  # the chain alone
 
 
 def test_what_all_upload_is_what_all_download():
@@ -45,7 +45,7 @@ def test_a_shorter_form_of_deltas_costs_less_on_the_way_and_the_model_stays():
 def test_who_has_no_vote_fetches_the_model_in_place_of_the_deltas():
     found = cost(members=8, votes=False)
     assert found.down_bytes == pytest.approx(found.params_bytes, rel=0.01)
-    assert found.disk_bytes == 4 * found.delta_bytes
+    assert found.disk_bytes == 4 * found.delta_bytes + 10 * found.params_bytes
 
 
 def test_of_a_large_roster_a_member_pays_for_its_share_of_draws():
@@ -57,7 +57,7 @@ def test_of_a_large_roster_a_member_pays_for_its_share_of_draws():
 def test_an_outer_optimiser_takes_room_for_its_state():
     found = cost(pipeline=Pipeline(outer=Adam()))
     assert found.state_bytes == pytest.approx(2 * found.params_bytes, rel=0.01)
-    assert found.growth_bytes == found.params_bytes + found.state_bytes
+    assert found.disk_bytes - cost().disk_bytes == 10 * found.state_bytes
     assert found.memory_bytes - cost().memory_bytes == 2 * 4 * 2**20
 
 
@@ -74,7 +74,7 @@ def test_files_that_cannot_be_have_no_cost():
     name = "w" * 256
     many = tuple(TensorSpec(f"{number}{name}"[:256], "float32", (1,)) for number in range(100_000))
     with pytest.raises(PeerError):
-        cost_of(Pipeline(outer=Adam()), RoundPolicy(), many, members=4, votes=True, keep_updates=4)
+        cost_of(Pipeline(outer=Adam()), RoundPolicy(), many, members=4, votes=True, keep_updates=4, keep_checkpoints=10)
 
 
 def test_a_cost_is_plain_numbers():
@@ -83,5 +83,5 @@ def test_a_cost_is_plain_numbers():
 
 def test_a_buffered_run_keeps_updates_as_long_as_they_may_enter():
     found = cost(mode="buffered", max_staleness=9)
-    assert found.disk_bytes == 9 * 4 * found.delta_bytes
+    assert found.disk_bytes == 9 * 4 * found.delta_bytes + 10 * found.params_bytes
     assert cost(mode="buffered", max_staleness=2).disk_bytes == cost().disk_bytes

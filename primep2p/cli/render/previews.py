@@ -31,7 +31,7 @@ def _lines(preview: Preview) -> Iterator[str]:
         down, up = size(cost.down_bytes * left), size(cost.up_bytes * left)
         yield f"in all    {down} down and {up} up in {many(left, 'round')}"
     yield f"memory    at most {size(cost.memory_bytes)} to aggregate, and what the trainer takes"
-    yield f"disk      {size(cost.disk_bytes)} of deltas, and {size(cost.growth_bytes)} for each model that stays"
+    yield f"disk      {size(cost.disk_bytes)} of models and deltas, and {size(cost.growth_bytes)} more in each round"
     if not preview.votes:
         yield "vote      none: what this machine computes has other bytes than the protocol says"
     if preview.obstacle:

@@ -24,9 +24,9 @@ class RunCost(View, frozen=True):
     memory_bytes: int
     """The most that aggregating takes; what the trainer takes is its own affair."""
     disk_bytes: int
-    """Deltas of the rounds that this node keeps."""
+    """Deltas and models of the rounds that this node keeps, when it has so many."""
     growth_bytes: int
-    """What one certified model takes, with its optimiser's state: the newest few stay, see `store.keep_checkpoints`."""
+    """What a round adds to the chain, which stays."""
 
 
 class Preview(View, frozen=True):
