@@ -25,6 +25,7 @@ def plugins(number: int) -> dict[str, str]:
     """Trainers by the names that runs know: what "raises" is, differs from node to node."""
     bad = {"raises": "Raises", "hangs": "Hangs", "nan": "NotNumbers", "slow": "Slow"}
     classes = {name: kind if number == FAILING else "Steady" for name, kind in bad.items()} | {
+        "saves": "Saves",
         "steady": "Steady",
         "uninitialised": "Uninitialised",
     }

@@ -27,6 +27,25 @@ def test_a_killed_node_resumes_and_takes_part_again_within_two_rounds(four, swar
     run.end(*four)
 
 
+def test_a_long_training_goes_on_after_a_restart_from_what_its_trainer_saved(four, swarm):
+    other, victim = four[:2]
+    run = found(other, victim, rounds=2, trainer="saves", settings={"steps": 25}, min_updates=2, min_members=2)
+
+    def is_half_done() -> bool:
+        told = [event for who, event in run.events if who is victim and isinstance(event, TrainingReported)]
+        return any(event.round == 1 and event.step >= 10 for event in told)
+
+    run.until(is_half_done)
+    victim.kill()
+    swarm.start(victim)
+    run.follow(victim)
+    run.end(other, victim)
+    told = run.certified[other]
+    assert set(told[1].participants) == {other.peer, victim.peer}
+    assert 5 <= told[1].metrics["begun_at"] < 25  # the mean of both, of which one was not cut short
+    assert told[2].metrics["begun_at"] == 0
+
+
 def test_all_killed_at_once_go_on_from_where_they_were(four, swarm):
     run = found(*four, rounds=10, seconds=0.2)
     run.until_round(4, four[0])

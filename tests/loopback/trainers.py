@@ -36,6 +36,22 @@ class Slow(Steady):
         return super().train(params, ctx)
 
 
+class Saves(Steady):
+    """Takes `steps` steps of 0.1 s, saves each, and says where it began."""
+
+    def train(self, params: Params, ctx: Context) -> Update:
+        begun, state = ctx.resume() or (0, {"sum": np.zeros(1)})
+        steps = int(ctx.config["steps"])
+        for step in range(begun + 1, steps + 1):
+            time.sleep(0.1)
+            state["sum"] += step
+            ctx.checkpoint(state, step)
+            ctx.report(step=step, steps=steps)
+        assert state["sum"] == steps * (steps + 1) / 2
+        update = super().train(params, ctx)
+        return Update(update.examples, delta=update.delta, metrics={"begun_at": float(begun)})
+
+
 class Raises(Steady):
     def train(self, params: Params, ctx: Context) -> Update:
         if ctx.round == FAILING_ROUND:
