@@ -37,6 +37,10 @@ class Trainers(Protocol):
         """Raises PluginError where there is no such trainer."""
         ...
 
+    def note(self, trainer: str) -> str:
+        """What the owner may have forgotten, in a sentence; empty where there is nothing."""
+        ...
+
     def known(self) -> list[PluginView]:
         """All there are, none of them tried. Blocks."""
         ...
@@ -70,6 +74,11 @@ class WorkerProcesses:
 
     def check(self, trainer: str) -> None:
         find(trainer, self._section.plugins)
+
+    def note(self, trainer: str) -> str:
+        if self._section.data:
+            return ""
+        return f"trainer.data of node.toml is not set: the trainer {trainer!r} has no data of this node's own"
 
     def known(self) -> list[PluginView]:
         views = []

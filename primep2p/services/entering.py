@@ -14,6 +14,7 @@ from primep2p.model.errors import CallError, PeerError, Unavailable
 from primep2p.model.ids import Cid, PeerId, RunId
 from primep2p.model.messages import Records
 from primep2p.model.records import KERNELS_DIGEST, Ban, Join, RunSpec, TensorSpec
+from primep2p.model.views.events import LogLine
 from primep2p.run_config import RunConfig, StopConfig
 from primep2p.services.aggregation import check_files
 from primep2p.services.hiring import Hiring, Own
@@ -304,7 +305,10 @@ class Runs:
         nursery = self._live_nursery()
         row = RunRow(spec.hash, spec.raw, join.raw, pin.hash if pin else None, pin.round if pin else 0, own_loop)
         await self._seams.offload(self._seams.runs.save_run, row)
-        return await self._open(nursery, row)
+        service = await self._open(nursery, row)
+        if service.note:
+            self._seams.tell(LogLine(run=service.run_id.hex(), level="warning", sentence=service.note))
+        return service
 
     async def _open(self, nursery: trio.Nursery, row: RunRow) -> RunService:
         spec = spec_of(row, self._seams.envelopes, self._own.home)
@@ -313,6 +317,7 @@ class Runs:
         self._own.resting.order(row.run, LEAVING if standing.leave else PAUSED if standing.paused else "")
         hire = partial(self.hiring.hire, row, spec.record)
         service = RunService(row, spec, self._seams, hire, standing)
+        service.note = self.hiring.note(row, spec.record)
         self._services[row.run] = service
         if standing.has_left:
             await service.recall()

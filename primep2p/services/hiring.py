@@ -104,6 +104,10 @@ class Hiring:
         deadline_s = spec.policy.collect_s
         return self._plugin(spec.trainer, spec.trainer_config, row.run.hex(), spec.tensors, deadline_s, report)
 
+    def note(self, row: RunRow, spec: RunSpec) -> str:
+        """What the owner may have forgotten that this trainer needs; empty where there is nothing."""
+        return "" if row.own_loop or spec.trainer == JOBS else self._own.trainers.note(spec.trainer)
+
     def _plugin(
         self,
         trainer: str,

@@ -60,6 +60,7 @@ def summary(service: RunService, connected: frozenset[PeerId], me: PeerId) -> Ru
         members=len(members),
         connected=len(members & connected),
         rests=service.rests,
+        note=service.note,
     )
 
 

@@ -183,6 +183,17 @@ def test_create_takes_a_file_and_says_how_others_join(command, daemon, tmp_path)
     assert daemon.node.created[0].policy.rounds == 3
 
 
+def test_create_and_join_say_what_the_owner_may_have_forgotten(command, daemon, tmp_path):
+    daemon.node.note = "trainer.data of node.toml is not set"
+    (tmp_path / "run.toml").write_text('name = "digits"\ntrainer = "mlp"')
+    for words in (["run", "create", str(tmp_path / "run.toml")], ["run", "join", RUN]):
+        code, out, err = command(*words)
+        assert code == 0
+        assert "note: trainer.data of node.toml is not set\n" in err
+        assert "note" not in out
+        assert json.loads(command(*words, "--json")[1])["note"] == daemon.node.note
+
+
 def test_create_sends_the_plan_that_the_file_names(command, daemon, tmp_path):
     (tmp_path / "run.toml").write_text('name = "digits"\nplan = "digits.plan"')
     assert command("run", "create", str(tmp_path / "run.toml"))[0] == 2, "there is no such file"

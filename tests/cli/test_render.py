@@ -36,6 +36,7 @@ SUMMARY = RunSummary(
     members=4,
     connected=3,
     rests=HOSTILE,
+    note=HOSTILE,
 )
 CERTIFIED = RoundCertified(
     round=1, header="ef" * 32, params="b", participants=[], staleness=[], signers=[], roster=[],

@@ -47,7 +47,16 @@ def member(peer: str = PEER, **more: object) -> MemberView:
 
 def summary(name: str = "digits", run: str = RUN) -> RunSummary:
     return RunSummary(
-        run=run, name=name, phase="running", round=3, head="cd" * 32, params="bafkrei", members=4, connected=3, rests=""
+        run=run,
+        name=name,
+        phase="running",
+        round=3,
+        head="cd" * 32,
+        params="bafkrei",
+        members=4,
+        connected=3,
+        rests="",
+        note="",
     )
 
 
@@ -212,6 +221,7 @@ class FakeNode:
         self.standings = FakeStandings()
         self.phase: RunPhase = "running"
         self.known = [RUN]
+        self.note = ""
         self.shelf = FakeShelf()
         self.same_kernels = True
         self.members: tuple[str, ...] = (PEER,)
@@ -252,7 +262,7 @@ class FakeNode:
             await self.gate.wait()
         ask_trainer(config)
         self.created.append(config)
-        return summary(config.name)
+        return msgspec.structs.replace(summary(config.name), note=self.note)
 
     async def continue_run(self, start: Start, config: RunConfig | None, *, own_loop: bool = False) -> RunSummary:
         self.continued.append((start, config))
@@ -263,7 +273,7 @@ class FakeNode:
     ) -> RunSummary:
         self.own_loops += [run_hex] * own_loop
         self.joined.append((run_hex, pin, token))
-        return msgspec.structs.replace(summary(run=run_hex), phase=self.phase)
+        return msgspec.structs.replace(summary(run=run_hex), phase=self.phase, note=self.note)
 
     def invite(self, prefix: str, uses: int, rounds: int) -> InviteView:
         return InviteView(run=RUN, token=write_token(TOKEN), uses=uses, until=2 + rounds)

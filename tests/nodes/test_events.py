@@ -12,6 +12,7 @@ from primep2p.model.views.events import (
     AnyEvent,
     EventsMissed,
     ListArrived,
+    LogLine,
     MemberGathered,
     MemberJoined,
     MemberLeft,
@@ -23,6 +24,7 @@ from primep2p.model.views.events import (
     UpdateArrived,
     Voted,
 )
+from primep2p.run_config import RunConfig
 from primep2p.services.recent import OLDEST
 from tests.nodes.world import Scenario, SimNode, World, simulate
 
@@ -108,5 +110,32 @@ def test_after_a_restart_a_cursor_is_answered_with_an_unknown_number_and_rounds_
         assert [after[round].at_s for round in (0, 1, 2)] == [told[round].at_s for round in (0, 1, 2)]
         assert all(event.at_s > 0 for event in after.values())
         assert after[2].signers == told[2].signers
+
+    simulated(story)
+
+
+def test_who_creates_or_joins_a_run_hears_at_once_that_its_data_is_forgotten(simulated) -> None:
+    async def story(world: World) -> None:
+        creator, other, _ = world.nodes
+        await creator.start()
+        config = RunConfig(name="sim", trainer="forgetful", policy=world.scenario.policy)
+        made = await creator.alive.create_run(config)
+        assert made.note == "its data is forgotten"
+        world.run = made.run
+        await other.start()
+        await other.join()
+        assert other.summary().note == "its data is forgotten"
+        for node in (creator, other):
+            notes = [event for event in await all_of(node) if isinstance(event, LogLine)]
+            assert [(note.run, note.level, note.sentence) for note in notes] == [(made.run, "warning", made.note)]
+
+    simulated(story)
+
+
+def test_who_has_set_all_is_told_nothing(simulated) -> None:
+    async def story(world: World) -> None:
+        await world.found(world.nodes[0], world.nodes[1:])
+        assert world.nodes[0].summary().note == ""
+        assert not [event for event in await all_of(world.nodes[0]) if isinstance(event, LogLine)]
 
     simulated(story)

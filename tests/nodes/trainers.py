@@ -28,6 +28,10 @@ class SimTrainers:
     def check(self, trainer: str) -> None:
         """Every name is fine."""
 
+    def note(self, trainer: str) -> str:
+        """Of one that is named for it."""
+        return "its data is forgotten" if trainer == "forgetful" else ""
+
     def known(self) -> list[PluginView]:
         """It answers to every name."""
         return []

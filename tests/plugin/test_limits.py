@@ -116,3 +116,9 @@ async def test_the_log_of_first_params_that_were_refused_stays_where_the_hint_sa
     assert silent.value.hint == ""
     assert caught.value.hint == f"its log: {tmp_path / 'logs' / 'a_b.log'}"
     assert trainers.log("a/b").is_file()
+
+
+def test_an_owner_without_data_is_told_so_by_the_name_of_the_setting(tmp_path: Path) -> None:
+    said = WorkerProcesses(TrainerSection(), tmp_path).note("mlp")
+    assert said == "trainer.data of node.toml is not set: the trainer 'mlp' has no data of this node's own"
+    assert WorkerProcesses(TrainerSection(data="/data.npz"), tmp_path).note("mlp") == ""

@@ -22,6 +22,7 @@ from primep2p.cli.render.runs import (
     show_invite,
     show_joined,
     show_joined_late,
+    show_note,
     show_run,
     show_runs,
 )
@@ -89,6 +90,7 @@ def create(
     if json:
         print_json(run)
     else:
+        show_note(run)
         show_created(detail, at.command("run invite"), _watch_command(at, run.run), _next_command(at, run.run))
 
 
@@ -136,6 +138,7 @@ def join(
             file = _model_file(client, detail.run)
             show_joined_late(detail, file, at.command(f"run show {detail.run[:SHORT]}"), member=member)
             return
+    show_note(joined)
     show_joined(detail, _watch_command(at, detail.run), _next_command(at, detail.run))
 
 

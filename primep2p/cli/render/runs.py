@@ -8,6 +8,7 @@ from typing import Any
 from primep2p.cli.render.printing import SHORT, cells, columns, duration, many, print_table, say
 from primep2p.cli.render.rounds import RoundTable
 from primep2p.cli.render.standings import ends
+from primep2p.model.text import printable
 from primep2p.model.views.runs import InviteView, MemberView, RunDetail, RunSummary
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "show_invite",
     "show_joined",
     "show_joined_late",
+    "show_note",
     "show_run",
     "show_runs",
 ]
@@ -44,6 +46,12 @@ def print_runs(runs: list[RunSummary]) -> None:
         row = (run.run[:SHORT], run.name, phase, run.round, run.members, run.connected, run.head[:SHORT] or "-")
         table.add_row(*cells(row))
     print_table(table)
+
+
+def show_note(run: RunSummary) -> None:
+    """What may be forgotten, before all else: on stderr, as it is no part of the answer."""
+    if run.note:
+        print(printable(f"note: {run.note}"), file=sys.stderr)
 
 
 def show_created(run: RunDetail, invite_command: str, watch_command: str, next_command: str) -> None:

@@ -37,6 +37,8 @@ class RunSummary(View, frozen=True):
     connected: int
     rests: str
     """Why this node does not train in it now; empty: it does."""
+    note: str
+    """What its owner may have forgotten, such as the data to train on."""
 
 
 class RunLeft(RunSummary, frozen=True):
