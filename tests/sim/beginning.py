@@ -17,6 +17,7 @@ from primep2p.model.records import (
     RunSpec,
     TensorSpec,
 )
+from primep2p.model.stopping import AtMost, Stop
 from primep2p.wire.codec import encode
 from primep2p.wire.envelope import Opened
 from tests.core.kit import KERNELS, certificate, cid, first_header
@@ -62,6 +63,7 @@ def spec_of(world: World) -> Opened[RunSpec]:
                 max_staleness=policy.max_staleness,
             ),
             admission=Admission("allowlist", tuple(sorted(node.peer for node in world.nodes))),
+            stop=Stop(AtMost("loss", scenario.target) if scenario.target else None, 1 if scenario.over_s else 0),
         )
     )
 

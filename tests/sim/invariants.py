@@ -197,6 +197,7 @@ class Invariants:
         self._check_ages(head)
         named = self._named(head, parent)
         self._check_left_out(head, named)
+        self._check_end(head, parent)
         if bool(head.header.void) != (not named):
             raise Broken(f"checkpoint {head.round} is {head.header.void or 'full'}, and its lists name {len(named)}")
         entering = {} if head.header.void else named
@@ -231,13 +232,19 @@ class Invariants:
         members = {member.peer for member in head.state.members}
         for departure in head.header.left:
             node = self.world.by_peer.get(departure.peer)
-            if node is not None and node.honest and departure.reason != "dropped":
+            if node is not None and node.honest and departure.reason == "left" and not node.wants_out:
+                raise Broken(f"checkpoint {head.round} lets {node} go, which wants to stay")
+            if node is not None and node.honest and departure.reason in ("convicted", "banned"):
                 raise Broken(f"checkpoint {head.round} expels {node}, which is honest")
         for member in before.members:
             node = self.world.by_peer.get(member.peer)
-            if node is not None and node.honest and member.peer not in members and member.missed == 0:
+            is_dropped = member.peer not in members and not (node is not None and node.wants_out)
+            if node is not None and node.honest and is_dropped and member.missed == 0:
                 raise Broken(f"checkpoint {head.round} drops {node}, which was seen in the round before")
         for peer in members:
+            newcomer = self.world.by_peer.get(peer)
+            if newcomer is not None and newcomer.wants_out and all(peer != each.peer for each in before.members):
+                raise Broken(f"checkpoint {head.round} brings {newcomer} back, which has left")
             if peer not in self.world.by_peer:
                 raise Broken(f"checkpoint {head.round} has a member that is not admitted")
 
@@ -277,6 +284,21 @@ class Invariants:
             return weight
         with localcontext(prec=60):
             return int(Decimal(weight * 2**20) / Decimal(1 + staleness).sqrt())
+
+    def _check_end(self, head: Head, parent: Head) -> None:
+        """The run ends for a reason that some honest member has too, and ends where most have one."""
+        scenario, ended = self.world.scenario, head.header.ended
+        if (ended == "rounds") != (head.round >= scenario.rounds):
+            raise Broken(f"checkpoint {head.round} of {scenario.rounds} ends the run by {ended or 'nothing'}")
+        if ended == "time" and not any(node.time_is_up for node in self.world.honest):
+            raise Broken(f"checkpoint {head.round} ends the run by time, and no honest clock is there")
+        included = [self.world.by_peer[inclusion.trainer] for inclusion in head.header.inclusions]
+        honest = sum(node.honest for node in included)
+        is_met = bool(scenario.target) and 1 / head.round <= scenario.target
+        if ended == "metric" and not (is_met and honest):
+            raise Broken(f"checkpoint {head.round} ends the run by its target, and no honest trainer claims that")
+        if is_met and honest >= max(parent.committee.k, len(included) // 2 + 1) and not ended:
+            raise Broken(f"checkpoint {head.round} goes on, and most honest trainers claim that the target is met")
 
     def _check_left_out(self, head: Head, named: dict[PeerId, tuple[Hash, int]]) -> None:
         """An update that every honest member lists is in; one that an honest trainer never signed is not."""

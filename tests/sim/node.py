@@ -19,8 +19,8 @@ from primep2p.core.runs import Run
 from primep2p.core.waking import Waking
 from primep2p.model.ids import Cid, PeerId
 from primep2p.model.journal import JournalEntry
-from primep2p.model.messages import MAX_CHAIN, OverlayMessage
-from primep2p.model.records import Metric
+from primep2p.model.messages import MAX_CHAIN, OverlayMessage, Records
+from primep2p.model.records import Leave, Metric
 from tests.core.kit import KERNELS
 from tests.sim.adversaries.base import Adversary
 from tests.sim.blobs import aggregated, delta_of
@@ -66,6 +66,10 @@ class SimNode:
         self.paused_until = 0.0
         self.rate = 1.0
         self.role = "plain"
+        self.time_is_up = False
+        """By its own clock."""
+        self.wants_out = False
+        """It has asked to leave, and not to join again."""
         self._audience: tuple[PeerId, ...] = ()
         self._do: dict[type, Callable[..., None]] = {
             fx.Journal: self._journal,
@@ -187,8 +191,20 @@ class SimNode:
         evidence = self.disk.evidence
         effects = run.begin(self.now, entries=entries, foreign=foreign, evidence=evidence, first_round=first_round)
         self.perform(effects)
+        if self.time_is_up:
+            self.perform(run.handle(fx.TimeUp(), self.now))
+        if self.wants_out:
+            self.leave()
         if run.round is not None and run.round.pen.muted:
             self.world.tell(self, f"is mute in round {run.round.round}")
+
+    def leave(self) -> None:
+        """Say that it wants to be no member any more, as long as it is one."""
+        self.wants_out = True
+        run = self.running
+        if run is not None and self.peer in run.head.members:
+            leave = self.envelopes.seal(Leave(run.head.run, run.head.round))
+            self.handle(fx.Received(self.peer, Records(run.head.run, (leave.raw,))))
 
     def handle(self, event: fx.Event) -> None:
         """Something happened."""

@@ -102,6 +102,12 @@ class Scenario(Struct, frozen=True):
     """So many members have kernels that give other bytes than the protocol says."""
     joiners: Count = 0
     """More nodes that ask to become members later."""
+    leavers: Count = 0
+    """So many honest members leave at some time; every other one of them joins again."""
+    target: float = 0.0
+    """The run ends when the loss that is claimed is not above this; honest trainers claim 1 / round. 0: it does not."""
+    over_s: Seconds = 0.0
+    """By honest clocks, each a little off, the run's time is over then; 0: it is never."""
     train_s: Span = (0.05, 0.5)
     train_sigma: Annotated[float, Meta(ge=0)] = 0.0
     """Of the logarithm of what each training takes besides: lognormal, so that some take many times as long."""

@@ -59,6 +59,8 @@ def test_with_real_keys_too(name: str) -> None:
         "lossy",
         "silent",
         "replayed",
+        "ending",
+        "leaving",
     ],
 )
 def test_what_a_scenario_is_about_breaks_nothing(name: str) -> None:
@@ -127,6 +129,27 @@ def test_those_who_join_later_become_members() -> None:
     world = World(load("joining"), 1)
     world.run()
     assert {node.peer for node in world.nodes} == {m.peer for m in world.invariants.heads[6].state.members}
+
+
+def test_runs_end_by_each_of_what_their_spec_says_whatever_liars_claim() -> None:
+    """When they do, and that they do, the invariants look at."""
+    ended = set()
+    for seed in range(20):
+        world = World(load("ending"), seed)
+        world.run()
+        heads = world.invariants.heads
+        ended.add(heads[max(heads)].header.ended)
+    assert ended == {"time", "metric"}
+
+
+def test_members_leave_and_come_back_and_nobody_else_can_make_them() -> None:
+    world = World(load("leaving"), 8)
+    world.run()
+    heads = world.invariants.heads.values()
+    left = [each.peer for head in heads for each in head.header.left if each.reason == "left"]
+    joined = [each.peer for head in heads if head.round > 0 for each in head.header.joined]
+    assert len(set(left)) == 5
+    assert len(set(left) & set(joined)) >= 2
 
 
 def test_a_flood_does_not_pile_up_in_honest_machines() -> None:

@@ -144,6 +144,7 @@ class World:
         begin(self)
         for joiner in self.nodes[self.members :]:
             self.heap.at(self.chance.uniform(0.3, 3.0), lambda node=joiner: self._join(node))
+        self._plan_ends()
         perturbations.plan(self)
         self.heap.at(scenario.heals_s, self._heal)
         while not self.finished() and (owner := self.heap.step(scenario.limit_s)) is not None:
@@ -153,6 +154,35 @@ class World:
             heads = [node.head.round if node.head else None for node in self.nodes]
             raise Broken(f"no progress: at {self.heap.now:.0f} s the nodes' heads are {heads}")
         return self._tell_all()
+
+    def _plan_ends(self) -> None:
+        """Clocks that are over, and who leaves when."""
+        scenario = self.scenario
+        if scenario.over_s:
+            for node in self.nodes:
+                self.heap.at(scenario.over_s * self.chance.uniform(0.9, 1.1), lambda node=node: self._time_up(node))
+        for turn, leaver in enumerate(self.chance.sample(self.honest, scenario.leavers)):
+            self.heap.at(self.chance.uniform(0.2, 4.0), lambda node=leaver, turn=turn: self._leave(node, turn % 2 == 1))
+
+    def _time_up(self, node: SimNode) -> None:
+        node.time_is_up = True
+        if node.running is not None:
+            node.handle(fx.TimeUp())
+
+    def _leave(self, node: SimNode, comes_back: bool) -> None:
+        is_member = node.head is not None and node.peer in node.head.members
+        if is_member and not node.wants_out:
+            node.leave()
+        if is_member or not node.wants_out:
+            self.heap.at(self.heap.now + JOIN_EVERY_S, lambda: self._leave(node, comes_back))
+        elif comes_back:
+            self.heap.at(self.heap.now + JOIN_EVERY_S, lambda: self._come_back(node))
+        else:
+            self._behind.discard(node.index)
+
+    def _come_back(self, node: SimNode) -> None:
+        node.wants_out = False
+        self._join(node)
 
     def finished(self) -> bool:
         """Every honest node has the last checkpoint."""
@@ -192,7 +222,7 @@ class World:
 
         def ask() -> None:
             run = node.running
-            if run is None or run.round is not None or run.finished:
+            if run is None or run.round is not None or run.finished or node.wants_out:
                 return
             join = join_now(self, node)
             for member in sorted(self.by_peer):
@@ -242,7 +272,7 @@ class World:
         self.invariants.on_commit(node, effect.head)
         if node.honest:
             self.last_certified = max(self.last_certified, effect.head.round)
-            if effect.head.round >= self.scenario.rounds:
+            if effect.head.is_last:
                 self._behind.discard(node.index)
             self._count_views(node, effect)
         header = effect.head.header
