@@ -34,6 +34,7 @@ __all__ = [
     "P2PSection",
     "PlansSection",
     "StoreSection",
+    "TrainWhenSection",
     "TrainerLimits",
     "TrainerSection",
     "effective",
@@ -115,6 +116,23 @@ class TrainerSection(TrainerLimits, frozen=True):
     """Variables that trainers are given although their names look like secrets, such as HF_TOKEN."""
 
 
+class TrainWhenSection(Section, frozen=True):
+    """When it trains; while one of these does not hold it rests: it votes and serves, and nobody waits for it."""
+
+    ac_power: bool = False
+    """Only on AC power. A machine without a battery is."""
+    unmetered: bool = False
+    """Only on a network that costs nothing by the byte, as NetworkManager on Linux sees it. Elsewhere see command."""
+    hours: Annotated[str, Meta(max_length=11)] = ""
+    """Only at these hours of the day, such as 22:00-06:00, by the local clock; empty: at all."""
+    command: tuple[str, ...] = ()
+    """Only while this command, looked at every half minute, ends with 0: a program and its arguments; empty: none."""
+    min_upload_mbps: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
+    """Only where the network sends so many Mbit/s, as measured with members, and by real transfers; 0: any number."""
+    min_download_mbps: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
+    """And receives so many."""
+
+
 class ComputeSection(Section, frozen=True):
     """What aggregates the updates of a round. All choices give the same bytes: a backend that does not is not used."""
 
@@ -159,6 +177,7 @@ class NodeConfig(Section, frozen=True):
     p2p: P2PSection = P2PSection()
     control: ControlSection = ControlSection()
     trainer: TrainerSection = TrainerSection()
+    train_when: TrainWhenSection = TrainWhenSection()
     compute: ComputeSection = ComputeSection()
     plans: PlansSection = PlansSection()
     store: StoreSection = StoreSection()
@@ -272,6 +291,8 @@ def _checked(table: dict[str, Any], source: str) -> NodeConfig:
         )
         if config.control.tcp and loopback_port(config.control.tcp) is None:
             raise Fault("control.tcp", "must be a port of the loopback interface, such as 127.0.0.1:4651")
+        if config.train_when.hours and not _HOURS.fullmatch(config.train_when.hours):
+            faults.add("train_when.hours", "must be two times of the day such as 22:00-06:00")
         for name, target in config.trainer.plugins.items():
             if not _PLUGIN.fullmatch(target):
                 faults.add(f"trainer.plugins.{name}", "must be a file and a class such as trainer.py:MyTrainer")
@@ -281,6 +302,7 @@ def _checked(table: dict[str, Any], source: str) -> NodeConfig:
     return config
 
 
+_HOURS = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]")
 _PLUGIN = re.compile(r".+:[A-Za-z_][A-Za-z0-9_]*")
 _PEER = re.compile(r"12D3KooW[1-9A-HJ-NP-Za-km-z]{44}")
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"

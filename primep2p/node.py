@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from random import Random
 from secrets import token_bytes
 
 import psutil
@@ -32,6 +33,7 @@ from primep2p.services.hub import Hub
 from primep2p.services.jobs import Jobs
 from primep2p.services.joining import Pin
 from primep2p.services.logbook import write_down
+from primep2p.services.machine import LocalMachine
 from primep2p.services.members import Overlay
 from primep2p.services.origins import Start
 from primep2p.services.plans import PlanFiles, Plans
@@ -39,10 +41,11 @@ from primep2p.services.plugins import Plugins
 from primep2p.services.pointers import Pointers
 from primep2p.services.previews import Previews
 from primep2p.services.reporting import detail, peer_views, summary
-from primep2p.services.resting import Resting
+from primep2p.services.resting import Machine, Resting
 from primep2p.services.rounds import RunService
 from primep2p.services.seams import Seams
 from primep2p.services.shelf import Shelf
+from primep2p.services.speedtest import SpeedTest
 from primep2p.services.standing import Standings
 from primep2p.services.sweeping import Sweeping
 from primep2p.services.sync import Sync
@@ -54,12 +57,14 @@ from primep2p.wire.token import Token, write_token
 
 __all__ = ["Node"]
 
+HERE = LocalMachine()
+
 
 class Node:
     """Verbs are those of the control socket. `stopped` is set when somebody asked it to end.
 
     Its seams are arguments: `host`, the store in `blobs` and `runs`, `trainers`, `offload` for what blocks, `entropy`,
-    `unix_time`.
+    `unix_time`, `machine`.
     Whoever opened the store closes it, after `run` has ended.
     """
 
@@ -76,6 +81,7 @@ class Node:
         offload: Offload = trio.to_thread.run_sync,
         entropy: Callable[[int], bytes] = token_bytes,
         unix_time: Callable[[], float] = time.time,
+        machine: Machine = HERE,
         check: Check = check,
     ) -> None:
         self.stopped = trio.Event()
@@ -88,7 +94,8 @@ class Node:
         self._transfer = Transfer(host, blobs, blame=self._blame, tell=self._tell, offload=offload)
         self._compute = Compute(config.compute, offload, self._tell, check)
         services: dict[RunId, RunService] = {}
-        resting = Resting()
+        self.speed = SpeedTest(host, self._blame, Random(entropy(8)))
+        self._resting = Resting(config.train_when, machine, offload, self.speed)
         answers = Answers(services, runs, self._overlay, offload)
         self._seams = Seams(
             envelopes=envelopes,
@@ -102,7 +109,7 @@ class Node:
             tell=self._tell,
             offload=offload,
             compute=self._compute,
-            gate=resting,
+            gate=self._resting,
             unix_time=unix_time,
             scratch=config.home / "scratch",
             residuals=config.home / "residuals",
@@ -117,7 +124,7 @@ class Node:
             tell=self._tell,
         )
         desks: dict[RunId, Desk] = {}
-        own = Own(config.home, trainers, self.plans, entropy, desks, config.trainer.silent_s, resting)
+        own = Own(config.home, trainers, self.plans, entropy, desks, config.trainer.silent_s, self._resting)
         self._runs = Runs(services, self._seams, own)
         self.plugins = Plugins(trainers, self._runs, offload)
         self.jobs = Jobs(self._runs, desks, envelopes.peer_id, offload)
@@ -125,7 +132,7 @@ class Node:
         self.history = History(self._runs, self._seams)
         self.pointers = Pointers(envelopes.peer_id, host.directory, blobs, offload)
         self.shelf = Shelf(self._seams, self._runs, trainers, shelf)
-        self.standings = Standings(self._runs, resting, self._seams)
+        self.standings = Standings(self._runs, self._resting, self._seams)
         self._sweeping = Sweeping(self._seams, shelf, config.store.keep_checkpoints)
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -143,6 +150,7 @@ class Node:
             await nursery.start(self._overlay.run)
             nursery.start_soon(self._watch_peers)
             self._overlay.know(await self._seams.offload(self._seams.runs.addresses))
+            await nursery.start(self._resting.run)
             await nursery.start(self._runs.run)
             await nursery.start(self.shelf.run)
             await nursery.start(self._sweeping.run)
@@ -235,8 +243,10 @@ class Node:
         self._book.accuse(peer, reason)
 
     def _tell(self, event: AnyEvent) -> None:
-        self.jobs.hear(self.events.tell(event))
-        self._sweeping.hear(event)
+        told = self.events.tell(event)
+        self.jobs.hear(told)
+        self.speed.hear(told)
+        self._sweeping.hear(told)
         write_down(event)
 
     async def _watch_peers(self) -> None:

@@ -82,11 +82,17 @@ def test_the_environment_beats_the_file_and_home_beats_both(tmp_path):
         ('[p2p]\nlisten = "/ip4/0.0.0.0/tcp/1"', "p2p.listen must be an array, not a string"),
         ("[p2p]\nlistn = []", "p2p.listn is not known: did you mean listen?"),
         ("[pp]", "pp is not known: did you mean p2p?"),
-        ("[quux]", "quux is not known: the keys here are node, p2p, control, trainer, compute, plans, store, log"),
+        (
+            "[quux]",
+            "quux is not known: the keys here are node, p2p, control, trainer, train_when, compute, plans, store, log",
+        ),
         ("log = 1", "log must be a table of keys and values"),
         ("[store]\nkeep_updates = 0", "store.keep_updates must be an integer >= 1"),
         ("[store]\nkeep_updates = 1.5", "store.keep_updates must be an integer, not a number"),
         ('[log]\nlevel = "loud"', "log.level must be one of debug, info, warning, error"),
+        ('[train_when]\nhours = "22-6"', "train_when.hours must be two times of the day such as 22:00-06:00"),
+        ('[train_when]\nhours = "24:00-06:00"', "train_when.hours must be"),
+        ("[train_when]\nmin_upload_mbps = -1.0", "train_when.min_upload_mbps must be"),
         ("[trainer]\nsilent_s = 0", "trainer.silent_s must be a number > 0.0"),
         (
             '[trainer]\nplugins = { a = "b" }',

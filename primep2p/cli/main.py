@@ -24,6 +24,7 @@ from primep2p.cli.commands import (
     plugins,
     rounds,
     runs,
+    speed,
     standings,
 )
 from primep2p.cli.exits import USAGE, exit_code
@@ -53,6 +54,7 @@ app.command(config.app)
 app.command(homes.keys)
 app.command(homes.reset)
 app.command(node.peers, name="peers")
+app.command(speed.speedtest)
 app.command(node.rpc)
 app.command(events.app)
 app.command(aggregate)

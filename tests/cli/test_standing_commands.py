@@ -5,6 +5,7 @@ import json
 import pytest
 
 from primep2p.cli.render.standings import ends
+from primep2p.control.calls.speed import SpeedMeasure
 from primep2p.control.calls.standings import RunLeave, RunPause, RunResume
 from primep2p.model.views.runs import EndView
 from tests.cli.test_commands import Daemon, command, daemon  # noqa: F401  fixtures
@@ -65,3 +66,9 @@ def test_what_ends_a_run_is_told_with_how_far_it_is():
 def test_of_a_run_that_is_over_it_is_told_why(ended, told):
     end = EndView(rounds=20, metric="loss", at_least=None, at_most=0.1, newest=0.05, until=1.0, ended=ended)
     assert ends(detail(ends=end), 5.0) == told
+
+
+def test_a_speed_test_tells_both_directions(command, daemon):  # noqa: F811
+    assert SpeedMeasure.access == "write"
+    assert command("speedtest", PEER)[1] == f"with {PEER}\nup    12.35 Mbit/s\ndown  50 Mbit/s\n"
+    assert json.loads(command("speedtest", "--json")[1])["up_mbps"] == 12.3456

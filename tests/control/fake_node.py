@@ -9,7 +9,7 @@ import trio
 
 from primep2p.model.errors import CallError, PluginError
 from primep2p.model.views.events import AnyEvent
-from primep2p.model.views.node import NodeStatus, PeerView
+from primep2p.model.views.node import NodeStatus, PeerView, SpeedView
 from primep2p.model.views.previews import Preview, RunCost
 from primep2p.model.views.runs import EndView, InviteView, MemberView, RunDetail, RunLeft, RunPhase, RunSummary
 from primep2p.run_config import RunConfig
@@ -183,6 +183,13 @@ def preview(**more: object) -> Preview:
     return Preview(**{**usual, **more})
 
 
+class FakeSpeed:
+    """Always the same."""
+
+    async def measure(self, peer: str) -> SpeedView:
+        return SpeedView(peer=peer or PEER, up_mbps=12.3456, down_mbps=50.0)
+
+
 class FakeStandings:
     """A run that this node is still in, whose others are not connected."""
 
@@ -219,6 +226,7 @@ class FakeNode:
         self.plans = FakePlans()
         self.plugins = FakePlugins()
         self.standings = FakeStandings()
+        self.speed = FakeSpeed()
         self.phase: RunPhase = "running"
         self.known = [RUN]
         self.note = ""

@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from primep2p.config import ComputeSection
+from primep2p.config import ComputeSection, TrainWhenSection
 from primep2p.core import effects as fx
 from primep2p.core.admission import join_of
 from primep2p.core.chain import header_hash
@@ -26,6 +26,7 @@ from primep2p.model.messages import OverlayMessage
 from primep2p.model.records import Header, Join, RoundPolicy, Vote
 from primep2p.plugin.process import Trained
 from primep2p.services.compute import Compute
+from primep2p.services.machine import LocalMachine
 from primep2p.services.resting import Resting
 from primep2p.services.rounds import RunService
 from primep2p.services.seams import Seams
@@ -165,7 +166,7 @@ class World:
             tell=lambda event: None,
             offload=offload,
             compute=Compute(ComputeSection(), offload, lambda event: None),
-            gate=Resting(),
+            gate=Resting(TrainWhenSection(), LocalMachine(), trio.to_thread.run_sync),
             unix_time=lambda: 0.0,
             scratch=self.home,
             residuals=self.home / "residuals",

@@ -4,11 +4,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import trio
 
+from primep2p.config import TrainWhenSection
 from primep2p.core.runs import Run
 from primep2p.model.ids import PeerId
 from primep2p.model.records import Admission, Ban, Evidence, RoundPolicy
 from primep2p.model.views.runs import RunDetail
+from primep2p.services.machine import LocalMachine
 from primep2p.services.reporting import detail, summary
 from primep2p.services.resting import Resting
 from primep2p.services.rounds import RunService
@@ -27,7 +30,11 @@ class Shown:
     def _service(self) -> RunService:
         group, me = self.group, member(self.index)
         seams = SimpleNamespace(
-            envelopes=me, runs=self.store.runs, residuals=Path(), gate=Resting(), tell=lambda event: None
+            envelopes=me,
+            runs=self.store.runs,
+            residuals=Path(),
+            gate=Resting(TrainWhenSection(), LocalMachine(), trio.to_thread.run_sync),
+            tell=lambda event: None,
         )
         row = RunRow(group.run, group.spec.raw, join_of(self.index, group.spec).raw, None, 0)
         service = RunService(row, group.spec, seams, lambda report: None)

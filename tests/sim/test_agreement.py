@@ -143,13 +143,16 @@ def test_runs_end_by_each_of_what_their_spec_says_whatever_liars_claim() -> None
 
 
 def test_members_leave_and_come_back_and_nobody_else_can_make_them() -> None:
-    world = World(load("leaving"), 8)
-    world.run()
-    heads = world.invariants.heads.values()
-    left = [each.peer for head in heads for each in head.header.left if each.reason == "left"]
-    joined = [each.peer for head in heads if head.round > 0 for each in head.header.joined]
-    assert len(set(left)) == 5
-    assert len(set(left) & set(joined)) >= 2
+    left, back = 0, 0
+    for seed in range(4):
+        world = World(load("leaving"), seed)
+        world.run()
+        heads = world.invariants.heads.values()
+        gone = {each.peer for head in heads for each in head.header.left if each.reason == "left"}
+        left += len(gone)
+        back += len(gone & {each.peer for head in heads if head.round > 0 for each in head.header.joined})
+    assert left >= 12
+    assert back >= 4
 
 
 def test_a_flood_does_not_pile_up_in_honest_machines() -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from primep2p.keys import Identity
-from primep2p.model import messages, pipeline, plans, records, shelf, stopping, transfer
+from primep2p.model import messages, pipeline, plans, records, shelf, speed, stopping, transfer
 from primep2p.wire.envelope import Envelopes
 
 RECORDS: tuple[type[Struct], ...] = tuple(
@@ -22,8 +22,9 @@ MESSAGES: tuple[type[Struct], ...] = (
     messages.Addresses,
     transfer.Want,
     *get_args(transfer.BlobAnswer),
+    *get_args(speed.SpeedMessage),
 )
-UNIONS = (messages.OverlayMessage, messages.SyncQuestion, messages.SyncAnswer, transfer.BlobAnswer)
+UNIONS = (messages.OverlayMessage, messages.SyncQuestion, messages.SyncAnswer, transfer.BlobAnswer, speed.SpeedMessage)
 EVERY_TYPE = (*RECORDS, *MESSAGES, *UNIONS)
 
 
@@ -202,6 +203,7 @@ GRAPHS = st.builds(
     size_bytes=st.integers(1, plans.MAX_PLAN_BYTES),
     sha256=HASHES,
 )
+TEST_BYTES = st.integers(1, speed.MAX_TEST_BYTES)
 
 VALUES: dict[type[Struct], st.SearchStrategy] = {
     records.Envelope: st.builds(
@@ -394,5 +396,9 @@ VALUES: dict[type[Struct], st.SearchStrategy] = {
     transfer.Want: st.builds(transfer.Want, cid=CIDS, first=INDICES, count=st.integers(0, 16), manifest=st.booleans()),
     transfer.Has: st.builds(transfer.Has, manifest=st.binary(max_size=80)),
     transfer.Chunk: st.builds(transfer.Chunk, index=INDICES, content=st.binary(max_size=80)),
+    speed.Measure: st.builds(speed.Measure, down=TEST_BYTES, up=TEST_BYTES),
+    speed.Piece: st.builds(speed.Piece, content=st.binary(max_size=80), last=st.booleans()),
+    speed.Heard: st.builds(speed.Heard, bytes=TEST_BYTES, seconds=st.floats(min_value=0, allow_nan=False)),
+    speed.NotNow: st.builds(speed.NotNow, reason=st.just("busy")),
     transfer.Refused: st.builds(transfer.Refused, reason=st.sampled_from(["absent", "busy"])),
 }

@@ -4,14 +4,26 @@ from typing import Any
 
 import msgspec
 
-from primep2p.control.calls import daemon, directory, events, jobs, models, plans, plugins, rounds, runs, standings
+from primep2p.control.calls import (
+    daemon,
+    directory,
+    events,
+    jobs,
+    models,
+    plans,
+    plugins,
+    rounds,
+    runs,
+    speed,
+    standings,
+)
 from primep2p.control.calls.call import Call
 from primep2p.model.errors import CallError
 from primep2p.strict import Fault, build
 
 __all__ = ["CALLS", "decode_call"]
 
-GROUPS = (daemon, events, runs, standings, jobs, models, rounds, directory, plugins, plans)
+GROUPS = (daemon, events, runs, standings, jobs, models, rounds, directory, plugins, plans, speed)
 
 CALLS: dict[str, type[Call[Any]]] = {
     each.name: each

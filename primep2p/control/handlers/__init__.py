@@ -4,7 +4,19 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 from primep2p.control.calls.call import Call
-from primep2p.control.handlers import daemon, directory, events, jobs, models, plans, plugins, rounds, runs, standings
+from primep2p.control.handlers import (
+    daemon,
+    directory,
+    events,
+    jobs,
+    models,
+    plans,
+    plugins,
+    rounds,
+    runs,
+    speed,
+    standings,
+)
 from primep2p.control.handlers.table import ANSWERS, STREAMS
 from primep2p.model.views.events import AnyEvent
 
@@ -16,6 +28,7 @@ class NodeVerbs(
     events.EventVerbs,
     runs.RunVerbs,
     standings.StandingVerbs,
+    speed.SpeedNode,
     jobs.JobNode,
     rounds.RoundVerbs,
     models.ModelVerbs,

@@ -3,7 +3,7 @@
 from primep2p.model.views.runs import RunSummary
 from primep2p.model.views.view import View
 
-__all__ = ["OTHER_KERNELS", "NodeStatus", "PeerView", "Stopped"]
+__all__ = ["OTHER_KERNELS", "NodeStatus", "PeerView", "SpeedView", "Stopped"]
 
 
 OTHER_KERNELS = "what this machine computes has other bytes than the protocol says: it trains, and has no vote"
@@ -30,6 +30,14 @@ class NodeStatus(View, frozen=True):
     """So many share that."""
     cursor: str = ""
     """Of the newest event that is in this answer: events.watch goes on after it."""
+
+
+class SpeedView(View, frozen=True):
+    """How fast the network between this node and a peer is, in Mbit/s."""
+
+    peer: str
+    up_mbps: float
+    down_mbps: float
 
 
 class PeerView(View, frozen=True):

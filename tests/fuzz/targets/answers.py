@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Any, get_args
 
-from primep2p.config import ComputeSection
+from primep2p.config import ComputeSection, TrainWhenSection
 from primep2p.model.errors import PeerError
 from primep2p.model.messages import (
     MAX_CHAIN,
@@ -20,6 +20,7 @@ from primep2p.net.memory_host import MemoryNetwork
 from primep2p.services.answers import Answers
 from primep2p.services.book import Book
 from primep2p.services.compute import Compute
+from primep2p.services.machine import LocalMachine
 from primep2p.services.members import Overlay
 from primep2p.services.resting import Resting
 from primep2p.services.rounds import RunService
@@ -108,7 +109,7 @@ async def _asked(data: bytes) -> tuple[bytes, list[str]]:
         tell=lambda event: None,
         offload=inline,
         compute=Compute(ComputeSection(), inline, lambda event: None),
-        gate=Resting(),
+        gate=Resting(TrainWhenSection(), LocalMachine(), inline),
         unix_time=lambda: 0.0,
         scratch=home(),
         residuals=home(),
