@@ -1,14 +1,18 @@
-"""store/tensors: a delta's file, mapped, and the header of a run's tensors as a stranger names them [B2]."""
+"""store/tensors and store/intake: a file of tensors, mapped or taken in, and the header of a run's tensors as a
+stranger names them [B2]."""
 
 import os
+from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from primep2p.model.errors import PeerError
 from primep2p.model.records import TensorSpec
+from primep2p.store.intake import take_in, tensors_in
 from primep2p.store.tensors import canonical_header, map_tensors, write_tensors
 from primep2p.wire.codec import decode, encode
+from primep2p.wire.safetensors import data_bytes
 from tests.fuzz.kit import home
 from tests.fuzz.surface import Surface
 
@@ -36,10 +40,26 @@ def fuzz(data: bytes) -> None:
         assert [(array.dtype, array.shape) for array in arrays] == [(np.float32, tensor.shape) for tensor in tensors]
         assert sum(array.nbytes for array in arrays) <= len(data)
         float(sum(array.sum(dtype=np.float64) for array in arrays))
+    _take_in(path, len(data))
     try:
         canonical_header(decode(Specs, data).tensors)
     except PeerError:
         return
+
+
+def _take_in(path: Path, size_bytes: int) -> None:
+    """What another program wrote is copied whole, finite and no larger than it is, or refused; and never twice."""
+    out = path.with_name("taken.safetensors")
+    try:
+        tensors = tensors_in(path)
+        assert data_bytes(tensors) <= size_bytes
+        take_in(path, tensors, out)
+    except PeerError:
+        assert not out.exists()
+        return
+    assert tensors_in(out) == tensors
+    assert all(bool(np.isfinite(array).all()) for array in map_tensors(out, tensors))
+    out.unlink()
 
 
 def corpus() -> list[bytes]:
