@@ -3,6 +3,7 @@
 from functools import partial
 from time import time
 
+import msgspec
 import trio
 
 from primep2p.core.admission import UNINVITED, join_of, request_of
@@ -164,10 +165,10 @@ class Runs:
         invitation = accept(self._seams.envelopes, token) if token else None
         async with self._joining:  # who asks again while the first is under way must not open the run twice
             if (service := self._services.get(run)) is not None:
-                self._check_loop(service, own_loop)
                 await self._check_pin(run, pin)
                 if service.standing.leave:
-                    return await self._come_back(service, invitation)
+                    return await self._come_back(service, invitation, own_loop)
+                self._check_loop(service, own_loop)
                 await self._renew(service, invitation)
                 return service
             try:
@@ -237,7 +238,10 @@ class Runs:
         """Who is in the run already goes on to train there as before. Raises CallError."""
         if own_loop and service.run_id not in self._own.desks:
             trainer = service.spec.record.trainer
-            raise CallError(f"this node is in the run already, and trains there with the plugin {trainer!r}")
+            raise CallError(
+                f"this node is in the run already, and trains there with the plugin {trainer!r}",
+                hint="leave it first, and join it again: primep2p run leave",
+            )
 
     async def _renew(self, service: RunService, invitation: Invitation | None) -> None:
         """Another invite for a run that this node is in already, but is no member of. Raises CallError."""
@@ -247,7 +251,7 @@ class Runs:
         check_welcome(service.spec, head, me, invitation)
         await service.keep_join(await self._own_join(service.spec, head.round if head else 0, invitation))
 
-    async def _come_back(self, service: RunService, invitation: Invitation | None) -> RunService:
+    async def _come_back(self, service: RunService, invitation: Invitation | None, own_loop: bool) -> RunService:
         """Into a run that this node has left: as a stranger would, and with the chain that it has. Raises CallError."""
         head, me, gathering = service.head, self._seams.envelopes.peer_id, isinstance(service.machine, Gathering)
         if not (service.out.is_set() or gathering):
@@ -256,6 +260,10 @@ class Runs:
                 hint="join again when it has left; see: primep2p run list",
             )
         check_welcome(service.spec, head, me, invitation)
+        if service.out.is_set():
+            await self.hiring.check(service.spec.record.trainer, own_loop)
+        else:
+            self._check_loop(service, own_loop)
         join = await self._own_join(service.spec, head.round if head else 0, invitation)
         await service.stand(Standing(paused=service.standing.paused))
         self._own.resting.order(service.run_id, PAUSED if service.standing.paused else "")
@@ -264,7 +272,9 @@ class Runs:
             return service  # nobody has begun yet: it just goes on
         service.closing.set()
         await service.closed.wait()
-        return await self._open(self._live_nursery(), service.row)
+        row = msgspec.structs.replace(service.row, own_loop=own_loop)
+        await self._seams.offload(self._seams.runs.save_run, row)
+        return await self._open(self._live_nursery(), row)
 
     def _live_nursery(self) -> trio.Nursery:
         if self._nursery is None:

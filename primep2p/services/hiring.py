@@ -99,6 +99,7 @@ class Hiring:
 
     def hire(self, row: RunRow, spec: RunSpec, report: Callable[[TrainingEvent], None]) -> TrainingVerbs:
         """Who trains in the run of `row`, and has not begun."""
+        self._own.desks.pop(row.run, None)  # of an earlier time in the run
         if row.own_loop or spec.trainer == JOBS:
             return self._desk(row.run, spec, report)
         deadline_s = spec.policy.collect_s

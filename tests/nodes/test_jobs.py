@@ -17,6 +17,7 @@ from primep2p.model.views.events import AnyEvent, Evaluated, JobChanged, Trainin
 from primep2p.model.views.jobs import JobAccepted, JobChunk, JobOpen, JobRefused, JobRejected, JobTaken
 from primep2p.run_config import JOBS, RunConfig
 from tests.nodes.loops import WAIT_S, Loop, run_of_jobs
+from tests.nodes.test_standings import until_phase
 from tests.nodes.world import Scenario, SimNode, World, simulate
 
 SILENT_S = 120.0
@@ -392,3 +393,23 @@ def test_in_a_buffered_run_a_job_lasts_longer_than_its_round_and_its_update_ente
     world = simulated(story, mode="buffered", updates_per_version=2, min_updates=2)
     entered = [round for round in (1, 2, 3) if world.nodes[0].peer in world.trainers[round]]
     assert entered == [3]
+
+
+def test_who_has_left_may_come_back_with_a_loop_of_its_own_and_the_other_way_round(simulated):
+    async def story(world: World) -> None:
+        policy = world.scenario.policy
+        await begin(world, RunConfig(name="mixed", trainer="sim", policy=policy))
+        node = world.nodes[2]
+        for own_loop in (True, False):
+            await node.alive.standings.leave(world.run, now=False)
+            await until_phase(node, "left")
+            await node.alive.join_run(world.run, own_loop=own_loop)
+            await until_phase(node, "running")
+            assert node.alive.run_detail(world.run).own_loop == own_loop
+            if own_loop:
+                assert isinstance(await Loop(node).submit(await Loop(node).accept()), JobTaken)
+            else:
+                with pytest.raises(CallError, match="trains with the plugin 'sim'"):
+                    await node.alive.jobs.next(world.run, "", 0)
+
+    simulated(story, min_updates=1, rounds=0)
