@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 
 from msgspec import Struct
 
@@ -119,7 +120,8 @@ def _unused(home: Path) -> Iterator[None]:
         with lock_home(home):
             yield
     except ConfigError as error:
-        raise CallError(f"{error.sentence}, which has to end first", hint="see: primep2p daemon stop") from error
+        stop = f"see: primep2p daemon stop --home {quote(str(home))}"
+        raise CallError(f"{error.sentence}, which has to end first", hint=stop) from error
 
 
 def _going_on(config: NodeConfig, me: PeerId) -> list[str]:

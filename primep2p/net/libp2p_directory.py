@@ -174,7 +174,7 @@ class KadDirectory:
 
     async def _ask(self, operation: Callable[[], Awaitable[T]]) -> T:
         if not self._host.get_connected_peers():
-            raise Unavailable("no peer is connected to ask")
+            raise Unavailable("no peer is connected to ask", hint="see: primep2p doctor")
         try:
             return await self._calls.call(operation, _LOOKUP_S)
         except trio.TooSlowError as error:

@@ -324,4 +324,4 @@ class _MemoryDirectory:
         there_and_back_s = 2 * self._network.delay_s(self._host.peer_id, asked[0]) if asked else 0
         await trio.sleep_until(self._network.at_tick(trio.current_time() + there_and_back_s))
         if not self._host.connected:
-            raise Unavailable("no peer is connected to ask")
+            raise Unavailable("no peer is connected to ask", hint="see: primep2p doctor")

@@ -146,7 +146,10 @@ def test_nothing_is_done_to_a_home_that_a_daemon_has(command, home, words):
     with lock_home(home):
         code, _, err = command(*words)
     assert code == 4
-    assert f"already in use by process {os.getpid()}, which has to end first\n  see: primep2p daemon stop" in err
+    assert (
+        f"already in use by process {os.getpid()}, which has to end first\n  see: primep2p daemon stop --home {home}\n"
+        in err
+    )
     assert sorted(home.rglob("*")) == sorted({*before, home / "lock"})
 
 

@@ -41,7 +41,9 @@ def test_people_see_who_is_in_who_is_not_and_who_signed(capsys):
     )
     assert "round     7 of digits, certified in view 1\n" in out
     assert "metrics   loss 0.25\n" in out
-    assert f"signed    by 2 of 3, 2 decide\n          {ONE}\n          {TWO}\n          {THREE} is not in the" in out
+    assert (
+        f"signed    by 2 of 3, a quorum is 2\n          {ONE}\n          {TWO}\n          {THREE} is not in the" in out
+    )
     assert [ONE, "1,000", "25.0%", "bafdelta"] in [line.split() for line in out.splitlines()]
     assert f"missing   {TWO}: it was silent\n" in out
     assert f"left      {THREE}: dropped\n" in out

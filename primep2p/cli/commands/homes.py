@@ -66,7 +66,8 @@ def _show_rotation(done: "Rotation") -> None:
     say(f"kept      {done.kept}")
     say("This node is another peer now. When it starts, it asks to be let into its runs anew: a run by invite takes")
     say("another invite, and an allowlist that names the old id does not let it in. In runs that it created it can")
-    say("neither invite nor ban any more. Who has its address in p2p.bootstrap has to change the id there.")
+    say("neither invite nor ban any more, and models that it published stay under the old id. Who has its address in")
+    say("p2p.bootstrap has to change the id there.")
 
 
 def _removed(removal: "Removal") -> str:

@@ -22,7 +22,7 @@ def show_round(view: RoundView) -> None:
         say(f"optimiser {view.optimiser}")
     if view.metrics:
         say(f"metrics   {_metrics(view.metrics)}")
-    needed = f", {view.quorum} decide" if view.quorum else ""
+    needed = f", a quorum is {view.quorum}" if view.quorum else ""
     voters = f"{len(view.signers)} of {len(view.committee)}{needed}" if view.committee else str(len(view.signers))
     say(f"signed    by {voters}")
     silent = set(view.committee) - set(view.signers)
