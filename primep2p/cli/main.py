@@ -8,25 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 from primep2p import __version__
-from primep2p.cli.aggregate import aggregate
 from primep2p.cli.at import HERE, At, Json, Verbose, flag
-from primep2p.cli.commands import (
-    config,
-    daemon,
-    directory,
-    events,
-    helping,
-    homes,
-    jobs,
-    models,
-    node,
-    plans,
-    plugins,
-    rounds,
-    runs,
-    speed,
-    standings,
-)
 from primep2p.cli.exits import USAGE, exit_code
 from primep2p.model.errors import PluginError, PrimeError
 from primep2p.model.text import printable
@@ -40,24 +22,31 @@ app = App(
     help_format="plaintext",
     result_action="return_value",
 )
-app.command(daemon.app)
-app.command(runs.app)
-standings.add_to(runs.app)
-app.command(daemon.status, name="status")
-app.command(jobs.app)
-app.command(rounds.app)
-app.command(models.app)
-app.command(plugins.app)
-app.command(directory.app)
-app.command(plans.app)
-app.command(config.app)
-app.command(homes.keys)
-app.command(homes.reset)
-app.command(node.peers, name="peers")
-app.command(speed.speedtest)
-app.command(node.rpc)
-app.command(events.app)
-app.command(aggregate)
+COMMANDS = {
+    "daemon": "daemon:app",
+    "status": "daemon:status",
+    "run": "runs:app",
+    "job": "jobs:app",
+    "round": "rounds:app",
+    "model": "models:app",
+    "plugin": "plugins:app",
+    "plan": "plans:app",
+    "peers": "node:peers",
+    "speedtest": "speed:speedtest",
+    "dht": "directory:app",
+    "events": "events:app",
+    "rpc": "node:rpc",
+    "config": "config:app",
+    "keys": "homes:keys",
+    "reset": "homes:reset",
+    "help": "helping:help_",
+    "completion": "helping:completion",
+}
+"""In `commands/`. Each is imported when it is asked for: none waits for what another needs."""
+
+for _name, _place in COMMANDS.items():
+    app.command(f"primep2p.cli.commands.{_place}", name=_name)
+app.command("primep2p.cli.aggregate:aggregate", name="aggregate")
 
 
 @app.command
@@ -99,13 +88,13 @@ def bench(
     import_module("primep2p.cli.bench").bench(json=json, quick=quick)
 
 
-helping.register(app)
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command and exits with its code: errors are a sentence on stderr, and no traceback unless it is a bug."""
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        code = app(sys.argv[1:] if arguments is None else arguments, exit_on_error=False, print_error=False)
+        # A line for each command is in the help of all of them, and a guess for one that is misspelt.
+        chosen = app if words[:1] and words[0] in list(app) and not words[0].startswith("-") else whole()
+        code = chosen(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         print(f"primep2p: {error}\n  see primep2p --help", file=sys.stderr)
         sys.exit(USAGE)
@@ -118,6 +107,13 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stderr.close()  # the reader of a pipe has seen enough; nor shall the interpreter say so at its end
         sys.exit(0)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def whole() -> App:
+    """The same with every command imported."""
+    for name in app:
+        app[name]
+    return app
 
 
 def print_error(error: PrimeError) -> None:

@@ -1,6 +1,7 @@
 """`primep2p help` and `primep2p completion`."""
 
 import sys
+from importlib import import_module
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
@@ -10,39 +11,41 @@ from primep2p.cli.exit_pages import EXIT_PAGES, ExitPage
 from primep2p.cli.render.printing import say
 from primep2p.model.errors import CallError
 
-__all__ = ["register"]
+__all__ = ["completion", "help_"]
 
 Shell = Literal["bash", "zsh", "fish"]
 
 
-def register(app: App) -> None:
-    """Adds both commands to `app`, which they speak of."""
+def help_(*words: Annotated[str, Parameter(help="A command, or `exit` and a code, as in `help exit 6`.")]) -> None:
+    """Print the help of a command; `help exit` has what exit codes mean."""
+    if words[:1] == ("exit",):
+        _show_exits(words[1:])
+        return
+    found = app = _app()
+    for word in words:
+        if word not in found.resolved_commands():
+            raise CallError(f"there is no command {' '.join(words)!r}", hint="see: primep2p help")
+        found = found[word]
+    app.help_print(list(words))
 
-    def help_(*words: Annotated[str, Parameter(help="A command, or `exit` and a code, as in `help exit 6`.")]) -> None:
-        """Print the help of a command; `help exit` has what exit codes mean."""
-        if words[:1] == ("exit",):
-            _show_exits(words[1:])
-            return
-        found = app
-        for word in words:
-            if word not in found.resolved_commands():
-                raise CallError(f"there is no command {' '.join(words)!r}", hint="see: primep2p help")
-            found = found[word]
-        app.help_print(list(words))
 
-    def completion(
-        shell: Annotated[Shell, Parameter(help="bash, zsh or fish.")],
-        *,
-        install: Annotated[bool, flag("--install", help="Put it where the shell finds it at its next start.")] = False,
-    ) -> None:
-        """Print what makes a shell complete the words of primep2p: `source <(primep2p completion bash)` tries it."""
-        if install:
-            say(f"wrote {app.install_completion(shell=shell)}; it works in the next shell")
-            return
-        sys.stdout.write(app.generate_completion(prog_name="primep2p", shell=shell))
+def completion(
+    shell: Annotated[Shell, Parameter(help="bash, zsh or fish.")],
+    *,
+    install: Annotated[bool, flag("--install", help="Put it where the shell finds it at its next start.")] = False,
+) -> None:
+    """Print what makes a shell complete the words of primep2p: `source <(primep2p completion bash)` tries it."""
+    app = _app()
+    if install:
+        say(f"wrote {app.install_completion(shell=shell)}; it works in the next shell")
+        return
+    sys.stdout.write(app.generate_completion(prog_name="primep2p", shell=shell))
 
-    app.command(help_, name="help")
-    app.command(completion)
+
+def _app() -> App:
+    """All commands: these two are among them."""
+    app: App = import_module("primep2p.cli.main").whole()
+    return app
 
 
 def _show_exits(words: tuple[str, ...]) -> None:

@@ -8,6 +8,7 @@ from cyclopts import App, Parameter
 from msgspec.structs import replace
 
 from primep2p.cli.at import HERE, At, Json, Verbose, flag
+from primep2p.cli.commands import standings
 from primep2p.cli.commands.config import told
 from primep2p.cli.commands.plans import add_file
 from primep2p.cli.derive import asks, described
@@ -40,6 +41,7 @@ from primep2p.run_config import load_run
 __all__ = ["app"]
 
 app = App(name="run", help="Runs: training jobs of a group.", help_format="plaintext")
+standings.add_to(app)
 
 Named = Annotated[str, described(RunShow, "run")]
 
