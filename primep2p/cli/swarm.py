@@ -53,6 +53,7 @@ class Settings:
     data: Path | None = None
     plugins: Mapping[str, str] = field(default_factory=dict)
     silent_s: float = 120.0
+    keep_checkpoints: int = 10
     log_level: str = "info"
     host: str = "127.0.0.1"
     """Where it listens."""
@@ -100,6 +101,8 @@ class Daemon:
             "[trainer]",
             f"data = {_toml(str(settings.data or ''))}",
             f"silent_s = {settings.silent_s}",
+            "[store]",
+            f"keep_checkpoints = {settings.keep_checkpoints}",
             "[log]",
             f"level = {_toml(settings.log_level)}",
             "[plans]",

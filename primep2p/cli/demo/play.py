@@ -42,6 +42,9 @@ STALLED_S = 60.0
 
 MOST_NAMED = 10
 
+ALL_ROUNDS = 1_000_000
+"""Of the checkpoints: in the end each node trains alone from the first one."""
+
 LOOK = "see what the daemons wrote with --keep or --verbose"
 
 
@@ -97,7 +100,8 @@ class Play:
         save(self._base / "held-out.npz", self._held_out)
         for path, share in zip(self._data, self._shares, strict=True):
             save(path, share)
-        with Swarm(self._base, [Settings(data=path) for path in self._data]) as swarm:
+        settings = [Settings(data=path, keep_checkpoints=ALL_ROUNDS) for path in self._data]
+        with Swarm(self._base, settings) as swarm:
             self._start(swarm)
             feed = self._found(swarm)
             while not self._over(swarm):
