@@ -141,7 +141,7 @@ class FakePreviews:
 
     async def found(self, config: RunConfig) -> Preview:
         ask_trainer(config)
-        return preview(name=config.name, params="/made")
+        return preview(name=config.name, params="" if config.params else "/made")
 
     async def continued(self, start: Start, config: RunConfig | None) -> Preview:
         return preview()

@@ -93,7 +93,7 @@ async def test_every_call_reaches_its_verb_and_brings_its_answer_back(tmp_path):
         assert it.node.continued == [(Start(RUN[:8], 7), None)]
         assert [run.name for run in await client.call(RunList())] == ["digits"]
         assert (await client.call(RunShow(run=RUN[:4]))).quorum == 3
-        assert (await client.call(ModelPathOf(model=RUN))).model == RUN
+        assert (await client.call(ModelPathOf(model=RUN))).model == f"{RUN}@3"
         assert (await client.call(PeersList()))[0].connected
         assert "events.watch" in [method["name"] for method in (await client.call(Discover()))["methods"]]
         assert (await client.call(DaemonStop())).pid == os.getpid()

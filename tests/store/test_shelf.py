@@ -44,7 +44,7 @@ def as_version_1(home: Path) -> None:
     """What a store looked like before there were shelves, loops of the owner's own, and times of checkpoints."""
     connection = sqlite3.connect(home / "store.db")
     connection.execute("ALTER TABLE checkpoints DROP COLUMN certified_at")
-    for table in ("shelf_records", "shelf_kept"):
+    for table in ("shelf_records", "shelf_kept", "standings"):
         connection.execute(f"DROP TABLE {table}")
     connection.execute("ALTER TABLE runs DROP COLUMN own_loop")
     connection.execute("PRAGMA user_version = 1")
