@@ -27,8 +27,8 @@ _CLI_HEAD = f"""{_MADE}
 
 Most commands are calls of [the control socket](control.md). `aggregate`, `bench`, `completion`, `config`, `daemon
 install`, `daemon logs`, `daemon start`, `demo`, `doctor`, `help`, `keys`, `reset` and `run check` need no daemon. Each
-that reads has `--json`. Where a node is meant, `--home` names it by its home and `--config` (`-c`) by its
-configuration; else that is $PRIMEP2P_CONFIG, else node.toml in the home, else all defaults.
+that reads has `--json`, but for `top`. Where a node is meant, `--home` names it by its home and `--config` (`-c`) by
+its configuration; else that is $PRIMEP2P_CONFIG, else node.toml in the home, else all defaults.
 """
 
 _CONTROL_HEAD = f"""{_MADE}

@@ -35,6 +35,7 @@ COMMANDS = {
     "speedtest": "speed:speedtest",
     "dht": "directory:app",
     "events": "events:app",
+    "top": "top:top",
     "rpc": "node:rpc",
     "config": "config:app",
     "keys": "homes:keys",

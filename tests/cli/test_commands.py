@@ -58,7 +58,7 @@ class Daemon:
 
     async def _main(self) -> None:
         self.node = FakeNode(self.home)
-        self._token = trio.lowlevel.current_trio_token()
+        self.token = trio.lowlevel.current_trio_token()
         path = socket_path(self.home, env={"XDG_RUNTIME_DIR": str(self.home)})
         server = ControlServer(path, NodeHandlers(self.node), link=link_path(self.home))
         async with trio.open_nursery() as nursery:
@@ -78,7 +78,7 @@ class Daemon:
         assert self._ready.wait(10)
 
     def stop(self) -> None:
-        self._token.run_sync_soon(self.node.stop)
+        self.token.run_sync_soon(self.node.stop)
         self._thread.join(10)
 
 

@@ -19,6 +19,8 @@ from primep2p.model.views.events import (
     Proposed,
     RoundCertified,
     StepChanged,
+    TrainerStarted,
+    TrainerStopped,
     TransferBegun,
     TransferDone,
     UpdateArrived,
@@ -137,5 +139,19 @@ def test_who_has_set_all_is_told_nothing(simulated) -> None:
         await world.found(world.nodes[0], world.nodes[1:])
         assert world.nodes[0].summary().note == ""
         assert not [event for event in await all_of(world.nodes[0]) if isinstance(event, LogLine)]
+
+    simulated(story)
+
+
+def test_the_life_of_trainers_is_told_also_of_one_that_makes_the_first_params_of_a_run(simulated) -> None:
+    async def story(world: World) -> None:
+        await world.found(world.nodes[0], world.nodes[1:])
+        await world.until_round(1, world.nodes)
+        first, last, mine, *_ = [
+            event for event in await all_of(world.nodes[0]) if isinstance(event, TrainerStarted | TrainerStopped)
+        ]
+        assert (type(first), first.run) == (TrainerStarted, "")
+        assert (type(last), last.run) == (TrainerStopped, "")
+        assert (type(mine), mine.run) == (TrainerStarted, world.run)
 
     simulated(story)

@@ -15,6 +15,9 @@ from primep2p.plugin.process import InitialModel, Made, OnLife, Report, Trained
 from primep2p.store.tensors import map_tensors, write_tensors
 from primep2p.tasks import TaskStatus
 
+PID = 7
+"""No process; but whoever is told of one is told of this."""
+
 TENSORS = (TensorSpec("w", "float32", (3,)),)
 
 
@@ -67,8 +70,11 @@ class SimWorker:
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         self._root.mkdir(parents=True, exist_ok=True)
         task_status.started()
-        self.on_life(next(self._serial), True)
-        await trio.sleep_forever()
+        self.on_life(PID, True)
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.on_life(PID, False)
 
     async def prepare(self) -> Made:
         await trio.sleep(self._train_s[0])

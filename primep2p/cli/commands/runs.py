@@ -1,6 +1,7 @@
 """`primep2p run`: create, check, join, invite, ban, list, show, watch."""
 
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from primep2p.cli.commands.config import told
 from primep2p.cli.commands.plans import add_file
 from primep2p.cli.derive import asks, described
 from primep2p.cli.render.previews import show_preview
-from primep2p.cli.render.printing import SHORT, print_json
+from primep2p.cli.render.printing import SHORT, is_terminal, print_json
 from primep2p.cli.render.rounds import RoundTable
 from primep2p.cli.render.runs import (
     show_banned,
@@ -44,6 +45,9 @@ app = App(name="run", help="Runs: training jobs of a group.", help_format="plain
 standings.add_to(app)
 
 Named = Annotated[str, described(RunShow, "run")]
+
+STAYING_ROUNDS = 10
+"""Of a run that was drawn, these stay to be seen when it is finished."""
 
 
 @app.command
@@ -212,16 +216,31 @@ def watch(
     json: Json = False,
     at: At = HERE,
 ) -> None:
-    """Print a line for each certified round as it happens, until the run is finished."""
+    """Draw a run as it goes on, until it is finished: its step, votes, transfers, curves and newest rounds. Where the
+    output is no terminal, or with --verbose, print lines instead: one for each certified round; with --json every
+    event."""
     with at.connect() as asking, at.connect() as watching:
         detail = asking.call(RunShow(run=run or _only_run(at, asking)))
-        if detail.phase == "gathering" and not json:
-            show_gathering(detail)
         table = RoundTable(verbose=verbose)
-        for event in _past_and_coming(detail, watching):
+        is_drawn = is_terminal() and not (json or verbose or detail.phase in ("finished", "left"))
+        coming = _drawn(detail, watching, asking) if is_drawn else _past_and_coming(detail, watching)
+        if detail.phase == "gathering" and not (json or is_drawn):
+            show_gathering(detail)
+        for event in coming:
             print_json(event) if json else table.add(event)
         if not json:
             show_file(_model_file(asking, detail.run))
+
+
+def _drawn(detail: RunDetail, watching: BlockingClient, asking: BlockingClient) -> Iterator[AnyEvent]:
+    """Draws until the run is finished, and gives what stays to be seen afterwards."""
+    # By name: what draws is heavy, and no other command shall wait for it.
+    live = import_module("primep2p.cli.live.watching")
+    scene = import_module("primep2p.cli.live.scene").Scene(detail, asking.call(DaemonStatus()).peer_id)
+    events = watching.stream(EventsWatch(run=detail.run, after=detail.cursor))
+    live.watch_live(scene, events, lambda: asking.call(RunShow(run=detail.run)))
+    yield from list(scene.rounds)[-STAYING_ROUNDS:]
+    yield scene.end or RunFinished(run=detail.run, round=scene.round)
 
 
 def _past_and_coming(detail: RunDetail, client: BlockingClient) -> Iterator[AnyEvent]:

@@ -3,6 +3,7 @@
 Names, reasons and metrics are words of peers: all that is printed here goes through `printable`.
 """
 
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -22,6 +23,7 @@ __all__ = [
     "clock",
     "columns",
     "duration",
+    "is_terminal",
     "many",
     "mib",
     "number",
@@ -43,6 +45,11 @@ def print_json(answer: object) -> None:
     # JSON itself escapes the older control characters, and not these, which drive terminals too.
     sys.stdout.write(re.sub(r"[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", line) + "\n")
     sys.stdout.flush()
+
+
+def is_terminal() -> bool:
+    """Whether stdout can be drawn on."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def clock(moment: datetime) -> str:

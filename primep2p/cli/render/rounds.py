@@ -18,15 +18,13 @@ from primep2p.model.views.events import (
     RunFinished,
 )
 
-__all__ = [
-    "RoundTable",
-]
+__all__ = ["HEADING", "RoundTable", "round_row"]
+
+HEADING = f"{'round':>6} {'trained':>7} {'signed':>7} {'seconds':>8}  {'head':{SHORT}}  metrics"
 
 
 class RoundTable:
     """Rows of certified rounds as they come, under a heading that is printed once; other events are lines between."""
-
-    HEADING = f"{'round':>6} {'trained':>7} {'signed':>7} {'seconds':>8}  {'head':{SHORT}}  metrics"
 
     def __init__(self, *, verbose: bool = False) -> None:
         self._verbose = verbose
@@ -36,14 +34,14 @@ class RoundTable:
         """Prints the event if it is worth a line."""
         if not self._begun and isinstance(event, RoundCertified):
             self._begun = True
-            say(self.HEADING)
+            say(HEADING)
         for line in self._lines(event):
             say(line)
 
     def _lines(self, event: AnyEvent) -> list[str]:
         match event:
             case RoundCertified():
-                return [_round_row(event)]
+                return [round_row(event)]
             case RunFinished() | Left():
                 return [in_words(event)]
             case Paused() | Resumed() | Rests():
@@ -66,7 +64,7 @@ class RoundTable:
         return said and f"  {clock(datetime.fromtimestamp(event.at_s))} {said}"
 
 
-def _round_row(event: RoundCertified) -> str:
+def round_row(event: RoundCertified) -> str:
     trained = f"{len(event.participants)}/{len(event.roster)}"
     signed = f"{len(event.signers)}/{len(event.roster)}"
     said = f"void: {event.void}" if event.void else metrics_in_words(event.metrics)

@@ -1,0 +1,1 @@
+"""`primep2p top`: a node on a whole screen. Needs the extra top."""
