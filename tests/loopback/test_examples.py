@@ -60,7 +60,7 @@ def test_three_daemons_learn_what_none_of_them_was_shown(
     three.until_connected()
     run = Watched(create_and_join(config, *three.daemons), three.daemons)
     run.end(*three.daemons)
-    params = load_file(three.daemons[1].call(ModelPathOf(run=run.run)).path)
+    params = load_file(three.daemons[1].call(ModelPathOf(model=run.run)).path)
     with np.load(base / "1" / f"{name}.npz") as arrays:
         held_out = {"x": arrays["x_test"]}
         wanted = arrays["y_test"]
