@@ -4,6 +4,7 @@ Safetensors again, but of any names, shapes and types. `check_arrays` believes n
 header says before anything is allocated or mapped.
 """
 
+import json
 import os
 from collections.abc import Mapping
 from math import prod
@@ -53,6 +54,7 @@ class _Entry(Struct, frozen=True):
 
 _headers = msgspec.json.Decoder(dict[Annotated[str, Meta(min_length=1, max_length=256)], msgspec.Raw])
 _entries = msgspec.json.Decoder(_Entry)
+_metadata = msgspec.json.Decoder(dict[str, str])
 
 
 def check_arrays(path: Path) -> None:
@@ -70,11 +72,19 @@ def check_arrays(path: Path) -> None:
     if data_bytes > MAX_ARRAYS_BYTES:
         raise ValueError(f"its arrays take {data_bytes} bytes, more than the {MAX_ARRAYS_BYTES} allowed")
     try:
-        named = _headers.decode(header)
+        json.loads(header, object_pairs_hook=_said_once)
+        named = _headers.decode(header.decode())
+        _metadata.decode(named.get(RESERVED_NAME, b"{}"))
         entries = {name: _entries.decode(raw) for name, raw in named.items() if name != RESERVED_NAME}
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"its header makes no sense: {error}") from error
     _check_entries(entries, data_bytes)
+
+
+def _said_once(pairs: list[tuple[str, object]]) -> None:
+    """Of a name that stands twice, readers take one or the other."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name stands twice")
 
 
 def _check_entries(entries: Mapping[str, _Entry], data_bytes: int) -> None:
