@@ -72,3 +72,10 @@ def test_a_speed_test_tells_both_directions(command, daemon):  # noqa: F811
     assert SpeedMeasure.access == "write"
     assert command("speedtest", PEER)[1] == f"with {PEER}\nup    12.35 Mbit/s\ndown  50 Mbit/s\n"
     assert json.loads(command("speedtest", "--json")[1])["up_mbps"] == 12.3456
+
+
+def test_watching_a_run_that_this_node_has_left_ends_at_once(command, daemon):  # noqa: F811
+    daemon.node.phase = "left"
+    code, out, _ = command("run", "watch", "ab")
+    assert code == 0
+    assert "left after round 2\n" in out

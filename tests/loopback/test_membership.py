@@ -9,11 +9,13 @@ from conftest import plugins
 from msgspec.structs import replace
 from runs import found
 
-from primep2p.cli.swarm import Settings, Swarm
+from primep2p.cli.swarm import Daemon, Settings, Swarm
 from primep2p.cli.watched import Watched, eventually
 from primep2p.control.calls.daemon import PeersList
 from primep2p.control.calls.models import ModelPathOf
 from primep2p.control.calls.runs import RunBan, RunCreate, RunInvite, RunJoin, RunList, RunShow
+from primep2p.control.calls.speed import SpeedMeasure
+from primep2p.control.calls.standings import RunLeave, RunPause, RunResume
 from primep2p.model.errors import CallError, Unavailable
 from primep2p.model.records import Admission, RoundPolicy
 from primep2p.run_config import RunConfig
@@ -111,6 +113,31 @@ def test_a_banned_member_is_out_for_ever_and_knows_it(strangers):
         creator.call(RunBan(run=run, peer=one.peer))
     watched.until_round(watched.newest(other) + 2, other)
     assert one.peer not in watched.certified[other][watched.newest(other)].roster
+    _rests_and_leaves(strangers, watched, creator, other)
+
+
+def _rests_and_leaves(strangers: Swarm, watched: Watched, stays: Daemon, other: Daemon) -> None:
+    """One of two pauses in the middle of a training, and votes on; trains again; measures the network; and goes."""
+    run = watched.run
+    assert other.call(RunPause(run=run)).rests
+    resting = watched.newest(stays) + 2
+    watched.until_round(resting + 1, stays, other)
+    assert [watched.certified[stays][round].participants for round in (resting, resting + 1)] == [[stays.peer]] * 2
+    assert all(other.peer in watched.certified[stays][round].roster for round in (resting, resting + 1))
+    assert other.call(RunResume(run=run)).rests == ""
+    watched.first_part(other.peer, resting + 2, stays)
+    speed = other.call(SpeedMeasure(peer=stays.peer))
+    assert min(speed.up_mbps, speed.down_mbps) > 0
+
+    assert other.call(RunLeave(run=run)).phase == "leaving"
+    eventually(lambda: other.call(RunShow(run=run)).phase == "left")
+    out = other.call(RunShow(run=run)).head_round
+    watched.until_round(out + 2, stays)
+    assert watched.certified[stays][out].roster == [stays.peer]
+    strangers.stop(other)
+    strangers.start(other)
+    assert other.call(RunShow(run=run)).phase == "left"
+    assert Path(other.call(ModelPathOf(model=f"{run}@{out}")).path).exists()
 
 
 def test_who_lost_all_others_for_good_goes_on_from_the_last_certified_model(four):

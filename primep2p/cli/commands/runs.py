@@ -35,7 +35,7 @@ from primep2p.control.calls.runs import RunBan, RunCreate, RunInvite, RunJoin, R
 from primep2p.control.client import BlockingClient
 from primep2p.model.errors import CallError, ConfigError, Unavailable
 from primep2p.model.plans import trainer_of_plan
-from primep2p.model.views.events import AnyEvent, RunFinished
+from primep2p.model.views.events import AnyEvent, Left, RunFinished
 from primep2p.model.views.runs import RunDetail, RunSummary
 from primep2p.run_config import load_run
 
@@ -244,11 +244,14 @@ def _drawn(detail: RunDetail, watching: BlockingClient, asking: BlockingClient) 
 
 
 def _past_and_coming(detail: RunDetail, client: BlockingClient) -> Iterator[AnyEvent]:
-    """Each certified round once, until the run is finished."""
+    """Each certified round once, until the run is finished or this node has left it."""
     yield from detail.rounds
     if detail.phase == "finished":
         at_s = detail.rounds[-1].at_s if detail.rounds else 0.0
         yield RunFinished(at_s=at_s, run=detail.run, round=detail.head_round, ended=detail.ends.ended)
+        return
+    if detail.phase == "left":
+        yield Left(run=detail.run, round=detail.head_round if detail.head else -1, certified=True)
         return
     yield from client.stream(EventsWatch(run=detail.run, after=detail.cursor))
 
