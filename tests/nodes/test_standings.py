@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import trio
 
+from primep2p.config import TrainWhenSection
 from primep2p.model.errors import CallError
 from primep2p.model.records import RoundPolicy
 from primep2p.model.views.events import Abstained, AnyEvent, Left, Paused, Rests, Resumed
 from primep2p.run_config import StopConfig
+from primep2p.services.machine import LocalMachine
 from tests.nodes.world import NEVER, PLAIN, Broken, Scenario, SimNode, World, simulate
 
 Simulated = Callable[..., World]
@@ -272,6 +274,34 @@ def test_a_training_that_is_paused_and_resumed_in_time_is_of_its_round(simulated
         assert paused.peer in world.trainers[round + 1]
 
     simulated(story, min_updates=3)
+
+
+class Laptop(LocalMachine):
+    """Its plug is pulled by the test."""
+
+    plugged = False
+
+    def on_ac_power(self) -> bool:
+        return self.plugged
+
+
+def test_a_node_on_battery_votes_and_trains_as_soon_as_it_is_plugged_in(simulated: Simulated) -> None:
+    async def story(world: World) -> None:
+        laptop, *others = world.nodes
+        machine = laptop.machine = Laptop()
+        laptop.train_when = TrainWhenSection(ac_power=True)
+        await world.found(others[0], [laptop, *others[1:]])
+        await world.until_round(4, world.nodes)
+        assert laptop.summary().rests == "this machine is on battery"
+        assert all(laptop.peer not in trainers for trainers in world.trainers.values())
+        assert laptop.peer in others[0].members
+        machine.plugged = True
+        await world.until(
+            lambda: laptop.peer in world.trainers[max(world.trainers)], 120, lambda: "it does not train though it may"
+        )
+        assert laptop.summary().rests == ""
+
+    simulated(story)
 
 
 # ---- ends

@@ -20,7 +20,7 @@ import trio
 from trio._core import _run as trio_run
 from trio.testing import MockClock
 
-from primep2p.config import ComputeSection, NodeConfig, NodeSection, PlansSection
+from primep2p.config import ComputeSection, NodeConfig, NodeSection, PlansSection, TrainWhenSection
 from primep2p.core.chain import header_hash
 from primep2p.core.roster import peers_of
 from primep2p.keys import backup_path
@@ -33,6 +33,8 @@ from primep2p.net.memory_host import MemoryNetwork
 from primep2p.node import Node
 from primep2p.run_config import RunConfig, StopConfig
 from primep2p.services.backends import Checked, OneThread, check
+from primep2p.services.machine import LocalMachine
+from primep2p.services.resting import Machine
 from primep2p.store.db import open_store
 from primep2p.store.seam import RunStore, StoredCheckpoint
 from primep2p.tasks import TaskStatus
@@ -257,6 +259,8 @@ class SimNode:
         """Of the newest checkpoint that it has stored, in any of its lives."""
         self.trust: tuple[PeerId, ...] = ()
         """Owners whose plans it runs."""
+        self.train_when = TrainWhenSection()
+        self.machine: Machine = LocalMachine()
         self.kernels = KERNELS_DIGEST
         """What its machine makes of fixed vectors."""
         self._entropy = Random(f"entropy/{world.scenario.seed}/{index}")
@@ -322,6 +326,7 @@ class SimNode:
                 node = Node(
                     NodeConfig(
                         node=NodeSection(home=str(self.home), network=NETWORK),
+                        train_when=self.train_when,
                         compute=ComputeSection(backend="numpy", compiled=False),
                         plans=PlansSection(trust=self.trust),
                     ),
@@ -334,6 +339,7 @@ class SimNode:
                     offload=inline,
                     entropy=self._entropy.randbytes,
                     unix_time=lambda: BEGAN_S + trio.current_time(),
+                    machine=self.machine,
                     check=self._check,
                 )
                 async with trio.open_nursery() as nursery:
