@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, settings
 LIMIT_S = 120.0
 """For a test that hangs. A process that imports the library takes 2 s on an idle machine and 24 s at a load of ten."""
 
-ALONE = {"cli", "control", "loopback", "net", "netns", "plugin"}
-"""Directories of tests with processes, sockets and clocks that are real."""
+ALONE = {"loopback", "net", "netns"}
+"""Directories of tests with many processes, sockets and clocks that are real. What starts one process or two, and waits
+for no clock of its own, bears a neighbour."""
 
 # Machines that run many tests at once are slow now and then: that is no fault of the code.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -70,9 +70,9 @@ def test_a_machine_with_everything_passes_without_a_word(machine):
 
 @pytest.mark.parametrize(
     ("extra", "wheels", "installed"),
-    [("dev", True, ".[dev,mlx]"), ("dev", False, ".[dev]"), ("demo", True, ".[demo]")],
+    [("dev", True, ".[dev,mlx,torch] torch==2.13.0"), ("dev", False, ".[dev]"), ("demo", True, ".[demo]")],
 )
-def test_mlx_is_installed_for_the_tests_where_it_has_wheels_and_else_one_line_says_so(
+def test_mlx_and_torch_are_installed_for_the_tests_where_they_have_wheels_and_else_a_line_each_says_so(
     machine, extra, wheels, installed
 ):
     machine.add("python3", f'exec {sys.executable} "$@"')
@@ -87,4 +87,20 @@ def test_mlx_is_installed_for_the_tests_where_it_has_wheels_and_else_one_line_sa
     made = machine(extra)
     assert made.returncode == 0
     assert log.read_text().endswith(f"--editable {installed}\n")
-    assert ("no MLX, which has wheels for Linux with glibc 2.35" in made.stdout) == (extra == "dev" and not wheels)
+    without = extra == "dev" and not wheels
+    assert ("no MLX, which has wheels for Linux with glibc 2.35" in made.stdout) == without
+    assert ("no PyTorch: pip has no wheel of it" in made.stdout) == without
+
+
+def test_a_torch_that_brings_cuda_is_left_out_and_a_line_says_so(machine):
+    machine.add("python3", f'exec {sys.executable} "$@"')
+    machine.add("cc", "cat >/dev/null; exit 0")
+    python = machine.checkout / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    log = machine.checkout / "asked"
+    report = '"name": "nvidia-cublas"'
+    python.write_text(f'#!/bin/sh\ncase "$*" in *--dry-run*) echo \'{report}\'; exit 0;; esac\necho "$@" >> {log}\n')
+    python.chmod(0o755)
+    made = machine("dev")
+    assert log.read_text().endswith("--editable .[dev,mlx]\n")
+    assert "no PyTorch: pip has the one for CUDA only" in made.stdout
