@@ -104,7 +104,7 @@ def _child() -> None:
     from primep2p.config import ComputeSection
     from primep2p.kernels.arrays import Separate, Span
     from primep2p.kernels.pipeline import aggregate
-    from primep2p.services.compute import Compute
+    from primep2p.services.aggregating.compute import Compute
 
     mapped = [np.asarray(np.memmap(file, np.float32, "r")) for file in job.files]
     counts, backend = [1 + update % 7 for update in range(len(mapped))], present()[job.backend]

@@ -38,7 +38,7 @@ from primep2p.config import ComputeSection
 from primep2p.kernels.arrays import Matrix, Rows, Separate, Span
 from primep2p.kernels.average import any_order_mean, shares_of
 from primep2p.kernels.pipeline import aggregate
-from primep2p.services.compute import Compute
+from primep2p.services.aggregating.compute import Compute
 
 Array = np.ndarray
 

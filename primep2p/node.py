@@ -21,35 +21,35 @@ from primep2p.model.views.runs import InviteView, RunDetail, RunSummary
 from primep2p.net.host import Host, PeerConnected
 from primep2p.plugin.workers import Trainers
 from primep2p.run_config import RunConfig
-from primep2p.services.answers import Answers
-from primep2p.services.backends import Check, check
-from primep2p.services.book import Book
-from primep2p.services.compute import Compute
-from primep2p.services.desk import Desk
-from primep2p.services.entering import Runs
-from primep2p.services.hiring import Own
-from primep2p.services.history import History
-from primep2p.services.hub import Hub
-from primep2p.services.jobs import Jobs
-from primep2p.services.joining import Pin
-from primep2p.services.logbook import write_down
-from primep2p.services.machine import LocalMachine
-from primep2p.services.members import Overlay
-from primep2p.services.origins import Start
-from primep2p.services.plans import PlanFiles, Plans
-from primep2p.services.plugins import Plugins
-from primep2p.services.pointers import Pointers
-from primep2p.services.previews import Previews
-from primep2p.services.reporting import detail, peer_views, summary
-from primep2p.services.resting import Machine, Resting
-from primep2p.services.rounds import RunService
+from primep2p.services.aggregating.backends import Check, check
+from primep2p.services.aggregating.compute import Compute
+from primep2p.services.blobs.sweeping import Sweeping
+from primep2p.services.blobs.transfer import Transfer
+from primep2p.services.models.shelf import Shelf
+from primep2p.services.peers.answers import Answers
+from primep2p.services.peers.book import Book
+from primep2p.services.peers.members import Overlay
+from primep2p.services.peers.pointers import Pointers
+from primep2p.services.peers.speedtest import SpeedTest
+from primep2p.services.peers.sync import Sync
+from primep2p.services.runs.entering import Runs
+from primep2p.services.runs.joining import Pin
+from primep2p.services.runs.origins import Start
+from primep2p.services.runs.previews import Previews
+from primep2p.services.runs.rounds import RunService
 from primep2p.services.seams import Seams
-from primep2p.services.shelf import Shelf
-from primep2p.services.speedtest import SpeedTest
-from primep2p.services.standing import Standings
-from primep2p.services.sweeping import Sweeping
-from primep2p.services.sync import Sync
-from primep2p.services.transfer import Transfer
+from primep2p.services.training.desk import Desk
+from primep2p.services.training.hiring import Own
+from primep2p.services.training.jobs import Jobs
+from primep2p.services.training.machine import LocalMachine
+from primep2p.services.training.plans import PlanFiles, Plans
+from primep2p.services.training.plugins import Plugins
+from primep2p.services.training.resting import Machine, Resting
+from primep2p.services.training.standing import Standings
+from primep2p.services.watching.history import History
+from primep2p.services.watching.hub import Hub
+from primep2p.services.watching.logbook import write_down
+from primep2p.services.watching.reporting import detail, peer_views, summary
 from primep2p.store.seam import BlobStore, RunStore, ShelfStore
 from primep2p.tasks import Offload, TaskStatus
 from primep2p.wire.envelope import Envelopes

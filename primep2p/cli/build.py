@@ -8,7 +8,7 @@ from primep2p.keys import load_identity
 from primep2p.net.libp2p_host import LibP2PHost
 from primep2p.node import Node
 from primep2p.plugin.workers import WorkerProcesses
-from primep2p.services.plans import PlanFiles
+from primep2p.services.training.plans import PlanFiles
 from primep2p.store.db import lock_home, open_store
 from primep2p.wire.envelope import Envelopes
 

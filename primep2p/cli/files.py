@@ -21,7 +21,7 @@ from primep2p.model.errors import ConfigError
 from primep2p.model.pipeline import FedAvg, Pipeline
 from primep2p.model.records import TensorSpec
 from primep2p.plugin.tensors import open_mapped
-from primep2p.services.compute import Compute
+from primep2p.services.aggregating.compute import Compute
 from primep2p.store.tensors import writing
 
 __all__ = ["Aggregated", "aggregate", "whole"]

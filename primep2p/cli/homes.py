@@ -17,7 +17,7 @@ from primep2p.keys import backup_path, former_peers, public_key_of, read_identit
 from primep2p.model.errors import CallError, ConfigError, PrimeError, Unavailable
 from primep2p.model.ids import PeerId
 from primep2p.model.records import Header, RunSpec, RunState
-from primep2p.services.reopening import spec_of
+from primep2p.services.runs.reopening import spec_of
 from primep2p.store.db import lock_home, open_store
 from primep2p.store.files import disk
 from primep2p.store.seam import StoredCheckpoint

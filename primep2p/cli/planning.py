@@ -20,7 +20,7 @@ from primep2p.model.views.plans import PlanView
 from primep2p.plugin.arrays import save_arrays
 from primep2p.plugin.discovery import PLAN_FILE
 from primep2p.plugin.process import Worker
-from primep2p.services.plans import INSTALL_MLX, view_of
+from primep2p.services.training.plans import INSTALL_MLX, view_of
 from primep2p.store.tensors import map_tensors, write_tensors
 from primep2p.wire.envelope import Envelopes
 from primep2p.wire.plans import OpenedPlan, open_plan, seal_plan

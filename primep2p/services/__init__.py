@@ -1,0 +1,1 @@
+"""What drives the machines: trio, the real network, disk and trainer."""

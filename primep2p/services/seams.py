@@ -11,11 +11,11 @@ from primep2p.model.ids import Cid, PeerId
 from primep2p.model.views.events import AnyEvent
 from primep2p.net.host import Host
 from primep2p.plugin.process import Trained
-from primep2p.services.book import Book
-from primep2p.services.compute import Compute
-from primep2p.services.members import Overlay
-from primep2p.services.sync import Sync
-from primep2p.services.turns import Gate
+from primep2p.services.aggregating.compute import Compute
+from primep2p.services.peers.book import Book
+from primep2p.services.peers.members import Overlay
+from primep2p.services.peers.sync import Sync
+from primep2p.services.training.turns import Gate
 from primep2p.store.seam import BlobStore, RunStore
 from primep2p.tasks import Offload, TaskStatus
 from primep2p.wire.envelope import Envelopes

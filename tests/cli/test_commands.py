@@ -22,7 +22,7 @@ from primep2p.model.plans import trainer_of_plan
 from primep2p.model.views.events import Accused, RoundCertified, RunFinished, StepChanged, TrainingReported
 from primep2p.model.views.node import OTHER_KERNELS
 from primep2p.model.views.runs import EvidenceView, ExpelledView, InviteUseView, RiskView
-from primep2p.services.origins import Start
+from primep2p.services.runs.origins import Start
 from primep2p.strict import plain
 from primep2p.wire.token import write_token
 from tests.control.fake_node import PEER, RUN, TOKEN, FakeNode, member, preview

@@ -23,7 +23,7 @@ from primep2p.cli.main import main
 from primep2p.config import ComputeSection, NodeConfig, NodeSection, P2PSection
 from primep2p.keys import load_identity
 from primep2p.model.views.node import NodeStatus
-from primep2p.services.backends import Checked, OneThread, check
+from primep2p.services.aggregating.backends import Checked, OneThread, check
 
 
 def lines(config: NodeConfig, **others: Checked) -> dict[str, str]:

@@ -48,7 +48,7 @@ from primep2p.model.pipeline import FedAvg, Pipeline
 from primep2p.model.records import Admission, RoundPolicy
 from primep2p.model.views.events import Evaluated, RoundCertified, StepChanged, TrainingReported, TransferDone, Voted
 from primep2p.run_config import RunConfig, load_run
-from primep2p.services.recent import OLDEST
+from primep2p.services.watching.recent import OLDEST
 
 pytestmark = pytest.mark.alone
 

@@ -13,8 +13,8 @@ from primep2p.model.views.node import NodeStatus, PeerView, SpeedView
 from primep2p.model.views.previews import Preview, RunCost
 from primep2p.model.views.runs import EndView, InviteView, MemberView, RunDetail, RunLeft, RunPhase, RunSummary
 from primep2p.run_config import RunConfig
-from primep2p.services.hub import Hub
-from primep2p.services.origins import Start
+from primep2p.services.runs.origins import Start
+from primep2p.services.watching.hub import Hub
 from primep2p.strict import plain
 from primep2p.wire.token import Token, write_token
 from tests.control.fake_jobs import FakeJobs

@@ -30,8 +30,8 @@ from primep2p.model.errors import CallError, ConfigError, PluginError, Unavailab
 from primep2p.model.records import RoundPolicy
 from primep2p.model.views.events import RunFinished, StepChanged, TrainingReported
 from primep2p.run_config import RunConfig
-from primep2p.services.origins import Start
-from primep2p.services.recent import MOST_BYTES
+from primep2p.services.runs.origins import Start
+from primep2p.services.watching.recent import MOST_BYTES
 from primep2p.wire.token import write_token
 from tests.control.fake_node import PEER, RUN, TOKEN, FakeNode
 

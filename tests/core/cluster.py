@@ -133,7 +133,7 @@ class Node:
     # ---- life
 
     def start(self) -> None:
-        """As services/rounds.py does it: from the store, through Waking, to a run."""
+        """As services/runs/rounds.py does it: from the store, through Waking, to a run."""
         self.up = True
         self.lives += 1
         self.points = 0
@@ -351,7 +351,7 @@ class Node:
         self.cluster.later(self, 2 * LATENCY_S, arrive)
 
     def _records_of(self, peer: PeerId) -> None:
-        """As services/answers.py answers."""
+        """As services/peers/answers.py answers."""
         other = self.cluster.nodes[peer]
         if not other.up:
             self.handle(fx.RecordsUnheard(peer))
@@ -363,7 +363,7 @@ class Node:
         self.handle(fx.RecordsHeard(peer, items, round))
 
     def _poll(self) -> None:
-        """As services/joining.py does it while this node is outside: ask to be let in, and follow."""
+        """As services/runs/joining.py does it while this node is outside: ask to be let in, and follow."""
         head = self.head
         if isinstance(self.machine, Run) and head is not None and self.peer not in peers_of(head.state):
             join = join_of(self.cluster.index[self.peer], self.cluster.spec, round=head.round)

@@ -26,7 +26,7 @@ from primep2p.model.records import (
     Update,
     UpdateRef,
 )
-from primep2p.services.members import MAX_FRAME_BYTES
+from primep2p.services.peers.members import MAX_FRAME_BYTES
 from primep2p.wire.codec import MAX_RECORD_BYTES, decode, encode
 from primep2p.wire.envelope import Envelopes, Opened
 from tests.core.kit import Group, Machine, ban_of, join_of, member, run_spec, verified

@@ -27,7 +27,7 @@ from primep2p.model.views.events import (
     Voted,
 )
 from primep2p.run_config import RunConfig
-from primep2p.services.recent import OLDEST
+from primep2p.services.watching.recent import OLDEST
 from tests.nodes.world import Scenario, SimNode, World, simulate
 
 QUORUM = 2

@@ -11,7 +11,7 @@ from primep2p.model.pipeline import Bfloat16, Float32, Int8, Outer, Pipeline, To
 from primep2p.model.records import Mode, RoundPolicy
 from primep2p.model.views.events import AnyEvent, TransferDone
 from primep2p.run_config import RunConfig
-from primep2p.services.recent import OLDEST
+from primep2p.services.watching.recent import OLDEST
 from primep2p.wire.codec import encode
 from tests.nodes.world import Scenario, SimNode, World, simulate
 

@@ -14,7 +14,7 @@ from primep2p.model.errors import CallError, PeerError, Unavailable
 from primep2p.model.records import RoundPolicy
 from primep2p.model.shelf import ModelRecord
 from primep2p.model.views.events import ModelNotPulled, ModelPulled, ModelPulling
-from primep2p.services.predicting import IDLE_S, KEPT_ANSWERS
+from primep2p.services.models.predicting import IDLE_S, KEPT_ANSWERS
 from tests.nodes.world import Scenario, SimNode, World, simulate
 
 POLICY = RoundPolicy(rounds=0, first_members=2, min_updates=2)

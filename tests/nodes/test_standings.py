@@ -11,7 +11,7 @@ from primep2p.model.errors import CallError
 from primep2p.model.records import RoundPolicy
 from primep2p.model.views.events import Abstained, AnyEvent, Left, Paused, Rests, Resumed
 from primep2p.run_config import StopConfig
-from primep2p.services.machine import LocalMachine
+from primep2p.services.training.machine import LocalMachine
 from tests.nodes.world import NEVER, PLAIN, Broken, Scenario, SimNode, World, simulate
 
 Simulated = Callable[..., World]

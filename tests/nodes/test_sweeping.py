@@ -9,7 +9,7 @@ from primep2p.core.references import RunRef
 from primep2p.model.errors import CallError, Unavailable
 from primep2p.model.pipeline import Pipeline, Yogi
 from primep2p.model.records import RoundPolicy
-from primep2p.services.origins import Start
+from primep2p.services.runs.origins import Start
 from tests.nodes.world import Scenario, SimNode, World, simulate
 
 KEEP = 10

@@ -32,9 +32,9 @@ from primep2p.model.views.runs import RunSummary
 from primep2p.net.memory_host import MemoryNetwork
 from primep2p.node import Node
 from primep2p.run_config import RunConfig, StopConfig
-from primep2p.services.backends import Checked, OneThread, check
-from primep2p.services.machine import LocalMachine
-from primep2p.services.resting import Machine
+from primep2p.services.aggregating.backends import Checked, OneThread, check
+from primep2p.services.training.machine import LocalMachine
+from primep2p.services.training.resting import Machine
 from primep2p.store.db import open_store
 from primep2p.store.seam import RunStore, StoredCheckpoint
 from primep2p.tasks import TaskStatus

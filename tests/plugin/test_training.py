@@ -9,7 +9,7 @@ import trio.testing
 from primep2p.model.errors import PluginError
 from primep2p.model.views.events import PluginFailed, TrainingReported
 from primep2p.plugin.process import InitialModel, Interrupted, Made, Report, Trained
-from primep2p.services.training import Training, TrainingEvent
+from primep2p.services.training.training import Training, TrainingEvent
 
 PARAMS = Path("params")
 

@@ -416,7 +416,7 @@ async def test_two_requests_at_once_are_the_callers_mistake(tmp_path: Path) -> N
 
 def test_the_daemons_side_imports_no_trainer_and_no_worker() -> None:
     code = (
-        "import sys, primep2p.services.training, primep2p.plugin.process\n"
+        "import sys, primep2p.services.training.training, primep2p.plugin.process\n"
         "from primep2p.plugin.discovery import find\n"
         "find('mlp', {})\n"
         "assert not [name for name in sys.modules if name.startswith(('primep2p.trainers', 'primep2p.plugin.worker'))]"

@@ -15,7 +15,7 @@ from primep2p.kernels.outer import first_state, state_names, step
 from primep2p.model.errors import PeerError, StoreError
 from primep2p.model.pipeline import Adagrad, Adam, FedAvg, Krum, Outer, Pipeline, Sgd, Weighting, Yogi
 from primep2p.model.records import TensorSpec
-from primep2p.services.aggregation import Job, aggregate, check_files
+from primep2p.services.aggregating.aggregation import Job, aggregate, check_files
 from primep2p.store.tensors import map_tensors, write_tensors
 
 Array = npt.NDArray[np.float32]

@@ -7,7 +7,7 @@ from trio.testing import MockClock
 from primep2p.keys import Identity
 from primep2p.model.ids import Cid
 from primep2p.net.memory_host import MemoryHost, MemoryNetwork
-from primep2p.services.announcing import MAX_ANNOUNCED, REPEAT_S, RETRY_S, Announcing, directory_key
+from primep2p.services.blobs.announcing import MAX_ANNOUNCED, REPEAT_S, RETRY_S, Announcing, directory_key
 from primep2p.store.db import Store, open_store
 from primep2p.wire.cid import cid_of
 

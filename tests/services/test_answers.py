@@ -8,8 +8,8 @@ import pytest
 from primep2p.model.messages import AskChain, Chain, Nothing
 from primep2p.model.records import Certificate, Checkpoint
 from primep2p.net.memory_host import MemoryNetwork
-from primep2p.services.answers import Answers
-from primep2p.services.members import Overlay
+from primep2p.services.peers.answers import Answers
+from primep2p.services.peers.members import Overlay
 from primep2p.store.db import open_store
 from primep2p.store.seam import RunRow, StoredCheckpoint
 from primep2p.wire.codec import MAX_RECORD_BYTES, encode

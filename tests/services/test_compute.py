@@ -17,8 +17,8 @@ from primep2p.kernels.backends.plain import Plain
 from primep2p.kernels.selfcheck import digest
 from primep2p.model.errors import PeerError
 from primep2p.model.views.events import LogLine
-from primep2p.services.backends import Checked, OneThread, check, choose, examine, preferred
-from primep2p.services.compute import Compute
+from primep2p.services.aggregating.backends import Checked, OneThread, check, choose, examine, preferred
+from primep2p.services.aggregating.compute import Compute
 
 RANGES = [(start, start + 10) for start in range(0, 200, 10)]
 
@@ -172,7 +172,7 @@ import trio
 from contextlib import closing
 from threadpoolctl import threadpool_info, threadpool_limits
 from primep2p.config import ComputeSection
-from primep2p.services.compute import Compute
+from primep2p.services.aggregating.compute import Compute
 
 def threads():
     return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}

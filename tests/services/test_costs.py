@@ -4,7 +4,7 @@ import pytest
 from primep2p.model.errors import PeerError
 from primep2p.model.pipeline import Adam, Bfloat16, Pipeline
 from primep2p.model.records import RoundPolicy, TensorSpec
-from primep2p.services.costs import cost_of
+from primep2p.services.runs.costs import cost_of
 from primep2p.store.deltas import delta_bytes
 
 TENSORS = (TensorSpec("w", "float32", (1000, 1000)), TensorSpec("b", "float32", (1000,)))

@@ -25,11 +25,11 @@ from primep2p.model.journal import Moved, Signed
 from primep2p.model.messages import OverlayMessage
 from primep2p.model.records import Header, Join, RoundPolicy, Vote
 from primep2p.plugin.process import Trained
-from primep2p.services.compute import Compute
-from primep2p.services.machine import LocalMachine
-from primep2p.services.resting import Resting
-from primep2p.services.rounds import RunService
+from primep2p.services.aggregating.compute import Compute
+from primep2p.services.runs.rounds import RunService
 from primep2p.services.seams import Seams
+from primep2p.services.training.machine import LocalMachine
+from primep2p.services.training.resting import Resting
 from primep2p.store.db import Store, open_store
 from primep2p.store.seam import RunRow, StoredCheckpoint
 from primep2p.store.tensors import write_tensors

@@ -18,8 +18,8 @@ from primep2p.model.views.events import (
     RunFinished,
     StepChanged,
 )
-from primep2p.services.hub import Hub, Watch
-from primep2p.services.recent import OLDEST, Recent
+from primep2p.services.watching.hub import Hub, Watch
+from primep2p.services.watching.recent import OLDEST, Recent
 
 RUN, OTHER = "ab" * 32, "cd" * 32
 

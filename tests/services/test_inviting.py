@@ -10,7 +10,7 @@ from primep2p.core.chain import Head
 from primep2p.keys import Identity
 from primep2p.model.errors import CallError
 from primep2p.model.records import Acceptance, Admission, InviteUse, RoundPolicy, RunSpec
-from primep2p.services.inviting import Invitation, accept, check_welcome, invite
+from primep2p.services.runs.inviting import Invitation, accept, check_welcome, invite
 from primep2p.wire.envelope import Envelopes, Opened
 from primep2p.wire.token import Token, read_token, write_token
 from tests.core.kit import NETWORK, Group, join_of, member, run_spec

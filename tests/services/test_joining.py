@@ -16,9 +16,9 @@ from primep2p.model.messages import Head as HeadMessage
 from primep2p.model.pipeline import Float32, Pipeline, TopK, Wire
 from primep2p.model.records import RoundPolicy, TensorSpec
 from primep2p.net.memory_host import MemoryHost, MemoryNetwork
-from primep2p.services.entering import JOIN_S
-from primep2p.services.joining import Seekers, find_spec, learn_head
-from primep2p.services.sync import ASK_S, Sync
+from primep2p.services.peers.sync import ASK_S, Sync
+from primep2p.services.runs.entering import JOIN_S
+from primep2p.services.runs.joining import Seekers, find_spec, learn_head
 from primep2p.wire.codec import encode
 from tests.core.kit import Group, member
 

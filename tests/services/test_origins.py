@@ -8,7 +8,7 @@ from primep2p.core.chain import header_hash
 from primep2p.core.genesis import certified_start
 from primep2p.model.errors import CallError, Unavailable
 from primep2p.model.records import Checkpoint, TensorSpec
-from primep2p.services.origins import Start, certified, find
+from primep2p.services.runs.origins import Start, certified, find
 from primep2p.store.db import open_store
 from primep2p.store.seam import StoredCheckpoint
 from primep2p.store.tensors import write_tensors

@@ -4,7 +4,7 @@ import trio
 
 from primep2p.model.ids import PeerId
 from primep2p.net.memory_host import MemoryHost, MemoryNetwork
-from primep2p.services.members import KEPT_CONNECTIONS, Overlay
+from primep2p.services.peers.members import KEPT_CONNECTIONS, Overlay
 from tests.core.kit import member
 
 ME, *OTHERS = sorted(member(i).peer_id for i in range(KEPT_CONNECTIONS + 6))

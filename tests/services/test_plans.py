@@ -15,7 +15,7 @@ from primep2p.model.errors import PluginError, Unavailable
 from primep2p.model.ids import Cid, PeerId
 from primep2p.model.plans import MAX_PLAN_BYTES, trainer_of_plan
 from primep2p.model.views.events import LogLine
-from primep2p.services.plans import FETCH_S, PlanFiles, Plans
+from primep2p.services.training.plans import FETCH_S, PlanFiles, Plans
 from primep2p.store.db import Store, open_store
 from tests.wire.graphs import GRAPHS, OWNER, TRAIN, sealed
 from tests.wire.samples import envelopes

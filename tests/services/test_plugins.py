@@ -9,7 +9,7 @@ import trio
 from primep2p.config import TrainerSection
 from primep2p.model.errors import CallError
 from primep2p.plugin.workers import WorkerProcesses
-from primep2p.services.plugins import Plugins
+from primep2p.services.training.plugins import Plugins
 from tests.plugin.test_worker import SAMPLES
 
 RUN = bytes(32)

@@ -10,7 +10,7 @@ from primep2p.control.calls.directory import DhtGet, DhtProvide, DhtProviders, D
 from primep2p.control.handlers.table import ANSWERS
 from primep2p.model.errors import CallError, Unavailable
 from primep2p.net.memory_host import MemoryNetwork
-from primep2p.services.pointers import Pointers
+from primep2p.services.peers.pointers import Pointers
 from primep2p.store.db import open_store
 from tests.nodes.world import inline
 from tests.sim.keys import FakeRing

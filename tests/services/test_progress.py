@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from primep2p.model.views.events import AnyEvent, TransferBegun, TransferDone, TransferFailed, TransferMoved
-from primep2p.services.progress import EVERY_S, Progress
+from primep2p.services.blobs.progress import EVERY_S, Progress
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.integers(1, 2**20), st.sampled_from("ab")), min_size=1, max_size=60))

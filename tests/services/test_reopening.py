@@ -7,7 +7,7 @@ from primep2p.keys import Identity
 from primep2p.model.errors import ConfigError
 from primep2p.model.pipeline import Pipeline
 from primep2p.model.records import PROTOCOL_VERSION, Admission, Envelope, RoundPolicy, RunSpec, TensorSpec
-from primep2p.services.reopening import spec_of
+from primep2p.services.runs.reopening import spec_of
 from primep2p.store.seam import RunRow
 from primep2p.wire.codec import decode, encode
 from primep2p.wire.envelope import Envelopes

@@ -11,10 +11,10 @@ from primep2p.core.runs import Run
 from primep2p.model.ids import PeerId
 from primep2p.model.records import Admission, Ban, Evidence, RoundPolicy
 from primep2p.model.views.runs import RunDetail
-from primep2p.services.machine import LocalMachine
-from primep2p.services.reporting import detail, summary
-from primep2p.services.resting import Resting
-from primep2p.services.rounds import RunService
+from primep2p.services.runs.rounds import RunService
+from primep2p.services.training.machine import LocalMachine
+from primep2p.services.training.resting import Resting
+from primep2p.services.watching.reporting import detail, summary
 from primep2p.store.db import open_store
 from primep2p.store.seam import RunRow, StoredCheckpoint
 from primep2p.wire.codec import encode

@@ -9,8 +9,8 @@ import trio
 from trio.testing import MockClock
 
 from primep2p.config import TrainWhenSection
-from primep2p.services.machine import LocalMachine
-from primep2p.services.resting import LOOK_S, PAUSED, Resting, is_within
+from primep2p.services.training.machine import LocalMachine
+from primep2p.services.training.resting import LOOK_S, PAUSED, Resting, is_within
 
 RUN, OTHER = b"run", b"other"
 NOON = time(12, 0)

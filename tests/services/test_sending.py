@@ -19,7 +19,7 @@ from primep2p.model.errors import StoreError
 from primep2p.model.ids import Cid
 from primep2p.model.pipeline import Bfloat16, Float32, Int8, Pipeline, TopK, Wire
 from primep2p.model.records import Header, Inclusion, RoundPolicy, TensorSpec
-from primep2p.services.sending import Sender
+from primep2p.services.training.sending import Sender
 from primep2p.store.db import Store, open_store
 from primep2p.store.deltas import map_delta
 from primep2p.store.tensors import write_tensors

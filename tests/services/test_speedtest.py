@@ -12,7 +12,7 @@ from primep2p.model.speed import MAX_TEST_BYTES, Measure, Piece
 from primep2p.model.views.events import TransferDone
 from primep2p.net.frames import Frames
 from primep2p.net.memory_host import MemoryHost, MemoryNetwork
-from primep2p.services.speedtest import EVERY_OF_ONE_S, FRAME_BYTES, FRESH_S, PROTOCOL, SpeedTest
+from primep2p.services.peers.speedtest import EVERY_OF_ONE_S, FRAME_BYTES, FRESH_S, PROTOCOL, SpeedTest
 from primep2p.wire.codec import encode
 from tests.wire.samples import identity
 

@@ -13,9 +13,9 @@ from primep2p.model.transfer import Chunk, Has, Refused, Want
 from primep2p.net.frames import Frames
 from primep2p.net.host import Stream
 from primep2p.net.memory_host import MemoryHost, MemoryNetwork
-from primep2p.services.announcing import directory_key
-from primep2p.services.serving import MAX_ANSWER_BYTES, MAX_STREAMS
-from primep2p.services.transfer import PROTOCOL, Transfer
+from primep2p.services.blobs.announcing import directory_key
+from primep2p.services.blobs.serving import MAX_ANSWER_BYTES, MAX_STREAMS
+from primep2p.services.blobs.transfer import PROTOCOL, Transfer
 from primep2p.store.db import Store, open_store
 from primep2p.wire.cid import cid_of
 from primep2p.wire.codec import decode, encode

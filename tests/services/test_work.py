@@ -15,8 +15,8 @@ from primep2p.model.errors import BlobLost, PeerError, StoreError, Unavailable
 from primep2p.model.ids import Cid
 from primep2p.model.pipeline import Adam, Pipeline
 from primep2p.model.records import RoundPolicy, TensorSpec
-from primep2p.services.compute import Compute
-from primep2p.services.work import Work
+from primep2p.services.aggregating.compute import Compute
+from primep2p.services.runs.work import Work
 from primep2p.store.tensors import write_tensors
 from primep2p.wire.cid import cid_of
 

@@ -16,16 +16,16 @@ PAGE = (ROOT / "docs" / "protocol.md").read_text()
 CITATION = re.compile(r"\[((?:[A-Z]\d+)(?:(?:, |-)[A-Z]\d+)*)\]")
 
 KEPT_WITHOUT_CITING = {
-    "A2": "primep2p/services/aggregation.py raises this reason",
+    "A2": "primep2p/services/aggregating/aggregation.py raises this reason",
     "D2": "core/runs.py holds, core/gossip.py keeps two a slot",
     "N1": "net/libp2p_transport.py and libp2p_host.py; tests/net",
-    "N3": "core/runs.py says who hears and who stays connected, services/members.py does it",
-    "N4": "services/rounds.py has the topic",
-    "N5": "net/libp2p_directory.py, services/announcing.py, services/joining.py have the keys",
-    "Q1": "services/sync.py asks, services/answers.py answers",
-    "R1": "services/joining.py checks a spec that it is given",
-    "T1": "model/transfer.py declares it, services/serving.py answers",
-    "T2": "services/serving.py",
+    "N3": "core/runs.py says who hears and who stays connected, services/peers/members.py does it",
+    "N4": "services/runs/rounds.py has the topic",
+    "N5": "net/libp2p_directory.py, services/blobs/announcing.py, services/runs/joining.py have the keys",
+    "Q1": "services/peers/sync.py asks, services/peers/answers.py answers",
+    "R1": "services/runs/joining.py checks a spec that it is given",
+    "T1": "model/transfer.py declares it, services/blobs/serving.py answers",
+    "T2": "services/blobs/serving.py",
     "T3": "core/fetch.py",
 }
 """Rules that no line has to cite, and where they are kept."""

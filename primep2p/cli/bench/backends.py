@@ -3,7 +3,7 @@
 from functools import lru_cache
 
 from primep2p.kernels.backends.seam import Backend
-from primep2p.services.backends import BACKENDS, Checked, OneThread, check
+from primep2p.services.aggregating.backends import BACKENDS, Checked, OneThread, check
 
 __all__ = ["backends", "present"]
 

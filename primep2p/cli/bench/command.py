@@ -30,7 +30,7 @@ from primep2p.kernels.arrays import Array, Matrix, Separate, Span
 from primep2p.kernels.backends.seam import Backend
 from primep2p.kernels.pipeline import aggregate
 from primep2p.model.pipeline import Pipeline, TrimmedMean
-from primep2p.services.compute import Compute
+from primep2p.services.aggregating.compute import Compute
 
 __all__ = ["bench"]
 

@@ -11,7 +11,7 @@ from statistics import median
 import numpy as np
 
 from primep2p.kernels.arrays import Array, finish
-from primep2p.services.compute import Compute
+from primep2p.services.aggregating.compute import Compute
 
 __all__ = ["REPEATS", "Memory", "Timing", "interleaved", "timed", "together"]
 

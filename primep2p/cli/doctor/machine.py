@@ -16,8 +16,8 @@ from primep2p import __version__
 from primep2p.cli.doctor.finding import Finding, Scene
 from primep2p.cli.render.printing import mib
 from primep2p.model.records import KERNELS_DIGEST
-from primep2p.services.backends import BACKENDS, Check, Checked, OneThread, check, choose, preferred
-from primep2p.services.compute import cores
+from primep2p.services.aggregating.backends import BACKENDS, Check, Checked, OneThread, check, choose, preferred
+from primep2p.services.aggregating.compute import cores
 
 __all__ = ["backends", "libraries", "limits", "numbers", "python"]
 

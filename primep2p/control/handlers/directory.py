@@ -5,7 +5,7 @@ from typing import Protocol
 from primep2p.control.calls.directory import DhtGet, DhtProvide, DhtProviders, DhtPut
 from primep2p.control.handlers.table import answers
 from primep2p.model.views.directory import DirectoryProviders, DirectoryValue, Published
-from primep2p.services.pointers import decoded
+from primep2p.services.peers.pointers import decoded
 
 __all__ = ["DirectoryVerbs", "PointerVerbs"]
 

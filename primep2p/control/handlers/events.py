@@ -6,7 +6,7 @@ from typing import Protocol
 from primep2p.control.calls.events import EventsWatch
 from primep2p.control.handlers.table import streams
 from primep2p.model.views.events import AnyEvent
-from primep2p.services.hub import Hub
+from primep2p.services.watching.hub import Hub
 
 __all__ = ["EventVerbs"]
 

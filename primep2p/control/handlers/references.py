@@ -1,7 +1,7 @@
 """What names a run, a checkpoint or an invite in a call: text in, parts out."""
 
 from primep2p.model.errors import CallError
-from primep2p.services.origins import Start
+from primep2p.services.runs.origins import Start
 from primep2p.wire.token import PREFIX, Token, read_token
 
 __all__ = ["parse_join", "parse_pin", "parse_start"]

@@ -10,7 +10,7 @@ from primep2p.model.ids import RunId
 from primep2p.model.views.previews import Preview
 from primep2p.model.views.runs import InviteView, RunDetail, RunSummary
 from primep2p.run_config import RunConfig
-from primep2p.services.origins import Start
+from primep2p.services.runs.origins import Start
 from primep2p.wire.token import Token
 
 __all__ = ["PreviewVerbs", "RunVerbs"]

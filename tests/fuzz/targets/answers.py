@@ -1,4 +1,4 @@
-"""services/sync and answers: a question that anybody may ask, of a run that this node is in or of another [Q1]."""
+"""services/peers: a question that anybody may ask, of a run that this node is in or of another [Q1]."""
 
 from functools import cache
 from typing import Any, get_args
@@ -17,16 +17,16 @@ from primep2p.model.messages import (
     SyncQuestion,
 )
 from primep2p.net.memory_host import MemoryNetwork
-from primep2p.services.answers import Answers
-from primep2p.services.book import Book
-from primep2p.services.compute import Compute
-from primep2p.services.machine import LocalMachine
-from primep2p.services.members import Overlay
-from primep2p.services.resting import Resting
-from primep2p.services.rounds import RunService
+from primep2p.services.aggregating.compute import Compute
+from primep2p.services.blobs.transfer import Transfer
+from primep2p.services.peers.answers import Answers
+from primep2p.services.peers.book import Book
+from primep2p.services.peers.members import Overlay
+from primep2p.services.peers.sync import MAX_QUESTION_BYTES, Sync
+from primep2p.services.runs.rounds import RunService
 from primep2p.services.seams import Seams
-from primep2p.services.sync import MAX_QUESTION_BYTES, Sync
-from primep2p.services.transfer import Transfer
+from primep2p.services.training.machine import LocalMachine
+from primep2p.services.training.resting import Resting
 from primep2p.store.seam import RunRow, StoredCheckpoint
 from primep2p.wire.codec import decode, encode
 from tests.core.kit import Group, Machine, join_of

@@ -1,4 +1,4 @@
-"""services/transfer: what a provider answers, for a CID that a liar may have made up too [T1, T3]."""
+"""services/blobs/transfer: what a provider answers, for a CID that a liar may have made up too [T1, T3]."""
 
 from typing import get_args
 
@@ -9,7 +9,7 @@ from primep2p.model.ids import Cid
 from primep2p.model.transfer import BlobAnswer, Chunk, Has, Refused
 from primep2p.net.host import Stream
 from primep2p.net.memory_host import MemoryNetwork
-from primep2p.services.transfer import PROTOCOL, Transfer
+from primep2p.services.blobs.transfer import PROTOCOL, Transfer
 from primep2p.wire.cid import cid_of
 from primep2p.wire.codec import decode, encode
 from primep2p.wire.manifest import manifest_of

@@ -12,7 +12,7 @@ from primep2p.model.errors import PeerError
 from primep2p.model.journal import Signed
 from primep2p.model.messages import Certified, Chain, OverlayMessage, Records, SyncAnswer
 from primep2p.model.records import MAX_FIRST_MEMBERS, Checkpoint, Join, Proposal, RoundPolicy, RunSpec, Vote
-from primep2p.services.members import MAX_FRAME_BYTES
+from primep2p.services.peers.members import MAX_FRAME_BYTES
 from primep2p.wire.codec import decode, encode
 from primep2p.wire.envelope import Opened
 from tests.core.kit import certificate, first_proposed, join_of, member, run_spec, verified

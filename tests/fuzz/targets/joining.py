@@ -1,4 +1,4 @@
-"""services/joining: what members answer one who looks for a run and its head, all of them liars [K1, K2, K3].
+"""services/runs/joining: what members answer one who looks for a run and its head, all of them liars [K1, K2, K3].
 
 The first part is the RunSpec that the owner's id names; each further one answers a question, whatever it was.
 """
@@ -15,8 +15,8 @@ from primep2p.model.records import RoundPolicy, RunSpec
 from primep2p.net.frames import Frames
 from primep2p.net.host import Stream
 from primep2p.net.memory_host import MemoryNetwork
-from primep2p.services.joining import Pin, Seekers, find_spec, learn_head
-from primep2p.services.sync import PROTOCOL, Sync
+from primep2p.services.peers.sync import PROTOCOL, Sync
+from primep2p.services.runs.joining import Pin, Seekers, find_spec, learn_head
 from primep2p.wire.codec import MAX_RECORD_BYTES, decode, encode
 from primep2p.wire.envelope import Opened
 from tests.core.kit import Group, member, run_spec

@@ -1,4 +1,4 @@
-"""services/members: a stream of the overlay, from whoever opens one [N3]."""
+"""services/peers/members: a stream of the overlay, from whoever opens one [N3]."""
 
 from typing import get_args
 
@@ -8,7 +8,7 @@ from primep2p.core.effects import Event, Received
 from primep2p.model.errors import PeerError
 from primep2p.model.messages import Digest, OverlayMessage
 from primep2p.net.memory_host import MemoryNetwork
-from primep2p.services.members import MAX_FRAME_BYTES, Overlay
+from primep2p.services.peers.members import MAX_FRAME_BYTES, Overlay
 from primep2p.wire.codec import decode, encode
 from tests.fuzz.kit import ME, STRANGER, converse, framed, of_types, virtual
 from tests.fuzz.mutation import parts

@@ -1,4 +1,4 @@
-"""services/serving: what a peer asks of the blobs that this node holds [T1, T2]."""
+"""services/blobs/serving: what a peer asks of the blobs that this node holds [T1, T2]."""
 
 from functools import cache
 
@@ -6,7 +6,7 @@ from primep2p.model.errors import PeerError
 from primep2p.model.ids import Cid, PeerId
 from primep2p.model.records import Manifest
 from primep2p.model.transfer import MAX_WANTED, BlobAnswer, Chunk, Has, Want
-from primep2p.services.serving import MAX_ANSWER_BYTES, MAX_QUESTION_BYTES, Serving
+from primep2p.services.blobs.serving import MAX_ANSWER_BYTES, MAX_QUESTION_BYTES, Serving
 from primep2p.wire.codec import decode, encode
 from primep2p.wire.manifest import CHUNK_BYTES, check_chunk, open_manifest
 from tests.fuzz.kit import STRANGER, converse, framed, home, inline, of_types, store, virtual

@@ -13,7 +13,7 @@ from primep2p.core.votes import convict, slot_of
 from primep2p.model.errors import PeerError
 from primep2p.model.messages import Certified, Chain, Digest, OverlayMessage, Proposed, Records, SyncAnswer
 from primep2p.model.records import RoundPolicy
-from primep2p.services.members import MAX_FRAME_BYTES
+from primep2p.services.peers.members import MAX_FRAME_BYTES
 from primep2p.wire.codec import decode, encode
 from tests.core.kit import Group, Machine, join_of, member, verified
 from tests.fuzz.kit import framed, of_types

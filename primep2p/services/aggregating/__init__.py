@@ -1,0 +1,1 @@
+"""Deltas to the next params, to the same bytes on every member."""

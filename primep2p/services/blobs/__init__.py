@@ -1,0 +1,1 @@
+"""Blobs between peers: fetched, served, told of, kept, and freed."""

@@ -1,0 +1,1 @@
+"""Models under names: published, pulled, located and asked."""

@@ -1,0 +1,1 @@
+"""Runs of this node: begun, joined, opened again, and driven round after round."""
