@@ -1,6 +1,8 @@
 """Async tests run under trio, and none for ever."""
 
+import importlib
 import inspect
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,14 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
     trio.run(bounded)
     return True
+
+
+def pytest_sessionstart() -> None:
+    """MLX's first stream belongs to the thread that computes first, and graphs of plans are traced with that one alone.
+    A process of the product has one use for MLX and one thread for it; a process of tests has both uses."""
+    with suppress(ImportError):
+        mlx = importlib.import_module("mlx.core")
+        mlx.eval(mlx.zeros(1))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
