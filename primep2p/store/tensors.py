@@ -48,12 +48,16 @@ _FLOAT32 = np.dtype("<f4")
 Array = npt.NDArray[np.float32]
 
 
+_Size = Annotated[int, msgspec.Meta(ge=0, le=2**48)]
+"""Beyond any blob's. Unbounded, a number may have more digits than Python is willing to write into an error."""
+
+
 class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a header says of one tensor: where it begins and ends after the header."""
 
     dtype: Annotated[str, msgspec.Meta(max_length=16)]
-    shape: Annotated[list[int], msgspec.Meta(max_length=8)]
-    data_offsets: tuple[int, int]
+    shape: Annotated[list[_Size], msgspec.Meta(max_length=8)]
+    data_offsets: tuple[_Size, _Size]
 
 
 def canonical_header(tensors: Sequence[TensorSpec]) -> bytes:
@@ -215,9 +219,10 @@ def _and_more(names: list[str]) -> str:
 
 def _entries(header: bytes) -> dict[str, _Entry]:
     try:
-        found = json.loads(header, object_pairs_hook=_without_twins)
+        found = json.loads(header.decode(), object_pairs_hook=_without_twins)
         if isinstance(found, dict):
             found.pop(RESERVED_NAME, None)
+            "".join(found).encode()  # half a surrogate pair is no text that a record could hold
         return msgspec.convert(found, dict[str, _Entry], strict=True)
     except (ValueError, RecursionError) as error:
         raise PeerError(f"no safetensors file: {error}") from error

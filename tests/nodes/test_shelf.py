@@ -1,5 +1,6 @@
 """Models under names among whole nodes: published, pulled from whoever has them, rolled back, announced again."""
 
+import dataclasses
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from primep2p.model.errors import CallError, PeerError, Unavailable
 from primep2p.model.records import RoundPolicy
 from primep2p.model.shelf import ModelRecord
 from primep2p.model.views.events import ModelNotPulled, ModelPulled, ModelPulling
+from primep2p.services.models.naming import Naming
 from primep2p.services.models.predicting import IDLE_S, KEPT_ANSWERS
 from tests.nodes.world import Scenario, SimNode, World, simulate
 
@@ -172,6 +174,40 @@ def test_an_older_record_that_comes_back_changes_nothing_even_after_a_restart(tm
     told(tmp_path, story)
 
 
+class _Slow:
+    """A host whose directory gives `raw`, once `answers` is set."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.directory = self
+        self.asked, self.answers = trio.Event(), trio.Event()
+        self._raw = raw
+
+    async def get(self, owner: str, key: str) -> bytes:
+        self.asked.set()
+        await self.answers.wait()
+        return self._raw
+
+
+def test_an_older_record_that_comes_while_a_newer_one_is_learnt_does_not_undo_it(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        owner, reader, _ = world.nodes
+        await connected(world, owner, reader)
+        model = await publish(owner)
+        shelf, slow = reader.alive.shelf, _Slow(world.network._values[owner.peer, "model:line"])
+        naming = Naming(dataclasses.replace(reader.alive._seams, host=slow), shelf._store)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(naming.meaning, owner.peer, "line")
+            await slow.asked.wait()
+            await publish(owner, 2 * W)
+            assert (await shelf.show(model)).latest == "2"
+            slow.answers.set()
+        known = await naming.known(owner.peer, "line")
+        assert known is not None
+        assert known.latest == "2"
+
+    told(tmp_path, story)
+
+
 def test_a_record_that_its_owner_did_not_sign_is_refused(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         owner, liar, reader = world.nodes
@@ -259,6 +295,24 @@ def test_params_that_are_not_what_the_catalog_says_are_refused_and_not_kept(tmp_
             await reader.alive.shelf.pull(model)
         assert await reader.alive.shelf.models() == []
         assert not reader.alive._seams.blobs.has(catalog.versions[0].params)
+
+    told(tmp_path, story)
+
+
+def test_a_catalog_that_names_what_this_node_has_for_another_purpose_takes_nothing_from_it(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        liar, reader, _ = world.nodes
+        await connected(world, liar, reader)
+        model = await publish(liar)
+        mine = (await reader.alive.shelf.show(await publish(reader, 2 * W, "mine"))).catalog
+        catalog = await liar.alive.shelf._naming.own("line")
+        assert catalog is not None
+        size_bytes = reader.alive._seams.blobs.path(mine).stat().st_size
+        lies = replace(catalog.versions[0], params=mine, size_bytes=size_bytes)
+        await liar.alive.shelf._naming.announce("line", replace(catalog, versions=(lies,)))
+        with pytest.raises(PeerError):
+            await reader.alive.shelf.pull(model)
+        assert reader.alive._seams.blobs.has(mine)
 
     told(tmp_path, story)
 

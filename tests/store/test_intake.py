@@ -56,6 +56,8 @@ def test_the_tensors_of_a_file_are_in_the_order_of_their_values(tmp_path):
         ({"t": {"dtype": "I64", "shape": [1], "data_offsets": [0, 8]}}, 8, "'t' is 'I64', and must be F32"),
         ({"": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, 4, "cannot be a model's"),
         ({"t": {"dtype": "F32", "shape": [1] * 9, "data_offsets": [0, 4]}}, 4, "no safetensors file"),
+        ({"t": {"dtype": "F32", "shape": [1], "data_offsets": [-9, 10**4300 - 1]}}, 4, "no safetensors file"),
+        ({"\ud800": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, 4, "no safetensors file"),
         ([1], 0, "no safetensors file"),
     ],
 )

@@ -58,6 +58,8 @@ class Naming:
         self.now_s = now_s
         self._due: dict[str, None] = {}  # names to be put; a dict keeps their order
         self._wake = trio.Event()
+        self._saving = trio.Lock()
+        """Held from looking at what is known to saving what counts: a slow answer must not undo a newer one."""
 
     @property
     def me(self) -> PeerId:
@@ -129,11 +131,13 @@ class Naming:
                 raise
             return known.record.names
         if raw and (heard := self._open_shelf(owner, raw)) is not None:
-            choice = choose(known, heard)
+            async with self._saving:
+                row = await self._seams.offload(self._store.row, owner, INDEX)
+                choice = choose(self._open_shelf(owner, row.record) if row else None, heard)
+                if choice.is_news:
+                    await self._seams.offload(self._store.save, ShelfRow(owner, INDEX, raw, None))
             if choice.contradicts:
                 self._seams.tell(ModelContradicted(model=owner, sequence=heard.record.sequence))
-            if choice.is_news:
-                await self._seams.offload(self._store.save, ShelfRow(owner, INDEX, raw, None))
             known = choice.opened
         return known.record.names if known else ()
 
@@ -152,11 +156,12 @@ class Naming:
         heard = self._open(owner, name, raw) if raw else None
         if heard is None:
             return known, True
-        choice = choose(known, heard)
+        async with self._saving:
+            choice = choose(await self._known(owner, name), heard)
+            if choice.is_news:
+                await self._seams.offload(self._store.save, ShelfRow(owner, name, choice.opened.raw, None))
         if choice.contradicts:
             self._seams.tell(ModelContradicted(model=f"{owner}/{name}", sequence=heard.record.sequence))
-        if choice.is_news:
-            await self._seams.offload(self._store.save, ShelfRow(owner, name, choice.opened.raw, None))
         return choice.opened, True
 
     async def _catalog(self, owner: PeerId, known: Opened[ModelRecord]) -> Catalog:
@@ -168,7 +173,10 @@ class Naming:
         await seams.transfer.fetch(cid, [owner], max_bytes=MAX_CATALOG_BYTES, durable=True)
         raw = await seams.offload(_read, seams.blobs, cid)
         catalog = open_catalog(raw, owner, name)
-        await seams.offload(self._store.save, ShelfRow(owner, name, known.raw, raw))
+        async with self._saving:
+            row = await seams.offload(self._store.row, owner, name)
+            if row is not None and row.record == known.raw:
+                await seams.offload(self._store.save, ShelfRow(owner, name, known.raw, raw))
         return catalog
 
     def _open(self, owner: PeerId, name: str, raw: bytes) -> Opened[ModelRecord] | None:
@@ -195,16 +203,17 @@ class Naming:
         """From now on the own `name` means `catalog`, or nothing. Durable when this returns; the directory has it, or
         gets it as soon as it can. Raises CallError where the shelf is full."""
         seams = self._seams
-        known = await self._known(self.me, name)
-        sequence = next_sequence(known.record.sequence if known else 0, self.now_s())
-        raw = encode(catalog) if catalog else None
-        names = await self._names_with(name, is_there=catalog is not None)
-        cid = await seams.offload(self._keep, raw) if raw else None
-        record = seams.envelopes.seal(ModelRecord(name, sequence, cid))
-        rows = [ShelfRow(self.me, name, record.raw, raw)]
-        if names is not None:
-            rows.append(ShelfRow(self.me, INDEX, seams.envelopes.seal(ShelfRecord(sequence, names)).raw, None))
-        await seams.offload(self._store.save, *rows)
+        async with self._saving:
+            known = await self._known(self.me, name)
+            sequence = next_sequence(known.record.sequence if known else 0, self.now_s())
+            raw = encode(catalog) if catalog else None
+            names = await self._names_with(name, is_there=catalog is not None)
+            cid = await seams.offload(self._keep, raw) if raw else None
+            record = seams.envelopes.seal(ModelRecord(name, sequence, cid))
+            rows = [ShelfRow(self.me, name, record.raw, raw)]
+            if names is not None:
+                rows.append(ShelfRow(self.me, INDEX, seams.envelopes.seal(ShelfRecord(sequence, names)).raw, None))
+            await seams.offload(self._store.save, *rows)
         for row in rows:
             await self._say(row.name)
         if cid is not None:

@@ -228,13 +228,15 @@ class Shelf:
     async def _fetch(self, owner: PeerId, version: ModelVersion) -> None:
         """Raises PeerError where the owner's record is not true of the file [L4]."""
         seams, params = self._seams, version.params
+        was_here = seams.blobs.has(params)
         await seams.transfer.fetch(params, [owner], max_bytes=version.size_bytes, durable=True)
         path = await seams.offload(seams.blobs.path, params)
         try:
             await seams.offload(_check_params, path, version)
         except PeerError:
-            async with seams.keeping:
-                await seams.offload(self._free, {params})
+            if not was_here:  # else a liar would have this node remove what it has for another purpose
+                async with seams.keeping:
+                    await seams.offload(self._free, {params})
             raise
 
     async def _keep(self, owner: PeerId, meaning: Meaning, version: ModelVersion) -> None:
