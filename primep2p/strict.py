@@ -13,9 +13,12 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
-__all__ = ["Fault", "Faults", "build", "plain"]
+__all__ = ["MOST_FAULTS", "Fault", "Faults", "build", "plain"]
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+MOST_FAULTS = 32
+"""Found in one place at a time: more are of no use to anybody, and each costs time that a caller may not take."""
 
 
 class Fault(ValueError):
@@ -33,6 +36,11 @@ class Faults:
 
     def __init__(self) -> None:
         self._found: list[Fault] = []
+
+    @property
+    def are_enough(self) -> bool:
+        """Nobody wants to know more of them."""
+        return len(self._found) >= MOST_FAULTS
 
     def add(self, path: str, problem: str) -> None:
         """One more."""
@@ -59,7 +67,7 @@ def build(type_: type[T], raw: object, path: str = "") -> T:
     table, faults = _table(raw, path), Faults()
     fields = {field.name: field for field in msgspec.structs.fields(type_)}
     for key in table:
-        if key not in fields:
+        if key not in fields and not faults.are_enough:
             faults.add(_join(path, key), f"is not known{_guess(key, [*_tag_of(type_), *fields])}")
     for name, field in fields.items():
         if field.required and name not in table:
@@ -96,6 +104,8 @@ def _value(type_: Any, value: object, path: str) -> Any:
         return build(kinds[0], value, path) if len(kinds) == 1 else _one_of(kinds, value, path)
     if (words := _decimal_in_words(type_)) is not None:
         return _decimal(type_, words, value, path)
+    if (most := _most_items(type_)) is not None and isinstance(value, (list, tuple, dict)) and len(value) > most:
+        raise Fault(path, f"must have at most {most} entries, not {len(value)}")
     if get_origin(bare) in (tuple, list) and isinstance(value, (list, tuple)):
         value = _items(get_args(bare)[0], {f"{path}[{index}]": each for index, each in enumerate(value)})
     if get_origin(bare) is dict and isinstance(value, dict):
@@ -109,10 +119,18 @@ def _value(type_: Any, value: object, path: str) -> Any:
         raise Fault(path, _problem(str(error))) from error
 
 
+def _most_items(type_: Any) -> int | None:
+    """How many a type allows: looked at before each of them is."""
+    metas = get_args(type_)[1:] if get_origin(type_) is Annotated else ()
+    return next((each.max_length for each in metas if isinstance(each, msgspec.Meta) and each.max_length), None)
+
+
 def _items(type_: Any, by_path: Mapping[str, object]) -> list[Any]:
     """Values of one type, each with where it was found."""
     made, faults = [], Faults()
     for path, value in by_path.items():
+        if faults.are_enough:
+            break
         with faults.gathering():
             made.append(_value(type_, value, path))
     faults.done()

@@ -35,12 +35,16 @@ from primep2p.control.tokens import NONCE_BYTES, Challenge, Proof, Tokens, accep
 from primep2p.model.errors import CallError, ConfigError, Unavailable
 from primep2p.tasks import TaskStatus
 
-__all__ = ["MAX_CONNECTIONS", "ControlServer", "TcpDoor"]
+__all__ = ["MAX_CONNECTIONS", "MAX_KNOCKS", "ControlServer", "TcpDoor"]
 
 MAX_CONNECTIONS = 128
 """Of each kind. Descriptors are few, and peers need them too."""
 
 KNOCK_S = 10.0
+MAX_KNOCKS = 64
+"""Who has not proved anything yet: anybody on this machine, and as many as they like. For one more the oldest goes, as
+who knows a token is done in a moment."""
+
 MAX_KNOCK_BYTES = 1024
 """For and of the one line by which a client shows that it knows a token."""
 
@@ -79,6 +83,7 @@ class ControlServer:
         self._uid_of = uid_of
         self._door = door
         self._connections: set[Connection] = set()
+        self._knocks: dict[trio.CancelScope, None] = {}  # the oldest first
         self._settled = trio.lowlevel.ParkingLot()
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -143,7 +148,10 @@ class ControlServer:
 
     async def _owner(self, accepted: trio.socket.SocketType) -> Access | None:
         """Of a Unix socket: this user, or the one who may everything anyway."""
-        uid = self._uid_of(accepted)
+        try:
+            uid = self._uid_of(accepted)
+        except OSError:  # on macOS nobody is known of a connection whose other end has gone
+            return None
         if uid in (os.getuid(), 0):
             return "write"
         log.warning("connection of another user refused", uid=uid)
@@ -153,12 +161,19 @@ class ControlServer:
         """Of the TCP door: whoever proves to know a token, with the first line and in time."""
         stream = trio.SocketStream(accepted)
         challenge = Challenge(secrets.token_hex(NONCE_BYTES))
-        with trio.move_on_after(door.knock_s):
+        if len(self._knocks) >= MAX_KNOCKS:
+            oldest = next(iter(self._knocks))
+            del self._knocks[oldest]
+            oldest.cancel()
+        with trio.move_on_after(door.knock_s) as scope:
+            self._knocks[scope] = None
             try:
                 await stream.send_all(notice_line("challenge", challenge))
                 return await self._knock(stream, door.tokens, challenge)
             except trio.BrokenResourceError:
                 return None
+            finally:
+                self._knocks.pop(scope, None)
         return None
 
     async def _knock(self, stream: trio.SocketStream, tokens: Tokens, challenge: Challenge) -> Access | None:

@@ -9,7 +9,7 @@ from primep2p.control.calls.call import answer_type
 from primep2p.control.handlers.references import parse_pin
 from primep2p.control.jsonrpc import LineBuffer, Refusal, Request, TooLong, decode_request
 from primep2p.model.errors import CallError
-from primep2p.strict import Fault, build, plain
+from primep2p.strict import MOST_FAULTS, Fault, build, plain
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -41,6 +41,26 @@ def test_any_params_are_a_call_or_a_call_error(method, params):
     except CallError:
         return
     assert call.name == method
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "sentence"),
+    [
+        ("run.list", {f"key{i}": 0 for i in range(20_000)}, "params.key0 is not known"),
+        (
+            "job.submit",
+            {"job": "x", "examples": 1, "metrics": {f"m{i}": "" for i in range(20_000)}},
+            "at most 32 entries",
+        ),
+        ("run.create", {"config": {"trainer_config": {f"k{i}": None for i in range(20_000)}}}, "name is missing"),
+    ],
+)
+def test_what_is_wrong_in_many_places_is_told_of_some(method, params, sentence):
+    with pytest.raises(CallError, match=sentence) as refused:
+        decode_call(method, json.dumps(params).encode())
+    fault = refused.value.__cause__
+    assert isinstance(fault, Fault)
+    assert len(fault.all) <= 2 * MOST_FAULTS
 
 
 @given(st.text(max_size=100), st.text(max_size=100))

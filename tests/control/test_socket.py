@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import socket
@@ -391,6 +392,22 @@ async def test_the_socket_is_its_owners_alone_and_gone_afterwards(tmp_path):
 async def test_another_users_connection_is_refused(tmp_path):
     async with serving(tmp_path, uid_of=lambda connection: 12_345) as it, await it.connect() as stream:
         assert await stream.receive_some(1) == b""
+
+
+async def test_a_client_that_went_before_the_kernel_was_asked_who_it_is_harms_nobody(tmp_path):
+    asked = []
+
+    def uid_of(connection):
+        asked.append(connection)
+        if len(asked) == 1:
+            raise OSError(errno.ENOTCONN, "Socket is not connected")
+        return os.getuid()
+
+    async with serving(tmp_path, uid_of=uid_of) as it:
+        async with await it.connect() as stream:
+            assert await stream.receive_some(1) == b""
+        async with Client.open(tmp_path) as client:
+            assert (await client.call(DaemonStatus())).peer_id == PEER
 
 
 async def test_the_socket_of_a_dead_daemon_is_replaced_and_that_of_a_living_one_is_not(tmp_path):

@@ -18,7 +18,7 @@ from primep2p.control.client import BlockingClient
 from primep2p.control.door import ADDRESS, TOKEN_FILE
 from primep2p.control.handlers import NodeHandlers
 from primep2p.control.place import link_path, socket_path
-from primep2p.control.server import KNOCK_S, MAX_CONNECTIONS, ControlServer, TcpDoor
+from primep2p.control.server import KNOCK_S, MAX_CONNECTIONS, MAX_KNOCKS, ControlServer, TcpDoor
 from primep2p.control.tokens import NAMES, Tokens
 from primep2p.model.errors import CallError, ConfigError, Unavailable
 from tests.control.fake_node import PEER, FakeNode
@@ -163,13 +163,21 @@ async def test_whoever_took_the_port_is_found_out_and_learns_no_token(tmp_path):
     assert tokens.by_access["write"].hex().encode() not in b"".join(heard)
 
 
-async def test_strangers_who_say_nothing_leave_room_for_others_when_their_time_is_over(tmp_path):
-    async with serving(tmp_path, knock_s=0.5) as it:
-        silent = [await it.connect() for _ in range(MAX_CONNECTIONS)]
-        async with Client.open(tmp_path, it.env()) as client:
-            assert (await client.call(DaemonStatus())).peer_id == PEER
+async def test_strangers_who_say_nothing_leave_room_for_others_at_once(tmp_path):
+    async with serving(tmp_path) as it:
+        silent = [await it.connect() for _ in range(MAX_CONNECTIONS + MAX_KNOCKS)]
+        with trio.fail_after(KNOCK_S / 2):
+            async with Client.open(tmp_path, it.env()) as client:
+                assert (await client.call(DaemonStatus())).peer_id == PEER
         for stream in silent:
             await stream.aclose()
+
+
+async def test_a_stranger_who_says_nothing_is_sent_away_when_its_time_is_over(tmp_path):
+    async with serving(tmp_path, knock_s=0.1) as it, await it.connect() as stream:
+        with trio.fail_after(5):
+            while await stream.receive_some():
+                pass
 
 
 @pytest.mark.parametrize("place", ["0.0.0.0:4651", "192.0.2.1:4651", "127.0.0.1", "[::1:4651", "::1:4651", "x:1", ":1"])
