@@ -1,7 +1,7 @@
 """What starts a run: the file that `run create` takes, and what the call carries."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +15,7 @@ from primep2p.model.records import MAX_REFS, Admission, RoundPolicy, Scalar
 from primep2p.model.stopping import AtLeast, AtMost, Stop
 from primep2p.strict import Fault, Faults, build
 
-__all__ = ["JOBS", "RunConfig", "StopConfig", "check", "load_run"]
+__all__ = ["JOBS", "RunConfig", "StopConfig", "check", "load_run", "misfits_of"]
 
 JOBS = "jobs"
 """The trainer of a run whose members all train in loops of their own."""
@@ -106,9 +106,14 @@ def _misfits(config: RunConfig) -> Iterator[tuple[str, str]]:
     yield from _buffered(config.pipeline, config.policy)
     yield from _admission(config.admission)
     yield from _stop(config.stop)
-    for key, value in config.trainer_config.items():
+    yield from misfits_of(config.trainer_config, "trainer_config")
+
+
+def misfits_of(settings: Mapping[str, Scalar | list[Scalar]], path: str) -> Iterator[tuple[str, str]]:
+    """Of a trainer's settings, found at `path`: where one is that no record has room for, and what is wrong."""
+    for key, value in settings.items():
         for each in value if isinstance(value, list) else [value]:
-            yield from _setting(f"trainer_config.{key}", each)
+            yield from _setting(f"{path}.{key}", each)
 
 
 def _policy(policy: RoundPolicy) -> Iterator[tuple[str, str]]:

@@ -43,6 +43,13 @@ def test_any_params_are_a_call_or_a_call_error(method, params):
     assert call.name == method
 
 
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 10**300, [1, 2**63]])
+def test_a_trainers_setting_that_no_record_has_room_for_is_refused(value):
+    params = {"source": "/x", "to": "x", "trainer": "t", "trainer_config": {"seed": value}}
+    with pytest.raises(CallError, match=r"params\.trainer_config\.seed must fit into 64 bits"):
+        decode_call("model.publish", json.dumps(params).encode())
+
+
 @pytest.mark.parametrize(
     ("method", "params", "sentence"),
     [

@@ -7,6 +7,7 @@ from msgspec import Meta, field
 from primep2p.control.calls.call import Access, Call
 from primep2p.model.records import Name, Scalar
 from primep2p.model.views.models import ModelDetail, ModelGone, ModelPath, ModelSummary, Prediction
+from primep2p.run_config import misfits_of
 from primep2p.strict import Fault
 
 __all__ = [
@@ -72,6 +73,8 @@ class ModelPublish(Call[ModelDetail], frozen=True):
             raise Fault("params.trainer", "must be there for a file")
         if not self.is_file and (self.trainer or self.trainer_config or self.metrics):
             raise Fault("params", "has trainer, trainer_config or metrics, which are a file's: a run says its own")
+        for path, problem in misfits_of(self.trainer_config, "params.trainer_config"):
+            raise Fault(path, problem)
 
 
 class ModelList(Call[list[ModelSummary]], frozen=True):
