@@ -130,6 +130,22 @@ def test_a_run_is_found_as_soon_as_its_creator_has_met_anybody(simulated: Simula
     simulated(story, nodes=5, first_members=2)
 
 
+def test_who_signs_checkpoint_0_last_tells_the_others_at_once_and_the_first_round_waits_for_no_repair(
+    simulated: Simulated,
+) -> None:
+    async def story(world: World) -> None:
+        await world.found(world.nodes[0], world.nodes[1:], settled=False)
+        await world.until_any_round(0)
+        begun = trio.current_time()
+        await world.until_round(0, world.nodes)
+        assert trio.current_time() - begun < 0.5  # nothing is sent again for 1 s
+        await world.until_round(1, world.nodes)
+        assert trio.current_time() - begun < 2.5  # a training takes 1 s at the most, and notes are compared after 5
+        assert {(await node.alive.history.show(world.run, 1)).view for node in world.nodes} == {0}
+
+    simulated(story, nodes=2, gossip_loss=1.0)
+
+
 def test_a_round_is_shown_with_who_is_in_it_who_is_not_and_why(simulated: Simulated) -> None:
     async def story(world: World) -> None:
         asked, silent, *others = world.nodes

@@ -419,7 +419,9 @@ class RunService:
                 return run.audience
             case Gathering() as gathering:
                 return gathering.audience
-            case _:
+            case Waking() as waking:  # of what the Gathering before it said last: its vote, and checkpoint 0
+                return frozenset(waking.head.committee.members)
+            case None:
                 return frozenset()
 
     # ---- asking others
