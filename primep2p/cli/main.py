@@ -5,7 +5,7 @@ import sys
 from importlib import import_module
 from typing import Annotated, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnknownCommandError, UnusedCliTokensError
 
 from primep2p import __version__
 from primep2p.cli.at import HERE, At, Json, Verbose, flag
@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
         chosen = app if words[:1] and words[0] in list(app) and not words[0].startswith("-") else whole()
         code = chosen(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        print(f"primep2p: {error}\n  see primep2p --help", file=sys.stderr)
+        print_mistake(error)
         sys.exit(USAGE)
     except PrimeError as error:
         print_error(error)
@@ -115,6 +115,22 @@ def whole() -> App:
     for name in app:
         app[name]
     return app
+
+
+def print_mistake(error: CycloptsError) -> None:
+    """What is wrong with a command line, and the help of the command that was meant, as far as it is one."""
+    known = " ".join(["primep2p", *(error.command_chain or ())])
+    told = str(error)
+    match error:
+        case UnknownCommandError():
+            told = told.partition(" Available commands:")[0]  # eight of them, and the help has all
+        case MissingArgumentError(argument=argument) if argument is not None:
+            name = argument.names[0]
+            # As the help writes it: RUN for what needs no name.
+            told = f"{known} needs {name.lstrip('-').upper() if argument.index is not None else name}"
+        case UnusedCliTokensError():
+            told = f"{known} takes no more words: {' '.join(error.unused_tokens or ())}"
+    print(f"primep2p: {printable(told)}\n  see: {known} --help", file=sys.stderr)
 
 
 def print_error(error: PrimeError) -> None:

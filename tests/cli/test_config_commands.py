@@ -65,6 +65,7 @@ def test_what_show_prints_is_a_configuration_that_says_where_it_is_from(command,
     expected["log"]["level"] = "debug"
     expected["trainer"]["plugins"] = {"my own": f"{tmp_path}/p.py:C", "b": "m:D"}
     assert tomllib.loads(out) == expected
+    assert "\n\n[p2p]\n" in out
     lines = {line.split(" = ")[0]: line.rpartition("  # ")[2] for line in out.splitlines() if "  # " in line}
     assert lines == {
         "home": "--home",

@@ -104,3 +104,24 @@ def test_install_writes_where_the_shell_looks(command, tmp_path, monkeypatch):
     assert code == 0
     [written] = re.findall(r"wrote (\S+);", out)
     assert "rotate" in Path(written).read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "told", "see"),
+    [
+        ("run craete", 'Unknown command "craete". Did you mean "create"?', "primep2p run --help"),
+        ("statsu", 'Unknown command "statsu". Did you mean "status"?', "primep2p --help"),
+        ("round list", 'Unknown command "list".', "primep2p round --help"),
+        ("run show", "primep2p run show needs RUN", "primep2p run show --help"),
+        ("model publish 3b6d", "primep2p model publish needs --as", "primep2p model publish --help"),
+        ("run show 3b6d 4c7e", "primep2p run show takes no more words: 4c7e", "primep2p run show --help"),
+        ("run show 3b6d --bogus", "Unknown option: --bogus.", "primep2p run show --help"),
+        ("status --home", "primep2p status needs --home", "primep2p status --help"),
+    ],
+)
+def test_a_mistake_in_a_command_line_is_answered_with_the_help_of_that_command(command, words, told, see):
+    assert command(*words.split()) == (2, "", f"primep2p: {told}\n  see: {see}\n")
+
+
+def test_a_page_of_an_exit_code_has_its_parts_apart(command):
+    assert "\n\nwhat to do\n" in command("help", "exit", "6")[1]

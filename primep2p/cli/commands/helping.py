@@ -65,6 +65,7 @@ def _show_page(code: int, page: ExitPage) -> None:
     say(f"exit code {code}: {page.name}")
     say(page.meaning)
     for heading, lines in (("why it comes", page.causes), ("what to do", page.remedies)):
-        say(f"\n{heading}")
+        say()
+        say(heading)
         for line in lines:
             say(f"  - {line}")

@@ -35,7 +35,8 @@ def show_config(view: ConfigView) -> None:
     width = min(max(commented, default=0), 60)
     say(f"# {view.file or 'no file was read'}; what has no comment is the default")
     for section, values in groupby(view.values, key=lambda value: value.key.partition(".")[0]):
-        say(f"\n[{section}]")
+        say()
+        say(f"[{section}]")
         for value in values:
             say(f"{lines[value.key]:{width}}  # {value.place}" if value.place else lines[value.key])
 
