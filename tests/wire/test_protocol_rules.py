@@ -95,6 +95,7 @@ def test_the_page_cites_only_rules_that_it_has() -> None:
 def test_the_page_has_the_versions_and_the_digest_of_the_code() -> None:
     assert f"`protocol` is {PROTOCOL_VERSION}, `kernels` is {KERNELS_VERSION}." in PAGE
     assert f"`protocol`, {PROTOCOL_VERSION} on this page" in PAGE
+    assert f"the protocol is version {PROTOCOL_VERSION}," in (ROOT / "README.md").read_text()
     assert f"`{KERNELS_DIGEST.hex()}`" in PAGE
 
 
