@@ -13,16 +13,16 @@ from primep2p.config import load
 from primep2p.control.calls.events import EventsWatch
 from primep2p.control.calls.jobs import MAX_WAIT_S
 from primep2p.control.client import BlockingClient
-from primep2p.model.errors import CallError, Unavailable
+from primep2p.model.errors import Unavailable
 from primep2p.model.views.events import RoundCertified
 from primep2p.plugin.api import Arrays, Metrics, Params
-from primep2p.sdk.federated import Federated, Part
+from primep2p.sdk.federated import Federated, Part, Partaker
 from primep2p.sdk.jobs import BlockingJob, NoJob, asked, driven
 
 __all__ = ["Client", "Part"]
 
 
-class Client(BlockingClient):
+class Client(Partaker, BlockingClient):
     """A connection to the daemon of `home`, without it of the one that commands mean: one call at a time, and a stream
     takes it for itself. With the `run` of a Part it learns too, as `primep2p.Client` does."""
 
@@ -31,7 +31,6 @@ class Client(BlockingClient):
     ) -> None:
         """Raises Unavailable where no daemon runs, CallError where it is not in the run."""
         self._at = (home or load(env=env).home, env)
-        self._federated: Federated | None = None
         self._watching: BlockingClient | None = None
         self._listeners: list[Callable[[Params, int | None, int], object]] = []
         super().__init__(self._at[0], env=env)
@@ -88,31 +87,6 @@ class Client(BlockingClient):
             wanted = EventsWatch(run=federated.run, kinds=("round-certified",))
             events = self._watching.stream(wanted)  # subscribed, before anybody relies on it
             threading.Thread(target=self._tell_of, args=(federated, events, old), daemon=True).start()
-
-    @property
-    def num_examples_per_update(self) -> int:
-        """As the Part says."""
-        return self._learning().part.num_examples_per_update
-
-    @property
-    def num_updates_per_version(self) -> int:
-        """A round of the run has at least so many updates, or ends without a new version."""
-        return self._learning().num_updates_per_version
-
-    @property
-    def num_examples(self) -> int:
-        """Examples that wait for an update."""
-        return self._learning().waiting
-
-    @property
-    def weight_noise_stddev(self) -> float:
-        """As the Part says."""
-        return self._learning().part.weight_noise_stddev
-
-    def _learning(self) -> Federated:
-        if self._federated is None:
-            raise CallError("this client takes part in no run", hint='open it so: Client(part=Part(run="…"))')
-        return self._federated
 
     def _tell_of(self, federated: Federated, events: Iterator[object], old: int | None) -> None:
         with suppress(Unavailable), BlockingClient(self._at[0], env=self._at[1]) as asking:  # closed meanwhile

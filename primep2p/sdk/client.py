@@ -14,10 +14,9 @@ from primep2p.config import load
 from primep2p.control import async_client
 from primep2p.control.calls.events import EventsWatch
 from primep2p.control.calls.jobs import MAX_WAIT_S
-from primep2p.model.errors import CallError
 from primep2p.model.views.events import RoundCertified
 from primep2p.plugin.api import Arrays, Metrics, Params
-from primep2p.sdk.federated import Federated, Part
+from primep2p.sdk.federated import Federated, Part, Partaker
 from primep2p.sdk.jobs import Job, NoJob, asked, driven_in_thread
 
 __all__ = ["Client", "NewVersion"]
@@ -26,7 +25,7 @@ NewVersion = Callable[[Params, int | None, int], object]
 """Called with a version's params, the version before and its own: rounds; None before the first that was seen."""
 
 
-class Client(async_client.Client):
+class Client(Partaker, async_client.Client):
     """Calls over one connection, many at a time, under asyncio and trio. From `open`.
 
     With the `run` of a Part it learns too: `fit`, `predict`, `evaluate` and `on_new_version` are about that run, in
@@ -52,7 +51,6 @@ class Client(async_client.Client):
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)
-        self._federated: Federated | None = None
         self._version: int | None = None
         self._listeners: list[NewVersion] = []
 
@@ -104,33 +102,6 @@ class Client(async_client.Client):
     async def model_version(self) -> int | None:
         """The round of the newest certified model; None before the first."""
         return await driven_in_thread(self, self._learning().version())
-
-    @property
-    def num_examples_per_update(self) -> int:
-        """As the Part says."""
-        return self._learning().part.num_examples_per_update
-
-    @property
-    def num_updates_per_version(self) -> int:
-        """A round of the run has at least so many updates, or ends without a new version."""
-        return self._learning().num_updates_per_version
-
-    @property
-    def num_examples(self) -> int:
-        """Examples that wait for an update."""
-        return self._learning().waiting
-
-    @property
-    def weight_noise_stddev(self) -> float:
-        """As the Part says."""
-        return self._learning().part.weight_noise_stddev
-
-    def _learning(self) -> Federated:
-        if self._federated is None:
-            raise CallError(
-                "this client takes part in no run", hint='open it with one: Client.open(part=Part(run="…"))'
-            )
-        return self._federated
 
     async def _watch_versions(self, federated: Federated, *, task_status: TaskStatus[None]) -> None:
         async with self.stream(EventsWatch(run=federated.run, kinds=("round-certified",))) as events:

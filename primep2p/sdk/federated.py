@@ -22,9 +22,9 @@ from primep2p.model.views.runs import RunDetail
 from primep2p.plugin.api import Arrays, Metrics, Params, Setting, Trainer
 from primep2p.plugin.tensors import open_mapped
 from primep2p.sdk.jobs import Given, Receipt, Steps, asked
-from primep2p.sdk.learner import Learner
+from primep2p.sdk.local_trainer import LocalTrainer
 
-__all__ = ["Federated", "Part"]
+__all__ = ["Federated", "Part", "Partaker"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Federated:
         self.part = part
         self.run = run.run
         self.num_updates_per_version = run.least_updates
-        self._learner = Learner(part.trainer or run.trainer, {**run.trainer_config, **(part.settings or {})})
+        self._local = LocalTrainer(part.trainer or run.trainer, {**run.trainer_config, **(part.settings or {})})
         self._x: list[npt.NDArray[np.generic]] = []
         self._y: list[npt.NDArray[np.generic]] = []
 
@@ -89,11 +89,11 @@ class Federated:
 
     def predicting(self, x: npt.ArrayLike) -> Steps[Arrays]:
         """What `predict` of the clients does."""
-        return self._learner.predict((yield from self.model()), x)
+        return self._local.predict((yield from self.model()), x)
 
     def evaluating(self, x: npt.ArrayLike, y: npt.ArrayLike) -> Steps[Metrics]:
         """What `evaluate` of the clients does."""
-        return self._learner.evaluate((yield from self.model()), x, y)
+        return self._local.evaluate((yield from self.model()), x, y)
 
     def model(self, round: int = -1) -> Steps[Params]:
         """The certified params of a round, mapped and read-only; -1: the newest."""
@@ -109,7 +109,7 @@ class Federated:
 
     def close(self) -> None:
         """Forgets the examples."""
-        self._learner.close()
+        self._local.close()
         self._x, self._y = [], []
 
     def _add(self, x: npt.ArrayLike, y: npt.ArrayLike) -> None:
@@ -131,8 +131,8 @@ class Federated:
         """An update from the oldest examples."""
         x, y = np.stack(self._x[:count]), np.stack(self._y[:count])
         params = job.params()
-        evaluated = self._learner.evaluate(params, x, y, round=job.round) if self.part.send_metrics else {}
-        update = self._learner.train(params, x, y, seed=job.seed, round=job.round)
+        evaluated = self._local.evaluate(params, x, y, round=job.round) if self.part.send_metrics else {}
+        update = self._local.train(params, x, y, seed=job.seed, round=job.round)
         made = update.params or {name: params[name] + change for name, change in (update.delta or {}).items()}
         return (yield from job.submitting(self._noised(made), None, update.examples, update.metrics, evaluated))
 
@@ -146,3 +146,34 @@ class Federated:
             name: array + deviation * random.standard_normal(array.shape, dtype=np.float32)
             for name, array in params.items()
         }
+
+
+class Partaker:
+    """What either client says of the part that it takes in a run."""
+
+    _federated: Federated | None = None
+
+    @property
+    def num_examples_per_update(self) -> int:
+        """As the Part says."""
+        return self._learning().part.num_examples_per_update
+
+    @property
+    def num_updates_per_version(self) -> int:
+        """A round of the run has at least so many updates, or ends without a new version."""
+        return self._learning().num_updates_per_version
+
+    @property
+    def num_examples(self) -> int:
+        """Examples that wait for an update."""
+        return self._learning().waiting
+
+    @property
+    def weight_noise_stddev(self) -> float:
+        """As the Part says."""
+        return self._learning().part.weight_noise_stddev
+
+    def _learning(self) -> Federated:
+        if self._federated is None:
+            raise CallError("this client takes part in no run", hint='open it with one: part=Part(run="…")')
+        return self._federated

@@ -18,10 +18,10 @@ from primep2p.model.errors import CallError, PluginError
 from primep2p.plugin.api import Context, Metrics, Params, Predicts, Setting, Trainer, Update
 from primep2p.plugin.discovery import TrainerRef, find
 
-__all__ = ["Learner"]
+__all__ = ["LocalTrainer"]
 
 
-class Learner:
+class LocalTrainer:
     """`trainer` is the name of an installed one, "path.py:Class", or a class; it is made anew for each request, so that
     no request sees what another was given. Close it, or use it in a `with`: its scratch directory goes with it."""
 
@@ -34,7 +34,7 @@ class Learner:
         """Removes what was kept on the disk."""
         self._directory.cleanup()
 
-    def __enter__(self) -> "Learner":
+    def __enter__(self) -> "LocalTrainer":
         return self
 
     def __exit__(self, *error: object) -> None:

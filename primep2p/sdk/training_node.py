@@ -21,7 +21,7 @@ from primep2p.control.calls.daemon import DaemonStatus
 from primep2p.model.errors import CallError
 from primep2p.plugin.api import Params, Setting, Trainer
 from primep2p.sdk.jobs import BlockingJob
-from primep2p.sdk.learner import Learner
+from primep2p.sdk.local_trainer import LocalTrainer
 from primep2p.sdk.rules import aggregate
 from primep2p.sdk.tensor_buffer import TensorBuffer, create_tensor_buffer
 
@@ -115,7 +115,7 @@ class TrainingNode:
         self._run = run
         self._home = home
         self._trainer = trainer
-        self._learner: Learner | None = None
+        self._local: LocalTrainer | None = None
         self._config = TrainingConfig()
         self._params: Params = {}
         self._client: Client | None = None
@@ -131,20 +131,20 @@ class TrainingNode:
             raise ValueError("epochs must be at least 1")
         await self.close()
         self._config = config
-        self._learner = Learner(self._trainer, config.settings)
+        self._local = LocalTrainer(self._trainer, config.settings)
         self.current_epoch = self._epochs_of_job = 0
         if self._run:
             self._client = client = await anyio.to_thread.run_sync(Client, self._home)
             self.node_id = (await anyio.to_thread.run_sync(client.call, DaemonStatus())).peer_id
         else:
-            self._params = await anyio.to_thread.run_sync(self._learner.init, self._x, self._y, secrets.randbits(53))
+            self._params = await anyio.to_thread.run_sync(self._local.init, self._x, self._y, secrets.randbits(53))
 
     async def train_epoch(self) -> TrainingMetrics:
         """One pass over the examples, in a thread. In a run: in the round's job, for which it waits where there is none
         yet; raises CallError where there will be none any more. An update that comes too late is not an error: the next
         epoch begins the next round."""
-        learner = self._ready()
-        self._last = await anyio.to_thread.run_sync(self._epoch, learner)
+        local = self._ready()
+        self._last = await anyio.to_thread.run_sync(self._epoch, local)
         self.current_epoch += 1
         return self._last
 
@@ -165,37 +165,37 @@ class TrainingNode:
 
     async def close(self) -> None:
         """Gives back what it holds; a job under way is left to its deadline."""
-        for held in (self._learner, self._client):
+        for held in (self._local, self._client):
             if held is not None:
                 held.close()
-        self._learner = self._client = self._job = None
+        self._local = self._client = self._job = None
 
     # ---- what an epoch is made of
 
-    def _ready(self) -> Learner:
-        if self._learner is None:
+    def _ready(self) -> LocalTrainer:
+        if self._local is None:
             raise CallError("the training is not begun", hint="await node.init_training(TrainingConfig()) first")
-        return self._learner
+        return self._local
 
-    def _epoch(self, learner: Learner) -> TrainingMetrics:
+    def _epoch(self, local: LocalTrainer) -> TrainingMetrics:
         """Blocks."""
         if self._client is not None and self._job is None:
             self._job = job = self._next_job(self._client)
             self._params, self._epochs_of_job = job.params(), 0
         began = perf_counter()
-        loss, accuracy = self._pass(learner)
+        loss, accuracy = self._pass(local)
         took_ms = 1000 * (perf_counter() - began)
         if self._job is not None:
             self._report_or_submit(self._job, loss, accuracy)
         return TrainingMetrics(loss, accuracy, len(self._x), took_ms)
 
-    def _pass(self, learner: Learner) -> tuple[float, float]:
+    def _pass(self, local: LocalTrainer) -> tuple[float, float]:
         """Loss and accuracy of one pass over the examples."""
         seed = secrets.randbits(53) if self._job is None else self._job.seed + self._epochs_of_job
         params = self._params
-        update = learner.train(params, self._x, self._y, seed=seed, epochs=1)
+        update = local.train(params, self._x, self._y, seed=seed, epochs=1)
         self._params = update.params or {name: params[name] + change for name, change in (update.delta or {}).items()}
-        found = learner.evaluate(self._params, self._x, self._y)
+        found = local.evaluate(self._params, self._x, self._y)
         nothing = float("nan")
         return update.metrics.get("loss", found.get("loss", nothing)), found.get("accuracy", nothing)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from primep2p.model.errors import CallError, PluginError
-from primep2p.sdk.learner import Learner
+from primep2p.sdk.local_trainer import LocalTrainer
 
 RANDOM = np.random.default_rng(5)
 X = RANDOM.standard_normal((120, 4)).astype(np.float32)
@@ -12,23 +12,23 @@ Y = (X[:, 0] + X[:, 1] > 0).astype(int)
 
 
 def test_a_trainer_by_its_name_learns_from_arrays_and_leaves_nothing_behind():
-    with Learner("softmax", {"epochs": 5}) as learner:
-        scratch = Path(learner._directory.name)
-        params = learner.init(X, Y, seed=1)
-        before = learner.evaluate(params, X, Y)
-        update = learner.train(params, X, Y, seed=2)
+    with LocalTrainer("softmax", {"epochs": 5}) as trainer:
+        scratch = Path(trainer._directory.name)
+        params = trainer.init(X, Y, seed=1)
+        before = trainer.evaluate(params, X, Y)
+        update = trainer.train(params, X, Y, seed=2)
         assert update.examples == 120
-        after = learner.evaluate(update.params, X, Y)
+        after = trainer.evaluate(update.params, X, Y)
         assert after["accuracy"] > max(0.9, before["accuracy"])
-        again = learner.train(params, X, Y, seed=2)
+        again = trainer.train(params, X, Y, seed=2)
         assert all(again.params[name].tobytes() == array.tobytes() for name, array in update.params.items())
     assert not scratch.exists()
 
 
 def test_what_is_said_at_the_call_beats_the_config():
-    with Learner("softmax", {"epochs": 5}) as learner:
-        params = learner.init(X, Y, seed=1)
-        still = learner.train(params, X, Y, seed=2, epochs=0)
+    with LocalTrainer("softmax", {"epochs": 5}) as trainer:
+        params = trainer.init(X, Y, seed=1)
+        still = trainer.train(params, X, Y, seed=2, epochs=0)
         assert not any(array.any() for array in still.delta.values())
 
 
@@ -40,14 +40,14 @@ def test_a_trainer_in_a_file_is_loaded_and_one_without_predict_is_said_to_have_n
         "    def train(self, params, ctx): ...\n"
         "    def evaluate(self, params, ctx): return {}\n"
     )
-    with Learner(f"{tmp_path}/mine.py:Mine") as learner:
-        params = learner.init(X, Y, seed=0)
+    with LocalTrainer(f"{tmp_path}/mine.py:Mine") as trainer:
+        params = trainer.init(X, Y, seed=0)
         assert list(params) == ["w"]
         with pytest.raises(CallError, match="the trainer Mine has no predict"):
-            learner.predict(params, X)
+            trainer.predict(params, X)
 
 
 @pytest.mark.parametrize("name", ["nobody", "none.py:Mine", "numpy:Nothing", "no_such_module:Mine"])
 def test_a_trainer_that_cannot_be_found_is_said_so(name):
     with pytest.raises(PluginError):
-        Learner(name)
+        LocalTrainer(name)
