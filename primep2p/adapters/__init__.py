@@ -1,0 +1,1 @@
+"""Bases for trainers in a framework: numpy, MLX, PyTorch, scikit-learn."""

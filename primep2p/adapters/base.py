@@ -7,7 +7,7 @@ x_test and y_test where `evaluate` has examples of its own. Every member must se
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from primep2p.plugin.api import Arrays, Context, Metrics, Misconfigured, Params, Update
 
-__all__ = ["Adapter", "Examples", "Learner", "Settings", "cross_entropy"]
+__all__ = ["EVALUATE_ROWS", "Adapter", "Examples", "Learner", "Settings", "cross_entropy", "no_setting"]
 
 Settings = Mapping[str, Any]
 """`trainer_config` of the run over the adapter's own defaults."""
@@ -26,7 +26,7 @@ Settings = Mapping[str, Any]
 Array = npt.NDArray[Any]
 
 EVALUATE_ROWS = 4096
-"""Rows of one forward pass."""
+"""Rows of one forward pass: activations stay in cache for layers of a few hundred units."""
 
 CHECKPOINT_EVERY_S = 30.0
 """At the end of an epoch, if the last one is older: what a crash costs, against writing the params once more."""
@@ -137,9 +137,7 @@ class Adapter(ABC):
     def _settings(self, ctx: Context) -> Settings:
         for key, value in ctx.config.items():
             if key not in self.settings:
-                near = get_close_matches(key, self.settings, n=1)
-                guess = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(self.settings))}"
-                raise Misconfigured(f"trainer_config.{key} is not a setting: {guess}")
+                raise no_setting(key, self.settings)
             check_setting(key, value, self.settings[key])
         return {**self.settings, **ctx.config}
 
@@ -180,6 +178,13 @@ def in_units(x: Array, settings: Settings) -> Array:
             raise Misconfigured("trainer_config.scale has a 0, by which nothing can be divided")
         x = x / np.asarray(settings["scale"], np.float32)
     return x
+
+
+def no_setting(key: str, known: Collection[str]) -> Misconfigured:
+    """For a key of `trainer_config` that is none of `known`."""
+    near = get_close_matches(key, known, n=1)
+    guess = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(known))}"
+    return Misconfigured(f"trainer_config.{key} is not a setting: {guess}")
 
 
 def check_setting(key: str, value: Any, default: Any) -> None:

@@ -1,0 +1,1 @@
+"""Trainers that ship, written as anybody's are."""

@@ -13,34 +13,20 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from primep2p.adapters.base import EVALUATE_ROWS, Learner
 from primep2p.plugin.api import Arrays, Context, Metrics, Misconfigured, Params, Update
 from primep2p.trainers import optimisers
 from primep2p.trainers.settings import Adam, Settings, Sgd, settings
 
-__all__ = ["Learner", "MultilayerPerceptron", "Network", "SoftmaxRegression"]
-
-EVALUATE_ROWS = 4096
-"""Rows of one forward pass: activations stay in cache for layers of a few hundred units."""
+__all__ = ["DenseLearner", "MultilayerPerceptron", "Network", "SoftmaxRegression"]
 
 
-class Learner(Protocol):
-    """A model of one framework, from a round's params to what training makes of them."""
+class DenseLearner(Learner, Protocol):
+    """Takes x (rows, features) and y (rows,), gives logits (rows, classes); the loss is the cross-entropy."""
 
     @property
     def widths(self) -> list[int]:
         """Features, the units of each hidden layer, classes."""
-        ...
-
-    def step(self, x: npt.NDArray[np.float32], y: npt.NDArray[np.intp]) -> float:
-        """One step of the optimiser on x (rows, features), y (rows,); the mean cross-entropy before it."""
-        ...
-
-    def logits(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """(rows, classes) for x (rows, features)."""
-        ...
-
-    def params(self) -> Params:
-        """As they are now, under the names and in the shapes that it was made with."""
         ...
 
 
@@ -95,7 +81,7 @@ class MultilayerPerceptron:
         loss, right = 0.0, 0
         for begin in range(0, len(data.x), EVALUATE_ROWS):
             x, y = data.x[begin : begin + EVALUATE_ROWS], data.y[begin : begin + EVALUATE_ROWS]
-            logits = learner.logits(x)
+            logits = learner.outputs(x)
             right += int((logits.argmax(axis=1) == y).sum())
             loss += cross_entropy(logits, y) * len(y)
         return {"loss": loss / len(data.x), "accuracy": right / len(data.x)}
@@ -110,13 +96,13 @@ class MultilayerPerceptron:
         probabilities = np.empty((len(x), learner.widths[-1]), np.float32)
         for begin in range(0, len(x), EVALUATE_ROWS):
             rows = slice(begin, begin + EVALUATE_ROWS)
-            probabilities[rows] = softmax(learner.logits(np.ascontiguousarray(x[rows], np.float32)))
+            probabilities[rows] = softmax(learner.outputs(np.ascontiguousarray(x[rows], np.float32)))
         return {"probabilities": probabilities, "classes": probabilities.argmax(axis=1)}
 
     def _settings(self, ctx: Context) -> Settings:
         return settings(ctx.config)
 
-    def _learner(self, params: Params, config: Settings) -> Learner:
+    def _learner(self, params: Params, config: Settings) -> DenseLearner:
         return NumpyLearner(params, config.optimiser)
 
     def _examples(self, ctx: Context) -> "Data":
@@ -234,7 +220,7 @@ class Network:
 
 
 class NumpyLearner:
-    """A `Learner`: the network beside the optimiser of its flat vectors."""
+    """A `DenseLearner`: the network beside the optimiser of its flat vectors."""
 
     def __init__(self, params: Params, optimiser: Sgd | Adam) -> None:
         self._network = Network(params)
@@ -246,7 +232,7 @@ class NumpyLearner:
         self._optimiser.step(self._network.flat, self._network.flat_gradient)
         return loss
 
-    def logits(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def outputs(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         return self._network.activations(x)[-1]
 
     def params(self) -> Params:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from primep2p.plugin.api import Params
-from primep2p.trainers.dense import Learner, MultilayerPerceptron
+from primep2p.trainers.dense import DenseLearner, MultilayerPerceptron
 from primep2p.trainers.settings import Adam, AdamW, Settings, Sgd
 
 try:
@@ -29,7 +29,7 @@ __all__ = ["MlxMultilayerPerceptron"]
 class MlxMultilayerPerceptron(MultilayerPerceptron):
     """Trains and evaluates in MLX; the first params are those of the numpy trainer, bit for bit."""
 
-    def _learner(self, params: Params, config: Settings) -> Learner:
+    def _learner(self, params: Params, config: Settings) -> DenseLearner:
         return MlxLearner(params, config.optimiser)
 
 
@@ -50,7 +50,7 @@ class Perceptron(nn.Module):
 
 
 class MlxLearner:
-    """A `Learner`. `nn.Linear` keeps its weight as (outputs, inputs): each is transposed on its way in and out."""
+    """A `DenseLearner`. `nn.Linear` keeps its weight as (outputs, inputs): each is transposed on its way in and out."""
 
     def __init__(self, params: Params, optimiser: Sgd | Adam) -> None:
         biases = [params[f"layer{layer}.bias"].size for layer in range(len(params) // 2)]
@@ -67,7 +67,7 @@ class MlxLearner:
         mx.eval(self._model.parameters(), self._optimiser.state)  # else the graph grows from step to step
         return float(loss.item())
 
-    def logits(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def outputs(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         return np.array(self._model(mx.array(x)))
 
     def params(self) -> Params:

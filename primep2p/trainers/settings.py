@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from typing import Any
 
+from primep2p.adapters.base import no_setting
 from primep2p.plugin.api import Misconfigured
 
 __all__ = ["OPTIMISERS", "Adam", "AdamW", "Settings", "Sgd", "settings"]
@@ -70,9 +70,7 @@ def settings(config: Mapping[str, Any]) -> Settings:
     known = tuned | _keys(Settings)
     for key in config:
         if key not in known:
-            near = get_close_matches(key, known, n=1)
-            guess = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(known))}"
-            raise Misconfigured(f"trainer_config.{key} is not a setting: {guess}")
+            raise no_setting(key, known)
     for key, least in LEAST.items():
         value = config.get(key, least)
         if type(value) is not int or value < least:

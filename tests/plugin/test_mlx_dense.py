@@ -95,7 +95,7 @@ def test_a_gradient_in_mlx_is_that_in_numpy(mlx_dense: Any, hidden: list[Setting
     loss = network.gradient(x, y)
     learner = mlx_dense.MlxLearner(params, Sgd(learning_rate=1.0, momentum=0.0))
     assert learner.widths == network.widths
-    np.testing.assert_allclose(learner.logits(x), network.activations(x)[-1], atol=1e-5)
+    np.testing.assert_allclose(learner.outputs(x), network.activations(x)[-1], atol=1e-5)
     assert learner.step(x, y) == pytest.approx(loss, rel=1e-5)
     stepped = learner.params()
     gradient = np.concatenate([(params[name] - stepped[name]).ravel() for name in params])
