@@ -1,0 +1,1 @@
+"""Arrays in, arrays out, to the same bytes on every machine."""

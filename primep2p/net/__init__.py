@@ -1,0 +1,1 @@
+"""The network: the host's seam, libp2p behind it, and one in memory."""

@@ -1,0 +1,1 @@
+"""Bytes to records and back, and what a signature covers."""

@@ -1,0 +1,1 @@
+"""What the kernels are computed with: numpy, compiled loops, MLX."""
