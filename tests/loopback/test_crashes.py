@@ -6,8 +6,8 @@ from runs import found
 
 from primep2p.cli.watched import eventually
 from primep2p.control.calls.models import ModelPathOf
+from primep2p.control.calls.rounds import RoundShow
 from primep2p.control.calls.runs import RunShow
-from primep2p.model.errors import PrimeError
 from primep2p.model.views.events import TrainingReported
 
 
@@ -61,7 +61,7 @@ def test_all_killed_at_once_go_on_from_where_they_were(four, swarm):
     # `run` itself holds that each round has one header, whoever tells of it and when.
     for daemon in four:
         for round, event in before[daemon].items():
-            assert daemon.call(ModelPathOf(model=f"{run.run}@{round}")).cid == event.params
+            assert daemon.call(RoundShow(run=run.run, round=round)).params == event.params
     after = set(run.certified[four[0]]) - set(before[four[0]])
     assert max(after) == 10
 
@@ -77,8 +77,7 @@ def test_a_node_that_was_away_for_rounds_catches_up(four, swarm):
     run.end(*four)
     # Of rounds that it missed it has the chain, though not the params.
     for round in range(2, 7):
-        params = run.certified[others[0]][round].params
-        eventually(lambda params=params, round=round: _named(away, run.run, round, params))
+        assert away.call(RoundShow(run=run.run, round=round)).params == run.certified[others[0]][round].params
 
 
 def test_a_node_that_was_dropped_for_silence_comes_back(four, swarm):
@@ -127,11 +126,3 @@ def damage(path: Path) -> None:
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 0xFF
     path.write_bytes(raw)
-
-
-def _named(daemon, run: str, round: int, params: str) -> bool:
-    """Whether a node's chain names these params for the round, held or not."""
-    try:
-        return daemon.call(ModelPathOf(model=f"{run}@{round}")).cid == params
-    except PrimeError as error:
-        return "are not here yet" in error.sentence
