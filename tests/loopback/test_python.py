@@ -20,7 +20,7 @@ from primep2p.model.records import RoundPolicy
 from primep2p.run_config import RunConfig
 
 ROUNDS = 6
-LEAST = 0.85
+LEAST = 0.9
 
 
 async def by_fit(home: Path, run: str, share: Examples) -> tuple[int, list[tuple[int | None, int]]]:
@@ -82,7 +82,7 @@ async def told_of_the_end(coordinator: Coordinator) -> None:
 
 
 def test_fit_a_training_node_and_a_plugin_train_one_model_that_a_coordinator_has_started(tmp_path):
-    shares, held_out = load_shares(3)
+    shares, held_out = load_shares(3, alpha=10.0)  # alike enough for a bar that chance does not reach
     save(tmp_path / "0.npz", shares[0])
     policy = RoundPolicy(rounds=ROUNDS)
     trainer_config = {"features": 64, "classes": 10, "epochs": 2, "learning_rate": 0.2}
@@ -117,7 +117,8 @@ def test_fit_a_training_node_and_a_plugin_train_one_model_that_a_coordinator_has
         assert watched.blamed(*swarm.daemons) == []
         with listening:
             assert listening.model_version() == ROUNDS
-            assert listening.evaluate(held_out.x, held_out.y)["accuracy"] >= LEAST
+            accuracy = listening.evaluate(held_out.x, held_out.y)["accuracy"]
+            assert accuracy >= LEAST
             answers = listening.predict(held_out.x)
             assert (ROUNDS - 1, ROUNDS) in [heard.get(timeout=30) for _ in range(ROUNDS)]
         asked = anyio.run(partial(_asked, fitting.home, run, held_out))
