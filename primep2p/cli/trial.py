@@ -21,9 +21,6 @@ from primep2p.run_config import load_run
 
 __all__ = ["check"]
 
-_TRIED = "trainer"
-"""What a trainer is called that is given by its path."""
-
 
 def check(
     config: NodeConfig,
@@ -40,8 +37,10 @@ def check(
     name, plugins = trainer, config.trainer.plugins
     if ":" in trainer and trainer not in plugins:
         path, _, kind = trainer.rpartition(":")
-        located = f"{Path(path).expanduser().absolute()}:{kind}" if path.endswith(".py") else trainer
-        name, plugins = _TRIED, {**plugins, _TRIED: located}
+        located = f"{_file(path)}:{kind}" if path.endswith(".py") else trainer
+        name, plugins = kind, {**plugins, kind: located}
+    elif trainer.endswith(".py"):
+        raise ConfigError(f"which class of {_file(trainer)}?", hint=f"write: primep2p plugin check {trainer}:CLASS")
     section = msgspec.structs.replace(config.trainer, plugins=plugins)
     if data is not None or section.data:
         chosen = (data or Path(section.data)).expanduser().absolute()
@@ -58,6 +57,13 @@ def check(
         trial = Trial(section, name, given, Path(directory), inputs=inputs, deadline_s=deadline_s, tell=tell)
         trio.run(trial.run)
     return 0 if is_fit else EXIT_CODES[PluginError]
+
+
+def _file(path: str) -> Path:
+    file = Path(path).expanduser().absolute()
+    if not file.is_file():
+        raise ConfigError(f"there is no file {path}", hint="a trainer is FILE.py:CLASS, MODULE:CLASS, or a name")
+    return file
 
 
 def _setting(text: str) -> tuple[str, Scalar | list[Scalar]]:

@@ -68,6 +68,9 @@ PR_SET_NO_NEW_PRIVS = 38
 METHODS = {Initialise: "init", Train: "train", Evaluate: "evaluate", Predict: "predict"}
 """What the trainer's author calls what a request asks for."""
 
+NEEDED = ("init", "train", "evaluate")
+"""What a trainer cannot be without."""
+
 
 class Unusable(Exception):
     """What a trainer gave back cannot be used; one sentence."""
@@ -137,6 +140,8 @@ class Serving:
         if written_for not in ABI_VERSIONS:
             ours = " and ".join(map(str, ABI_VERSIONS))
             raise Unusable(f"its abi_version is {written_for!r}, and this primep2p has {ours} of the plugin API")
+        if lacking := [method for method in NEEDED if not callable(getattr(kind, method, None))]:
+            raise Unusable(f"{load.attribute} has no method {', '.join(lacking)}: docs/plugins.md says what each does")
         self._trainer: Trainer = kind()
         self.loaded = Loaded(int(written_for), isinstance(self._trainer, Predicts))
 
@@ -341,7 +346,9 @@ def _print_from_the_trainer_on(error: Exception) -> None:
     ours = (__file__, importlib.__file__, "<frozen ")
     while frame is not None and frame.tb_frame.f_code.co_filename.startswith(ours):
         frame = frame.tb_next
-    traceback.print_exception(type(error), error, frame or error.__traceback__)
+    if frame is None and not isinstance(error, SyntaxError):  # which says itself where the trainer is wrong
+        frame = error.__traceback__
+    traceback.print_exception(type(error), error, frame)
 
 
 def _load_class(location: str, attribute: str) -> Any:

@@ -109,6 +109,23 @@ def test_what_is_odd_about_a_trainer_is_said(command, trainer: str, settings: tu
     assert code == (5 if any(each[0] == "fault" for each in findings(out)) else 0)
 
 
+def test_a_file_that_is_no_python_is_shown_where_it_is_wrong_and_nothing_of_ours(command, tmp_path: Path) -> None:
+    (tmp_path / "half.py").write_text("class Half(:\n")
+    code, out, _ = command("plugin", "check", f"{tmp_path}/half.py:Half")
+    assert (code, "class Half(:" in out, "SyntaxError" in out) == (5, True, True)
+    assert "worker.py" not in out
+    assert "importlib" not in out
+
+
+def test_a_path_that_names_no_class_or_no_file_is_answered_with_how_to_write_it(command, tmp_path: Path) -> None:
+    code, _, err = command("plugin", "check", str(SAMPLES))
+    assert code == 2
+    assert err.endswith(f"write: primep2p plugin check {SAMPLES}:CLASS\n")
+    for words in ("nowhere.py:Half", "nowhere.py"):
+        code, _, err = command("plugin", "check", words)
+        assert (code, "there is no file nowhere.py" in err) == (2, True)
+
+
 def test_settings_come_from_a_run_and_from_words(command, tmp_path: Path) -> None:
     run = tmp_path / "run.toml"
     run.write_text('name = "x"\ntrainer = "noop"\n[trainer_config]\nelements = 5\nseconds = 0\n')

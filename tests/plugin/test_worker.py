@@ -141,11 +141,16 @@ async def test_a_trainer_that_raises_is_quoted_with_its_last_lines(tmp_path: Pat
 READS = """
 import numpy as np
 
-class Reads:
+class Whole:
+    def train(self, params, ctx): ...
+
+    def evaluate(self, params, ctx): ...
+
+class Reads(Whole):
     def init(self, ctx):
         return np.load(ctx.data)
 
-class Fails:
+class Fails(Whole):
     def init(self, ctx):
         return {"x": 1 / 0}
 """
@@ -389,6 +394,7 @@ async def test_the_daemon_believes_no_process(tmp_path: Path, lie: str, told: st
         ("json:Nobody", "no class 'Nobody' in json"),
         ("no_such_module_anywhere:Trainer", "loading it raised ModuleNotFoundError"),
         (f"{SAMPLES}:CannotBeMade", "loading it raised OSError: no such licence"),
+        (f"{SAMPLES}:Half", "Half has no method train, evaluate: docs/plugins.md says what each does"),
         (f"{SAMPLES}:OfTomorrow", "its abi_version is 3, and this primep2p has 1 and 2 of the plugin API"),
     ],
 )
