@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 
 from primep2p.model.errors import ConfigError
 from primep2p.store.blobs import FileBlobs
@@ -77,7 +78,7 @@ def lock_home(home: Path) -> Iterator[None]:
             holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
             raise ConfigError(
                 f"{home} is already in use by process {holder or 'unknown'}",
-                hint="stop that one, or give this one another home",
+                hint=f"stop it with: primep2p daemon stop --home {quote(str(home))}; or give this one another home",
             ) from error
         with disk(path, "write"):
             os.ftruncate(descriptor, 0)

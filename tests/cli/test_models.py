@@ -68,13 +68,18 @@ def test_a_file_is_published_with_what_asking_it_takes(
     assert daemon.node.shelf.asked == [(params, "digits", "", about)]
 
 
-def test_a_publication_that_makes_no_sense_names_the_field(command: Command) -> None:  # noqa: F811
-    code, _, err = command("model", "publish", "/x.safetensors", "--as", "digits")
+def test_a_publication_that_makes_no_sense_is_refused_with_what_is_wrong(command: Command, params: Path) -> None:  # noqa: F811
+    code, _, err = command("model", "publish", str(params), "--as", "digits")
     assert code == 4
-    assert "params.trainer must be there for a file" in err
+    assert "add --trainer NAME" in err
+    code, _, err = command("model", "publish", "x.safetensors", "--as", "digits", "--trainer", "mlp")
+    assert code == 4
+    assert "there is no file x.safetensors" in err
     with pytest.raises(CallError, match="a run says its own"):
         decode_call(ModelPublish.name, b'{"source": "ab", "to": "digits", "trainer": "mlp"}')
-    assert command("model", "publish", "/x", "--as", "d", "--trainer", "mlp", "--setting", "x")[0] == 2
+    with pytest.raises(CallError, match=r"params.trainer must be there for a file"):
+        decode_call(ModelPublish.name, b'{"source": "/x.safetensors", "to": "digits"}')
+    assert command("model", "publish", str(params), "--as", "d", "--trainer", "mlp", "--setting", "x")[0] == 2
 
 
 def test_what_was_told_to_nobody_is_said(command: Command, daemon: Daemon) -> None:  # noqa: F811
@@ -86,8 +91,10 @@ def test_what_was_told_to_nobody_is_said(command: Command, daemon: Daemon) -> No
 
 def test_own_models_are_listed_by_name_and_others_with_their_owner(command: Command) -> None:  # noqa: F811
     out = command("model", "list")[1]
-    assert [line.split()[0] for line in out.splitlines()[1:]] == ["digits", f"{OTHER}/letters"]
-    assert "put one on the shelf with" in command("model", "list", OTHER)[1]
+    assert [line.split()[0] for line in out.splitlines()[1:3]] == ["digits", f"{OTHER}/letters"]
+    assert out.splitlines()[2].split()[1:3] == ["-", "-"]  # what is offered there has not been looked up
+    assert "primep2p model show OWNER/NAME" in out
+    assert f"nothing is found on the shelf of {OTHER}" in command("model", "list", OTHER)[1]
 
 
 def test_a_model_is_shown_with_where_each_version_comes_from(command: Command, daemon: Daemon) -> None:  # noqa: F811

@@ -14,10 +14,11 @@ def test_a_second_daemon_on_the_same_home_refuses(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with (
         lock_home(home),
-        pytest.raises(ConfigError, match=f"already in use by process {os.getpid()}"),
+        pytest.raises(ConfigError, match=f"already in use by process {os.getpid()}") as refused,
         lock_home(home),
     ):
         pass
+    assert f"primep2p daemon stop --home {home};" in refused.value.hint
     with lock_home(home):
         pass
 

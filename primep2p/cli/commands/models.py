@@ -34,7 +34,7 @@ from primep2p.control.calls.models import (
     ModelShow,
 )
 from primep2p.control.client import BlockingClient
-from primep2p.model.errors import ConfigError, PrimeError
+from primep2p.model.errors import CallError, ConfigError, PrimeError
 from primep2p.model.views.models import ModelPath
 
 __all__ = ["app"]
@@ -68,8 +68,15 @@ def publish(
 ) -> None:
     """Put a model on this node's shelf: others find it by this node's peer id and the name."""
     file = Path(source)
+    is_file = bool(file.suffix) or file.is_absolute() or file.exists()
+    if is_file and not file.is_file():
+        raise CallError(f"there is no file {source}", hint="publish a safetensors file, RUN or RUN@ROUND")
+    if is_file and not trainer:
+        raise CallError(
+            f"{source} does not say whose model it is", hint="add --trainer NAME: that trainer's predict is asked"
+        )
     call = ModelPublish(
-        source=str(file.absolute()) if file.suffix or file.exists() else source,
+        source=str(file.absolute()) if is_file else source,
         to=name,
         version=version,
         trainer=trainer,
@@ -91,7 +98,7 @@ def list_(
     """List the models of this node's shelf and those that it pulled; or what is on somebody's shelf."""
     with at.connect() as client:
         answer = client.call(ModelList(owner=owner))
-    print_json(answer) if json else show_models(answer, at.command("model publish RUN --as NAME"))
+    print_json(answer) if json else show_models(answer, at.command, owner)
 
 
 app.command(asks(ModelShow, lambda answer, at: show_model(answer)), name="show")

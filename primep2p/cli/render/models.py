@@ -1,6 +1,6 @@
 """Models, for people."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,16 +21,22 @@ __all__ = [
 ]
 
 
-def show_models(models: list[ModelSummary], publish_command: str) -> None:
-    """A model a row, or how to put one there."""
+def show_models(models: list[ModelSummary], command: Callable[[str], str], owner: str = "") -> None:
+    """A model a row, or how there comes to be one; `command` makes a line of a further command."""
+    if not models and owner:
+        say(f"nothing is found on the shelf of {owner}: it is empty, or its owner was away for more than a day")
+        return
     if not models:
-        say(f"no models; put one on the shelf with: {publish_command}")
+        say(f"no models; put one on the shelf with: {command('model publish RUN --as NAME')}")
         return
     table = columns("!model", "latest", ">versions", "here")
     for model in models:
         shown = model.name if model.own else f"{model.owner}/{model.name}"
-        table.add_row(*cells((shown, model.latest or "-", model.versions, ", ".join(model.here[-5:]) or "-")))
+        versions = model.versions if model.latest else "-"  # nobody has asked for its catalog yet
+        table.add_row(*cells((shown, model.latest or "-", versions, ", ".join(model.here[-5:]) or "-")))
     print_table(table)
+    if not all(model.latest for model in models):
+        say(f"what is offered under a name: {command('model show OWNER/NAME')}")
 
 
 def show_model(model: ModelDetail) -> None:

@@ -41,7 +41,7 @@ class RunPause(Call[RunSummary], frozen=True):
 
 
 class RunResume(Call[RunSummary], frozen=True):
-    """Let this node train again after run.pause; a training that was stopped goes on."""
+    """Let this node train again after a pause; a training that was stopped goes on."""
 
     name: ClassVar[str] = "run.resume"
     access: ClassVar[Access] = "write"

@@ -168,7 +168,7 @@ async def _receive(frames: Frames, most_bytes: int) -> tuple[int, float]:
     while True:
         piece = await _next(frames)
         if isinstance(piece, NotNow):
-            raise Unavailable("it has measured lately", hint="try again in a minute, or another peer")
+            raise Unavailable("that peer has measured lately", hint="try again in a minute, or another peer")
         if not isinstance(piece, Piece):
             raise PeerError("it sent something else in a measurement")
         heard += len(piece.content)
