@@ -30,6 +30,10 @@ __all__ = ["FileBlobs"]
 _KEEP_DAYS = 7
 """Partial and damaged blobs that nobody touched for so long go at the next start."""
 
+READ_ONLY = 0o400
+"""Of a blob. Its path is given to loops and trainers of this user's own, and this node maps it: one that saves its
+params where it read them would change a certified model, and kill whoever has it mapped."""
+
 _OPEN_MANIFESTS = 16
 """Decoded manifests kept at hand: those of blobs being served. The largest takes 6 MiB."""
 
@@ -159,6 +163,7 @@ class FileBlobs:
                 source.unlink()
             else:
                 make_directory(path.parent)
+                source.chmod(READ_ONLY)
                 source.replace(path)
                 if durable:
                     self._sync_names(path)

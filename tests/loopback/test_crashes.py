@@ -125,4 +125,5 @@ def damage(path: Path) -> None:
     """A bit flips in the middle; the size stays."""
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 0xFF
+    path.chmod(0o600)
     path.write_bytes(raw)

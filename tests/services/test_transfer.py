@@ -440,6 +440,7 @@ async def test_a_damaged_blob_is_not_served_and_is_fetched_again(tmp_path: Path)
         ada, bob = await w.add("ada"), await w.add("bob")
         cid = ada.give(LARGE)
         path = ada.blobs.path(cid)
+        path.chmod(0o600)
         with path.open("r+b") as file:
             file.seek(20 * MIB)
             file.write(bytes(100))

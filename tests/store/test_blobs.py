@@ -136,6 +136,7 @@ def test_a_damaged_blob_is_set_aside_and_can_be_fetched_again(
 ) -> None:
     cid = give(store.blobs, tmp_path)
     path = store.blobs.path(cid)
+    path.chmod(0o600)
     match damage:
         case "flip":
             raw = bytearray(CONTENT)
@@ -244,6 +245,7 @@ def test_a_start_after_a_crash_puts_the_directory_in_order(home: Path, tmp_path:
     store = open_store(home)
     kept, lost, short = (give(store.blobs, tmp_path, content) for content in (b"kept", b"lost", b"short"))
     store.blobs.path(lost).unlink()
+    store.blobs.path(short).chmod(0o600)
     os.truncate(store.blobs.path(short), 2)
     store.close()
     orphan = home / "blobs" / "zz" / cid_of(b"orphan")
@@ -275,6 +277,7 @@ def test_bytes_that_a_power_cut_took_are_found_before_they_are_mapped(home: Path
     cid, stays = give(store.blobs, tmp_path), give(store.blobs, tmp_path, b"stays")
     path = store.blobs.path(cid)
     store.close()
+    path.chmod(0o600)
     path.write_bytes(bytes(len(CONTENT)))  # a file system may keep the length and lose the bytes
     store = open_store(home)
     with pytest.raises(StoreError, match=str(path)):
@@ -342,11 +345,23 @@ def test_an_owner_keeps_the_file_that_could_not_be_added(
     assert not store.blobs.has(CID)
 
 
-def test_only_the_owner_can_read_the_files(store: Store, home: Path, tmp_path: Path) -> None:
-    give(store.blobs, tmp_path)
+def test_only_the_owner_can_read_the_files_and_nobody_can_write_to_a_blob(
+    store: Store, home: Path, tmp_path: Path
+) -> None:
+    blob = store.blobs.path(give(store.blobs, tmp_path))
     store.blobs.begin(cid_of(encode(manifest_of([b"x"]))), encode(manifest_of([b"x"])))
     for path in (home, *home.rglob("*")):
-        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+        expected = 0o700 if path.is_dir() else 0o400 if path == blob else 0o600
+        assert stat.S_IMODE(path.stat().st_mode) == expected, path
+
+
+def test_a_loop_that_saves_its_params_where_it_read_them_changes_no_model(store: Store, tmp_path: Path) -> None:
+    path = store.blobs.path(give(store.blobs, tmp_path))
+    if os.access(path, os.W_OK):
+        pytest.skip("root may write to everything")
+    with pytest.raises(PermissionError):
+        path.write_bytes(b"trained")
+    assert store.blobs.verify(CID)
 
 
 def test_threads_may_do_everything_at_once(store: Store, tmp_path: Path) -> None:

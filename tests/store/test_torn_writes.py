@@ -307,6 +307,7 @@ def test_torn_params_are_found_set_aside_and_fetched_again(tmp_path: Path, tear:
     store.close()
     assert manifest is not None
     assert cid_of(manifest) == params
+    path.chmod(0o600)
     path.write_bytes(tear(content))
     store = open_store(tmp_path / "home")
     assert not store.blobs.verify(params)
