@@ -79,7 +79,7 @@ class Group:
 @pytest.fixture(scope="module")
 def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:
     base = tmp_path_factory.mktemp("group")
-    shares, held_out = load_shares(3)
+    shares, held_out = load_shares(3, alpha=10.0)
     for number, share in enumerate(shares):
         save(base / f"{number}.npz", share)
     with Swarm(base, [Settings(data=base / f"{number}.npz") for number in range(3)]) as swarm:
