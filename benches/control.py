@@ -22,7 +22,7 @@ from pathlib import Path
 import anyio
 import psutil
 
-from primep2p.cli.swarm import Daemon, Settings, Swarm
+from primep2p.cli.swarm.daemons import Daemon, Settings, Swarm
 from primep2p.control.async_client import Client
 from primep2p.control.calls.daemon import DaemonStatus
 from primep2p.control.client import BlockingClient

@@ -16,8 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from primep2p.cli.swarm import Daemon, Settings, Swarm
-from primep2p.cli.watched import Watched, create_and_join, proposer_of
+from primep2p.cli.swarm.daemons import Daemon, Settings, Swarm
+from primep2p.cli.swarm.watched import Watched, create_and_join, proposer_of
 from primep2p.model.errors import Unavailable
 from primep2p.model.records import RoundPolicy
 from primep2p.run_config import RunConfig

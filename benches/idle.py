@@ -13,9 +13,9 @@ from pathlib import Path
 
 import psutil
 
-from primep2p.cli.feed import Feed
-from primep2p.cli.swarm import Settings, Swarm
-from primep2p.cli.watched import create_and_join
+from primep2p.cli.swarm.daemons import Settings, Swarm
+from primep2p.cli.swarm.feed import Feed
+from primep2p.cli.swarm.watched import create_and_join
 from primep2p.model.records import RoundPolicy
 from primep2p.model.views.events import RunFinished
 from primep2p.run_config import RunConfig

@@ -16,8 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from primep2p.cli.swarm import Daemon, Settings, Swarm
-from primep2p.cli.watched import LONG_S, Watched, create_and_join
+from primep2p.cli.swarm.daemons import Daemon, Settings, Swarm
+from primep2p.cli.swarm.watched import LONG_S, Watched, create_and_join
 from primep2p.control.calls.runs import RunJoin, RunShow
 from primep2p.model.records import RoundPolicy
 from primep2p.run_config import RunConfig

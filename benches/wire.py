@@ -18,10 +18,10 @@ from pathlib import Path
 
 from primep2p.cli.demo.judging import Judge
 from primep2p.cli.demo.play import config_of
-from primep2p.cli.digits import load_shares, save
-from primep2p.cli.feed import Feed
-from primep2p.cli.swarm import Settings, Swarm
-from primep2p.cli.watched import create_and_join
+from primep2p.cli.swarm.daemons import Settings, Swarm
+from primep2p.cli.swarm.digits import load_shares, save
+from primep2p.cli.swarm.feed import Feed
+from primep2p.cli.swarm.watched import create_and_join
 from primep2p.control.calls.models import ModelPathOf
 from primep2p.model.pipeline import Bfloat16, Float32, Int8, Pipeline, TopK, Wire
 from primep2p.model.records import TensorSpec

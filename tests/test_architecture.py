@@ -24,6 +24,11 @@ def test_the_page_names_what_lies_beside_the_rooms_of_services():
     assert [name for name in modules(SERVICES) if f"`{name}`" not in PAGE and f"services/{name}.py" not in PAGE] == []
 
 
+def test_the_page_names_every_room_of_the_commands():
+    rooms = [path.parent.name for path in (TOP / "primep2p" / "cli").glob("*/__init__.py")]
+    assert [room for room in rooms if f"`{room}/`" not in PAGE] == []
+
+
 def test_the_page_names_every_part_of_the_package():
     parts = [f"{path.parent.name}/" for path in (TOP / "primep2p").glob("*/__init__.py")]
     parts += [f"{name}.py" for name in modules(TOP / "primep2p")]

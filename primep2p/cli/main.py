@@ -47,7 +47,7 @@ COMMANDS = {
 
 for _name, _place in COMMANDS.items():
     app.command(f"primep2p.cli.commands.{_place}", name=_name)
-app.command("primep2p.cli.aggregate:aggregate", name="aggregate")
+app.command("primep2p.cli.offline.aggregate:aggregate", name="aggregate")
 
 
 @app.command

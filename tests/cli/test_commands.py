@@ -6,8 +6,8 @@ from datetime import datetime
 import pytest
 import trio
 
+from primep2p.cli.daemon.logtail import follow, tail
 from primep2p.cli.exits import EXIT_CODES
-from primep2p.cli.logtail import follow, tail
 from primep2p.cli.main import main
 from primep2p.cli.render.previews import show_preview, size
 from primep2p.cli.render.printing import duration

@@ -5,7 +5,7 @@ import logging
 import trio
 import trio.testing
 
-from primep2p.cli.logs import told
+from primep2p.cli.daemon.logs import told
 from primep2p.model.views.events import LogLine
 
 

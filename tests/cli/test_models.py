@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
-from primep2p.cli.model_files import write_npz
+from primep2p.cli.offline.model_files import write_npz
 from primep2p.cli.render.pulling import PULL_KINDS, show_pull
 from primep2p.control.calls import decode_call
 from primep2p.control.calls.models import ModelPublish

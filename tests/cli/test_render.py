@@ -8,9 +8,9 @@ import msgspec
 import pytest
 import structlog
 
+from primep2p.cli.daemon.logs import configure_logs
+from primep2p.cli.daemon.logtail import follow, readable
 from primep2p.cli.demo.screen import Screen
-from primep2p.cli.logs import configure_logs
-from primep2p.cli.logtail import follow, readable
 from primep2p.cli.main import print_error
 from primep2p.cli.render.node import show_peers
 from primep2p.cli.render.printing import print_json

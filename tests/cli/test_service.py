@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from primep2p.cli.daemon.service import service, systemd_unit
 from primep2p.cli.main import main
-from primep2p.cli.service import service, systemd_unit
 from tests.cli.test_commands import daemon  # noqa: F401  a fixture
 
 ON_LINUX = pytest.mark.skipif(sys.platform == "darwin", reason="launchd looks elsewhere")

@@ -29,10 +29,10 @@ from primep2p import (
     split_tensor,
     tensor_from_buffer,
 )
-from primep2p.cli.digits import Examples, load_shares, save
 from primep2p.cli.main import main
-from primep2p.cli.swarm import Daemon, Settings, Swarm
-from primep2p.cli.watched import Watched, create_and_join
+from primep2p.cli.swarm.daemons import Daemon, Settings, Swarm
+from primep2p.cli.swarm.digits import Examples, load_shares, save
+from primep2p.cli.swarm.watched import Watched, create_and_join
 from primep2p.control.calls.daemon import DaemonStatus, Discover
 from primep2p.control.calls.directory import DhtProviders
 from primep2p.control.calls.events import EventsWatch

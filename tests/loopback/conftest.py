@@ -9,8 +9,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from primep2p.cli.digits import load_shares, save
-from primep2p.cli.swarm import Daemon, Settings, Swarm
+from primep2p.cli.swarm.daemons import Daemon, Settings, Swarm
+from primep2p.cli.swarm.digits import load_shares, save
 
 TRAINERS = Path(__file__).parent / "trainers.py"
 

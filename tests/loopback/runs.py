@@ -1,7 +1,7 @@
 """Runs for tests of real daemons."""
 
-from primep2p.cli.swarm import Daemon
-from primep2p.cli.watched import Watched, create_and_join
+from primep2p.cli.swarm.daemons import Daemon
+from primep2p.cli.swarm.watched import Watched, create_and_join
 from primep2p.model.pipeline import Pipeline
 from primep2p.model.records import RoundPolicy, Scalar
 from primep2p.run_config import RunConfig

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from runs import found
 
-from primep2p.cli.watched import eventually
+from primep2p.cli.swarm.watched import eventually
 from primep2p.control.calls.models import ModelPathOf
 from primep2p.control.calls.rounds import RoundShow
 from primep2p.control.calls.runs import RunShow

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from runs import found
 
-from primep2p.cli.swarm import Settings, Swarm
+from primep2p.cli.swarm.daemons import Settings, Swarm
 from primep2p.control.calls.daemon import DaemonStatus
 from primep2p.control.calls.runs import RunList
 from primep2p.keys import load_identity

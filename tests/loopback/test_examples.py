@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from primep2p.cli.swarm import Settings, Swarm
-from primep2p.cli.watched import Watched, create_and_join
+from primep2p.cli.swarm.daemons import Settings, Swarm
+from primep2p.cli.swarm.watched import Watched, create_and_join
 from primep2p.control.calls.models import ModelPathOf
 from primep2p.plugin.api import Context
 from primep2p.run_config import RunConfig, load_run

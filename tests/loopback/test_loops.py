@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from primep2p.cli.digits import load_shares, save
-from primep2p.cli.swarm import Settings, Swarm
-from primep2p.cli.watched import Watched
+from primep2p.cli.swarm.daemons import Settings, Swarm
+from primep2p.cli.swarm.digits import load_shares, save
+from primep2p.cli.swarm.watched import Watched
 from primep2p.control.calls.models import ModelPathOf
 from primep2p.control.calls.runs import RunCreate, RunJoin, RunShow
 from primep2p.model.records import RoundPolicy

@@ -9,8 +9,8 @@ from conftest import plugins
 from msgspec.structs import replace
 from runs import found
 
-from primep2p.cli.swarm import Daemon, Settings, Swarm
-from primep2p.cli.watched import Watched, eventually
+from primep2p.cli.swarm.daemons import Daemon, Settings, Swarm
+from primep2p.cli.swarm.watched import Watched, eventually
 from primep2p.control.calls.daemon import PeersList
 from primep2p.control.calls.models import ModelPathOf
 from primep2p.control.calls.runs import RunBan, RunCreate, RunInvite, RunJoin, RunList, RunShow

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from runs import found
 
-from primep2p.cli.digits import load_shares
 from primep2p.cli.main import main
-from primep2p.cli.swarm import Daemon
+from primep2p.cli.swarm.daemons import Daemon
+from primep2p.cli.swarm.digits import load_shares
 from primep2p.control.calls.daemon import DaemonStatus
 from primep2p.control.calls.directory import DhtProviders
 from primep2p.control.calls.models import (

@@ -3,7 +3,7 @@
 import pytest
 from runs import found
 
-from primep2p.cli.digits import load_shares
+from primep2p.cli.swarm.digits import load_shares
 from primep2p.control.calls.models import ModelPathOf
 from primep2p.model.pipeline import (
     Adam,

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from primep2p.cli.digits import load_shares, save
 from primep2p.cli.main import main
-from primep2p.cli.swarm import Settings, Swarm
-from primep2p.cli.watched import Watched, create_and_join
+from primep2p.cli.swarm.daemons import Settings, Swarm
+from primep2p.cli.swarm.digits import load_shares, save
+from primep2p.cli.swarm.watched import Watched, create_and_join
 from primep2p.control.calls.plans import PlanAdd
 from primep2p.control.calls.runs import RunJoin
 from primep2p.keys import load_identity

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from primep2p import Client, Coordinator, CoordinatorConfig, Part, Progress, TrainingConfig, TrainingNode, blocking
-from primep2p.cli.digits import Examples, load_shares, save
-from primep2p.cli.swarm import Settings, Swarm
-from primep2p.cli.watched import Watched
+from primep2p.cli.swarm.daemons import Settings, Swarm
+from primep2p.cli.swarm.digits import Examples, load_shares, save
+from primep2p.cli.swarm.watched import Watched
 from primep2p.control.calls.runs import RunJoin
 from primep2p.model.errors import CallError, Unavailable
 from primep2p.model.records import RoundPolicy

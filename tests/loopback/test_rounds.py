@@ -5,7 +5,7 @@ import sys
 import pytest
 from runs import found
 
-from primep2p.cli.swarm import Settings, Swarm
+from primep2p.cli.swarm.daemons import Settings, Swarm
 from primep2p.control.calls.runs import RunJoin, RunList, RunShow
 from primep2p.model.pipeline import Bfloat16, Int8, Pipeline, TopK
 

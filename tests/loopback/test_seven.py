@@ -14,8 +14,8 @@ import pytest
 from runs import found
 
 from primep2p.cli.exits import EXIT_CODES
-from primep2p.cli.swarm import Daemon, Settings, Swarm
-from primep2p.cli.watched import Watched, eventually
+from primep2p.cli.swarm.daemons import Daemon, Settings, Swarm
+from primep2p.cli.swarm.watched import Watched, eventually
 from primep2p.control.calls.runs import RunShow
 from primep2p.model.errors import StoreError
 

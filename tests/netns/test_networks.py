@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from wires import Refused, Wires
 
-from primep2p.cli.swarm import Daemon, Settings, Swarm
-from primep2p.cli.watched import Watched, create_and_join, eventually
+from primep2p.cli.swarm.daemons import Daemon, Settings, Swarm
+from primep2p.cli.swarm.watched import Watched, create_and_join, eventually
 from primep2p.control.calls.daemon import DaemonStatus
 from primep2p.control.calls.runs import RunShow
 from primep2p.model.records import RoundPolicy

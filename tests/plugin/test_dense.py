@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primep2p.cli.digits import LEAST_EXAMPLES, load_shares, save
+from primep2p.cli.swarm.digits import LEAST_EXAMPLES, load_shares, save
 from primep2p.model.errors import ConfigError
 from primep2p.plugin.api import Context, Misconfigured, Params, Setting
 from primep2p.trainers.dense import Data, MultilayerPerceptron, Network, SoftmaxRegression, cross_entropy, minibatches

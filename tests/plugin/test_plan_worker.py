@@ -33,7 +33,7 @@ def digits() -> bytes:
     """The example's plan."""
     if "CI" not in os.environ:
         pytest.importorskip("mlx.core", reason="MLX has no wheels for this machine", exc_type=ImportError)
-    from primep2p.cli.planning import loaded
+    from primep2p.cli.offline.planning import loaded
     from primep2p.trainers.tracing import trace
     from primep2p.wire.plans import seal_plan
 

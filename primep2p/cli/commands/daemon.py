@@ -13,10 +13,10 @@ from cyclopts import App, Parameter
 
 from primep2p.cli.at import HERE, At, Json, flag
 from primep2p.cli.commands import service
-from primep2p.cli.logtail import follow, readable, tail
+from primep2p.cli.daemon.logtail import follow, readable, tail
+from primep2p.cli.daemon.spawn import Starting, tell_failure, tell_ready
 from primep2p.cli.render.node import show_started, show_status
 from primep2p.cli.render.printing import print_json
-from primep2p.cli.spawn import Starting, tell_failure, tell_ready
 from primep2p.control.calls.daemon import DaemonStatus, DaemonStop
 from primep2p.control.jsonrpc import blamed
 from primep2p.model.errors import PrimeError, Unavailable
@@ -91,7 +91,7 @@ def _serve(at: At, ready: Callable[[NodeStatus], None], *, console: bool) -> Non
         signal.signal(number, lambda *_: os._exit(0))
     config = at.load()
     # By name: libp2p takes a second to import, and no other command shall wait for it.
-    serve = import_module("primep2p.cli.serve").serve
+    serve = import_module("primep2p.cli.daemon.serve").serve
     try:
         serve(config, ready, console=console)
     except Exception as error:

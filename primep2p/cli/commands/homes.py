@@ -10,7 +10,7 @@ from primep2p.cli.render.printing import duration, many, mib, print_json, say
 from primep2p.model.errors import CallError
 
 if TYPE_CHECKING:
-    from primep2p.cli.homes import IdentityView, Removal, Rotation
+    from primep2p.cli.offline.homes import IdentityView, Removal, Rotation
 
 __all__ = ["keys", "reset"]
 
@@ -20,7 +20,7 @@ keys = App(name="keys", help="The identity of this node.", help_format="plaintex
 @keys.command
 def show(*, json: Json = False, at: At = HERE) -> None:
     """Show who this node is, and where its secret key lies. No daemon is asked."""
-    view: IdentityView = import_module("primep2p.cli.homes").identity_of(at.load().home)
+    view: IdentityView = import_module("primep2p.cli.offline.homes").identity_of(at.load().home)
     print_json(view) if json else _show_identity(view)
 
 
@@ -33,7 +33,7 @@ def rotate(
 ) -> None:
     """Make a new identity, and keep the old one in a file beside it. This node is another peer then: when it starts, it
     asks to be let into its runs anew, and who knows the old id has to be told."""
-    done: Rotation = import_module("primep2p.cli.homes").rotate(at.load(), force=force)
+    done: Rotation = import_module("primep2p.cli.offline.homes").rotate(at.load(), force=force)
     print_json(done) if json else _show_rotation(done)
 
 
@@ -45,7 +45,7 @@ def reset(
     at: At = HERE,
 ) -> None:
     """Remove this node's runs and all models from its home. Its identity, its configuration and its log stay."""
-    removal: Removal = import_module("primep2p.cli.homes").remove(at.load(), identity=identity, really=yes)
+    removal: Removal = import_module("primep2p.cli.offline.homes").remove(at.load(), identity=identity, really=yes)
     if not yes:
         words = at.command(f"reset --yes{' --identity' if identity else ''}")
         raise CallError(f"reset would remove {_removed(removal)}", hint=f"do it with: {words}")

@@ -170,7 +170,9 @@ def export(
     """Write the params of a model that is on this node into a file of yours, as safetensors or as numpy's npz."""
     with at.connect() as client:
         found = client.call(ModelPathOf(model=model))
-    write = import_module("primep2p.cli.model_files").export  # by name: numpy is heavy, and no other command shall wait
+    write = import_module(
+        "primep2p.cli.offline.model_files"
+    ).export  # by name: numpy is heavy, and no other command shall wait
     answer = write(found, out, format)
     print_json(answer) if json else show_exported(answer)
 
@@ -193,7 +195,7 @@ def predict(
     at: At = HERE,
 ) -> None:
     """Ask a model that is on this node: its trainer's `predict`, in a process of its own. No run is needed."""
-    files = import_module("primep2p.cli.model_files")
+    files = import_module("primep2p.cli.offline.model_files")
     with at.connect() as client, files.question(input) as inputs:
         asked = client.call(ModelPredict(model=model, inputs=str(inputs)))
     answer = files.answered(asked, out)

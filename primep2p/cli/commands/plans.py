@@ -35,7 +35,7 @@ def export(
 ) -> None:
     """Trace the functions of a training step with MLX, and write them as a plan that this node's identity signs."""
     # By name: MLX is heavy, and no other command shall wait for it.
-    export_plan = import_module("primep2p.cli.planning").export_plan
+    export_plan = import_module("primep2p.cli.offline.planning").export_plan
     file, view = export_plan(source, output, name, at.load())
     print_json(view) if json else show_plan(view, file, at.command(f"plan check {file}"))
 
@@ -44,14 +44,14 @@ def export(
 def show(file: File, *, json: Json = False, at: At = HERE) -> None:
     """Show what a plan takes and gives, whose it is and what it is made of, once its signature holds. Nothing of it is
     run."""
-    view: PlanView = import_module("primep2p.cli.planning").look(file, at.load())
+    view: PlanView = import_module("primep2p.cli.offline.planning").look(file, at.load())
     print_json(view) if json else show_plan(view, file, at.command(f"plan check {file}"))
 
 
 @app.command
 def check(file: File, *, json: Json = False, at: At = HERE) -> None:
     """Check a plan's signature and all that is in its graphs, then run each once on zeros in a trainer's process."""
-    view: PlanView = import_module("primep2p.cli.planning").check_plan(file, at.load())
+    view: PlanView = import_module("primep2p.cli.offline.planning").check_plan(file, at.load())
     print_json(view) if json else show_plan(view, file, "")
 
 

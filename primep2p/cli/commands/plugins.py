@@ -60,5 +60,5 @@ def new(
     directory: Annotated[Path | None, Parameter(name="--dir", help="Where to; else ./NAME.")] = None,
 ) -> None:
     """Write a package with a trainer in it, which works: a class in numpy, data to try it on, and a test."""
-    made = import_module("primep2p.cli.skeleton").write(name, directory or Path(name))
+    made = import_module("primep2p.cli.offline.skeleton").write(name, directory or Path(name))
     show_made([str(path) for path in made.paths], made.check_command)

@@ -16,7 +16,7 @@ from primep2p.control.client import BlockingClient
 from primep2p.model.errors import CallError, Unavailable
 
 if TYPE_CHECKING:
-    from primep2p.cli.service import Service
+    from primep2p.cli.daemon.service import Service
 
 __all__ = ["register"]
 
@@ -67,7 +67,7 @@ def _service(name: str, at: At) -> "Service":
     found = effective(at.config, home=at.home)
     options = ["--home", str(found.config.home)]
     options += ["--config", str(Path.cwd() / found.file)] if found.file else []
-    made: Service = import_module("primep2p.cli.service").service(name, found.config.home, options)
+    made: Service = import_module("primep2p.cli.daemon.service").service(name, found.config.home, options)
     return made
 
 
@@ -84,7 +84,7 @@ def _check_free(at: At) -> None:
 
 def _tell(service: "Service", commands: tuple[tuple[str, ...], ...], state: str) -> None:
     try:
-        import_module("primep2p.cli.service").tell(commands)
+        import_module("primep2p.cli.daemon.service").tell(commands)
     except Unavailable as error:
         error.hint = f"{state}; by hand: {' && '.join(' '.join(command) for command in commands)}"
         raise

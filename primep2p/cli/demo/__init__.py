@@ -10,8 +10,8 @@ from pathlib import Path
 
 from primep2p.cli.demo.play import AFTER_KILL, Play, survives_a_loss
 from primep2p.cli.demo.screen import Screen
-from primep2p.cli.digits import load_shares
 from primep2p.cli.render.printing import print_json
+from primep2p.cli.swarm.digits import load_shares
 from primep2p.model.errors import ConfigError
 from primep2p.model.pipeline import Pipeline
 from primep2p.model.records import MAX_MEMBERS

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import msgspec
 
+from primep2p.cli.daemon.logtail import follow, readable
 from primep2p.cli.demo.judging import Judge
 from primep2p.cli.demo.screen import Screen
-from primep2p.cli.digits import Examples, save
-from primep2p.cli.feed import Feed, Happened, Silent
-from primep2p.cli.logtail import follow, readable
-from primep2p.cli.swarm import Daemon, Settings, Swarm
+from primep2p.cli.swarm.daemons import Daemon, Settings, Swarm
+from primep2p.cli.swarm.digits import Examples, save
+from primep2p.cli.swarm.feed import Feed, Happened, Silent
 from primep2p.control.calls.models import ModelPathOf
 from primep2p.control.calls.runs import RunCreate, RunJoin, RunShow
 from primep2p.model.errors import Unavailable

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from primep2p.cli.digits import Examples
-from primep2p.cli.swarm import Daemon
+from primep2p.cli.swarm.daemons import Daemon
+from primep2p.cli.swarm.digits import Examples
 from primep2p.model.ids import PeerId
 from primep2p.model.text import printable
 from primep2p.model.views.events import RoundCertified

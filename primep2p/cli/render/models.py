@@ -8,7 +8,7 @@ from primep2p.cli.render.printing import SHORT, cells, columns, many, number, pr
 from primep2p.model.views.models import ModelDetail, ModelGone, ModelPath, ModelSummary, VersionView
 
 if TYPE_CHECKING:
-    from primep2p.cli.model_files import Answered, Exported
+    from primep2p.cli.offline.model_files import Answered, Exported
 
 __all__ = [
     "show_answers",

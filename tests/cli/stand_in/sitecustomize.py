@@ -32,6 +32,6 @@ if "daemon" in sys.argv or "-m" in sys.orig_argv:
 
             return msgspec.structs.replace(super().status(), pid=os.getpid())
 
-    building = types.ModuleType("primep2p.cli.build")
+    building = types.ModuleType("primep2p.cli.daemon.build")
     building.build = lambda config: nullcontext(Daemon(config.home))
-    sys.modules["primep2p.cli.build"] = building
+    sys.modules["primep2p.cli.daemon.build"] = building

@@ -8,8 +8,8 @@ from typing import Protocol
 import structlog
 import trio
 
-import primep2p.cli.build as building
-from primep2p.cli.logs import configure_logs, told
+import primep2p.cli.daemon.build as building
+from primep2p.cli.daemon.logs import configure_logs, told
 from primep2p.config import NodeConfig, loopback_port
 from primep2p.control.handlers import NodeHandlers, NodeVerbs
 from primep2p.control.place import link_path, socket_path

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from primep2p.cli.files import whole
+from primep2p.cli.offline.files import whole
 from primep2p.model.errors import ConfigError
 from primep2p.model.views.models import ModelPath, Prediction
 from primep2p.model.views.view import View

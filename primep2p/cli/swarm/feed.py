@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from primep2p.cli.swarm import Daemon
+from primep2p.cli.swarm.daemons import Daemon
 from primep2p.control.calls.events import EventsWatch
 from primep2p.control.calls.runs import RunShow
 from primep2p.control.client import BlockingClient

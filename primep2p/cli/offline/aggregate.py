@@ -56,7 +56,9 @@ def aggregate(
     if any(path.exists() and out.exists() and path.samefile(out) for path in files):
         raise ConfigError(f"--out {out} is one of the files that are read")
     counts = _counts(examples, len(files))
-    work = import_module("primep2p.cli.files").aggregate  # by name: numpy is heavy, and no other command shall wait
+    work = import_module(
+        "primep2p.cli.offline.files"
+    ).aggregate  # by name: numpy is heavy, and no other command shall wait
     answer = work(pipeline, files, counts, seed.encode(), out, quiet=json)
     print_json(answer) if json else print(answer.sentence)
 

@@ -12,7 +12,7 @@ import structlog
 import trio
 from structlog.typing import Processor
 
-from primep2p.cli.logtail import for_people
+from primep2p.cli.daemon.logtail import for_people
 from primep2p.config import LogSection
 from primep2p.model.errors import StoreError
 from primep2p.model.text import printable

@@ -10,8 +10,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from primep2p.cli.feed import Feed, Happened, Silent
-from primep2p.cli.swarm import Daemon
+from primep2p.cli.swarm.daemons import Daemon
+from primep2p.cli.swarm.feed import Feed, Happened, Silent
 from primep2p.control.calls.models import ModelPathOf
 from primep2p.control.calls.runs import RunCreate, RunJoin, RunShow
 from primep2p.model.errors import PrimeError, Unavailable

@@ -20,7 +20,7 @@ from typing import Self, TypeVar
 
 import psutil
 
-from primep2p.cli.spawn import Starting
+from primep2p.cli.daemon.spawn import Starting
 from primep2p.config import ENV_FILE, ENV_PREFIX
 from primep2p.control.calls.call import Call
 from primep2p.control.client import BlockingClient

@@ -1,0 +1,1 @@
+"""Several real daemons on this machine: for the demo, for benches and for tests."""
