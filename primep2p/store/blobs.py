@@ -141,11 +141,14 @@ class FileBlobs:
             partial.resume()
         return partial
 
-    def remove(self, cid: Cid) -> None:
-        """Forget a blob, whole or partial; what is not there is fine."""
+    def remove(self, cid: Cid, *, unless_durable: bool = False) -> None:
+        """Forget a blob, whole or partial, or with `unless_durable` one that nobody has wanted to stay; what is not
+        there is fine."""
         cid_digest(cid)  # it becomes a file's name
         path = self._path(cid)
         with self._finishing, self._changing, disk(path, "remove"):
+            if unless_durable and self._database.read("SELECT 1 FROM blobs WHERE cid = ? AND durable", cid):
+                return
             self._forget(cid)
             path.unlink(missing_ok=True)
             (self._partial / cid).unlink(missing_ok=True)

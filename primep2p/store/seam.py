@@ -71,8 +71,8 @@ class BlobStore(Protocol):
         """Start or resume a blob. Raises PeerError if `manifest` is not the one that `cid` names or is malformed."""
         ...
 
-    def remove(self, cid: Cid) -> None:
-        """Forget a blob; what is not there is fine."""
+    def remove(self, cid: Cid, *, unless_durable: bool = False) -> None:
+        """Forget a blob, or with `unless_durable` one that nobody has wanted to stay; what is not there is fine."""
         ...
 
 

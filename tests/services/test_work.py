@@ -28,6 +28,7 @@ class Blobs:
 
     def __init__(self, *held: Cid) -> None:
         self.held = set(held)
+        self.durable: set[Cid] = set()
 
     def has(self, cid: Cid) -> bool:
         return cid in self.held
@@ -38,8 +39,9 @@ class Blobs:
     def verify(self, cid: Cid) -> bool:
         return cid in self.held
 
-    def remove(self, cid: Cid) -> None:
-        self.held.discard(cid)
+    def remove(self, cid: Cid, *, unless_durable: bool = False) -> None:
+        if not (unless_durable and cid in self.durable):
+            self.held.discard(cid)
 
 
 def work_with(
@@ -135,6 +137,18 @@ def test_params_that_somebody_called_a_delta_before_they_came_stay() -> None:
         work = work_with(blobs, [])
         await work.obtain(obtain(PARAMS))
         await work.hold_params(fx.HoldParams(PARAMS, ()), lambda: True)
+        await work.clean(1)
+        assert blobs.held == {PARAMS}
+
+    trio.run(main)
+
+
+def test_params_of_another_run_that_somebody_called_a_delta_before_they_came_stay() -> None:
+    async def main() -> None:
+        blobs = Blobs()
+        work = work_with(blobs, [])
+        await work.obtain(obtain(PARAMS))
+        blobs.durable.add(PARAMS)  # the other run has aggregated them meanwhile
         await work.clean(1)
         assert blobs.held == {PARAMS}
 

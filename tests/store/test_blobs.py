@@ -122,6 +122,17 @@ def test_a_removed_blob_is_gone(store: Store, home: Path, tmp_path: Path) -> Non
         store.blobs.chunk(cid, 0)
 
 
+def test_what_somebody_wanted_to_stay_is_not_removed_with_what_came_in_passing(store: Store, tmp_path: Path) -> None:
+    passing, stays = give(store.blobs, tmp_path, b"passing"), give(store.blobs, tmp_path, b"stays")
+    assert give(store.blobs, tmp_path, b"stays", durable=True) == stays
+    for cid in (passing, stays):
+        store.blobs.remove(cid, unless_durable=True)
+    assert not store.blobs.has(passing)
+    assert store.blobs.verify(stays)
+    store.blobs.remove(stays)
+    assert not store.blobs.has(stays)
+
+
 def test_a_name_that_is_no_cid_touches_no_file(store: Store, home: Path) -> None:
     with pytest.raises(PeerError):
         store.blobs.remove("bafkrei/../../../store.db")

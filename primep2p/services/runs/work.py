@@ -1,6 +1,7 @@
 """A round's work on this node: fetching and checking deltas, training, aggregating, evaluating."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import trio
 
@@ -59,6 +60,8 @@ class Work:
         """Kinds of what a head names of which one was looked at since the start."""
         self._evaluating = False
         self._deltas: dict[int, set[Cid]] = {}
+        self._own: set[Cid] = set()
+        """Of the deltas, those that this node made."""
         self._certified: set[Cid] = set()
         """What certified checkpoints name: never removed, not even where a delta has the same bytes."""
         self._sender = Sender(run, spec, seams)
@@ -186,6 +189,7 @@ class Work:
                 self._tell_of_loss()
                 await self._send(fx.TrainingFailed(round))
             else:
+                self._own.add(delta)
                 self._deltas.setdefault(round, set()).add(delta)
                 metrics = tuple(Metric(name, value) for name, value in sorted(trained.metrics.items()))
                 await self._send(fx.Trained(round, delta, trained.examples, metrics))
@@ -250,8 +254,11 @@ class Work:
         self._seams.tell(LogLine(run=self._run.hex(), level="warning", sentence=said))
 
     async def clean(self, last: int) -> None:
-        """Remove deltas of rounds up to `last`, but for those that a later round has too."""
+        """Remove deltas of rounds up to `last`, but for those that a later round has too, and for what others called
+        a delta and something else on this node wants to stay: a model of another run may have been announced so."""
         old = {cid for round in list(self._deltas) if round <= last for cid in self._deltas.pop(round)}
         old.difference_update(self._certified, *self._deltas.values())
         for cid in old:
-            await self._seams.offload(self._seams.blobs.remove, cid)
+            remove = partial(self._seams.blobs.remove, cid, unless_durable=cid not in self._own)
+            await self._seams.offload(remove)
+            self._own.discard(cid)
