@@ -255,10 +255,6 @@ class Node:
                 self._tell(PeerChanged(peer=event.peer, connected=isinstance(event, PeerConnected)))
 
 
-def _show(run: str) -> str:
-    return f"see: primep2p run show {run[:64]}"
-
-
 def _tidy(scratch: Path) -> None:
     """A directory for files under way, without those that a crash left."""
     scratch.mkdir(mode=0o700, parents=True, exist_ok=True)

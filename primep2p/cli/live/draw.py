@@ -20,9 +20,6 @@ LEFT = 40
 
 GAP = 3
 
-FEWEST_ROUNDS = 4
-"""Rows for rounds, their heading among them, before anything else gets more."""
-
 KEYS = "Ctrl-C leaves; the run goes on"
 
 Lines = list[Text]
