@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -231,7 +232,7 @@ def effective(path: Path | None = None, env: Mapping[str, str] = os.environ, *, 
             origins = _origins_in(file, table) | origins
             table = _plain_paths(_checked(table, str(file)), table, _absolute(str(file), Path.cwd()).parent)
     if mistakes:
-        raise _all_of(mistakes)
+        raise _all_of(mistakes, f"{_CHECK} -c {quote(str(path))}" if path else _CHECK)
     for section, keys in overrides.items():
         table[section] = {**table.get(section, {}), **keys}
     config = _checked(table, "configuration")

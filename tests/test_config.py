@@ -383,7 +383,7 @@ def test_every_mistake_of_a_file_is_known_and_the_sentence_has_the_first(tmp_pat
         f"{file}: log.level must be one of debug, info, warning, error",
         f"{file}: compute.threads must be an integer >= 0",
     )
-    assert caught.value.hint == "see: primep2p config check"
+    assert caught.value.hint == f"see: primep2p config check -c {file}"
 
 
 def test_items_of_a_list_are_mistaken_one_by_one(tmp_path):

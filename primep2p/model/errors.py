@@ -23,6 +23,8 @@ class PrimeError(Exception):
         super().__init__(sentence)
         self.sentence = sentence
         self.hint = hint
+        if hint:
+            self.add_note(hint)  # a traceback shows it too, to whoever calls from a program
 
 
 class ConfigError(PrimeError):

@@ -87,7 +87,9 @@ def test_show_of_a_wrong_configuration_names_the_command_that_tells_all(command,
     (tmp_path / "node.toml").write_text("[node]\na = 1\nb = 2\n")
     code, out, err = command("config", "show", "--home", str(tmp_path))
     assert (code, out) == (2, "")
-    assert "(and 1 more)\n  see: primep2p config check" in err
+    assert err.endswith("(and 1 more)\n  see: primep2p config check\n")
+    err = command("config", "show", "-c", str(tmp_path / "node.toml"))[2]
+    assert err.endswith(f"(and 1 more)\n  see: primep2p config check -c {tmp_path}/node.toml\n")
 
 
 def test_a_run_is_checked_without_a_daemon(command, tmp_path):
