@@ -46,7 +46,7 @@ def check(
     """Try a trainer as a daemon would run it, and say what is wrong with it: first params, one training, evaluation,
     prediction, checkpoints. No daemon is asked. 0 where it can take part in a run, else 5."""
     # By name: it imports what a daemon does, and no other command shall wait for it.
-    trial = import_module("primep2p.cli.trial").check
+    trial = import_module("primep2p.cli.offline.trial").check
     code: int = trial(
         at.load(), trainer, settings=config, run=run, data=data, inputs=inputs, deadline_s=deadline_s, json=json
     )
