@@ -156,9 +156,10 @@ def check_leave(leave: Opened[Leave], head: Head) -> None:
 
 def is_leaving(leave: Opened[Leave], head: Head) -> bool:
     """Whether a Leave takes its signer out in the next checkpoint: it has been a member since the round that the Leave
-    names or longer, and that is not one to come [M8]."""
+    names or longer, and that is not one to come. One of round 0 took back a Join, and its signer may have joined since:
+    it takes out nobody [M8]."""
     member = head.members.get(leave.signer)
-    return member is not None and member.since <= leave.record.round <= head.round + 1
+    return member is not None and max(1, member.since) <= leave.record.round <= head.round + 1
 
 
 def _check_vote(vote: Opened[Vote], head: Head) -> None:

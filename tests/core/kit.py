@@ -153,7 +153,7 @@ def ban_of(spec: Opened[RunSpec], peer: PeerId, *, by: int = 0) -> Opened[Ban]:
     return member(by).seal(Ban(spec.hash, peer))
 
 
-def leave_of(spec: Opened[RunSpec], who: Envelopes, *, round: int = 0) -> Opened[Leave]:
+def leave_of(spec: Opened[RunSpec], who: Envelopes, *, round: int = 1) -> Opened[Leave]:
     """The wish of `who` to leave."""
     return who.seal(Leave(spec.hash, round))
 

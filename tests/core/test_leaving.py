@@ -70,6 +70,11 @@ def test_a_leave_that_fewer_than_k_lists_name_takes_nobody_out() -> None:
     assert left(after(group, leave_of(group.spec, group.members[1]), listed_by=1)) == []
 
 
+def test_a_leave_from_before_the_beginning_takes_out_nobody_who_joined_after_all() -> None:
+    group = group_of()
+    assert left(after(group, leave_of(group.spec, group.members[1], round=0))) == []
+
+
 def test_two_may_leave_at_once_and_of_all_the_first_stays() -> None:
     group = group_of()
     first, *others = group.members
@@ -204,7 +209,7 @@ def test_a_leave_by_somebody_else_or_a_second_one_costs_no_signature() -> None:
     before = who.checked
     machine.hear(leaver, leave_of(group.spec, member(9)))
     assert who.checked == before
-    machine.hear(leaver, *(leave_of(group.spec, leaver, round=round) for round in range(20)))
+    machine.hear(leaver, *(leave_of(group.spec, leaver, round=round) for round in range(1, 20)))
     assert who.checked == before + 1
 
 

@@ -203,7 +203,7 @@ class SimNode:
         self.wants_out = True
         run = self.running
         if run is not None and self.peer in run.head.members:
-            leave = self.envelopes.seal(Leave(run.head.run, run.head.round))
+            leave = self.envelopes.seal(Leave(run.head.run, max(1, run.head.round)))
             self.handle(fx.Received(self.peer, Records(run.head.run, (leave.raw,))))
 
     def handle(self, event: fx.Event) -> None:

@@ -502,7 +502,7 @@ class RunService:
     async def _say_leave(self) -> None:
         """To the members, or to those who have joined."""
         envelopes, head = self._seams.envelopes, self.head
-        leave = envelopes.seal(Leave(self.run_id, head.round if head else 0))
+        leave = envelopes.seal(Leave(self.run_id, max(1, head.round) if head else 0))
         await self.stand(msgspec.structs.replace(self.standing, leave=leave.raw))
         if isinstance(self.machine, Gathering):
             self.machine.withdraw(leave)
@@ -522,7 +522,7 @@ class RunService:
                 await self.part()
         elif len(head.members) == 1:
             await self.part()
-        elif mine.since > leave.record.round:
+        elif leave.record.round < max(1, mine.since):
             self._spawn(self._say_leave)  # it had asked to join before it wanted to leave
 
     async def _abstain(self, round: int) -> None:

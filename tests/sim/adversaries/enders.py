@@ -80,7 +80,7 @@ class Evictor(Adversary):
         round = self.round
         if round is None:
             return
-        mine = self.node.envelopes.seal(Leave(round.head.run, round.head.round))
+        mine = self.node.envelopes.seal(Leave(round.head.run, max(1, round.head.round)))
         envelope = self.node.envelopes.peek(mine.raw).envelope
         others = self.others()
         forged = [encode(msgspec.structs.replace(envelope, signer=peer)) for peer in others]
