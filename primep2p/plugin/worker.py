@@ -140,9 +140,9 @@ class Serving:
         if written_for not in ABI_VERSIONS:
             ours = " and ".join(map(str, ABI_VERSIONS))
             raise Unusable(f"its abi_version is {written_for!r}, and this primep2p has {ours} of the plugin API")
-        if lacking := [method for method in NEEDED if not callable(getattr(kind, method, None))]:
+        self._trainer: Trainer = kind()  # which may be a function that makes one
+        if lacking := [method for method in NEEDED if not callable(getattr(self._trainer, method, None))]:
             raise Unusable(f"{load.attribute} has no method {', '.join(lacking)}: docs/plugins.md says what each does")
-        self._trainer: Trainer = kind()
         self.loaded = Loaded(int(written_for), isinstance(self._trainer, Predicts))
 
     def answer(self, request: Request) -> Answer:
