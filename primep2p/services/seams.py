@@ -15,6 +15,7 @@ from primep2p.services.aggregating.compute import Compute
 from primep2p.services.peers.book import Book
 from primep2p.services.peers.members import Overlay
 from primep2p.services.peers.sync import Sync
+from primep2p.services.runs.claims import Claims
 from primep2p.services.training.turns import Gate
 from primep2p.store.seam import BlobStore, RunStore
 from primep2p.tasks import Offload, TaskStatus
@@ -67,6 +68,8 @@ class Seams:
     keep_updates: int
     addresses: Callable[[], tuple[str, ...]]
     """Where this node can be dialled."""
+    claims: Claims = field(default_factory=Claims)
+    """Which runs need which deltas."""
     keeping: trio.Lock = field(default_factory=trio.Lock)
     """Held by whoever begins to need a blob that may be old, until that is written down; and by whoever removes what
     nothing needs."""

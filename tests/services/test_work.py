@@ -12,10 +12,11 @@ from trio.testing import MockClock
 from primep2p.config import ComputeSection
 from primep2p.core import effects as fx
 from primep2p.model.errors import BlobLost, PeerError, StoreError, Unavailable
-from primep2p.model.ids import Cid
+from primep2p.model.ids import Cid, RunId
 from primep2p.model.pipeline import Adam, Pipeline
 from primep2p.model.records import RoundPolicy, TensorSpec
 from primep2p.services.aggregating.compute import Compute
+from primep2p.services.runs.claims import Claims
 from primep2p.services.runs.work import Work
 from primep2p.store.tensors import write_tensors
 from primep2p.wire.cid import cid_of
@@ -52,6 +53,8 @@ def work_with(
     pipeline: Pipeline | None = None,
     tensors: tuple[TensorSpec, ...] = (),
     fetched_bytes: dict[Cid, int] | None = None,
+    run: RunId = bytes(32),
+    claims: Claims | None = None,
 ) -> Work:
     """`fetched_bytes` learns how many bytes each blob was allowed."""
 
@@ -70,6 +73,7 @@ def work_with(
         transfer=SimpleNamespace(fetch=fetch),
         tell=lambda event: None,
         scratch=Path("/nowhere"),
+        claims=claims or Claims(),
         residuals=residuals,
         envelopes=SimpleNamespace(peer_id="me"),
         offload=trio.to_thread.run_sync,
@@ -79,7 +83,7 @@ def work_with(
         tensors=tensors, params=cid_of(b"initial"), pipeline=pipeline or Pipeline(), policy=RoundPolicy()
     )
     unused: Any = None
-    return Work(bytes(32), spec, seams, unused, send, unused)
+    return Work(run, spec, seams, unused, send, unused)
 
 
 def obtain(delta: Cid, round: int = 1) -> fx.Obtain:
@@ -97,6 +101,23 @@ def test_a_delta_that_was_fetched_goes_with_its_round() -> None:
         await work.obtain(obtain(DELTA))
         assert blobs.held == {DELTA}
         await work.clean(1)
+        assert blobs.held == set()
+
+    trio.run(main)
+
+
+def test_a_delta_of_two_runs_goes_with_the_last_of_them_and_one_of_two_rounds_with_the_later() -> None:
+    async def main() -> None:
+        blobs, claims = Blobs(), Claims()
+        first, second = (work_with(blobs, [], run=bytes([each] * 32), claims=claims) for each in (1, 2))
+        await first.obtain(obtain(DELTA, round=1))
+        await second.obtain(obtain(DELTA, round=7))  # it is here already
+        await first.clean(1)
+        assert blobs.held == {DELTA}
+        await second.obtain(obtain(DELTA, round=9))
+        await second.clean(8)
+        assert blobs.held == {DELTA}
+        await second.clean(9)
         assert blobs.held == set()
 
     trio.run(main)

@@ -1,7 +1,6 @@
 """A round's work on this node: fetching and checking deltas, training, aggregating, evaluating."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 
 import trio
 
@@ -69,8 +68,7 @@ class Work:
     async def obtain(self, effect: fx.Obtain) -> None:
         """Fetch a delta and check it: what a member lists, it has seen to be right."""
         seams = self._seams
-        if not seams.blobs.has(effect.delta):  # else it is not this round's to remove
-            self._deltas.setdefault(effect.round, set()).add(effect.delta)
+        self._claim(effect.round, effect.delta, is_here=seams.blobs.has(effect.delta))
         try:
             wire = self._spec.pipeline.wire
             size_bytes = delta_bytes(wire, self._spec.tensors)
@@ -190,7 +188,7 @@ class Work:
                 await self._send(fx.TrainingFailed(round))
             else:
                 self._own.add(delta)
-                self._deltas.setdefault(round, set()).add(delta)
+                self._claim(round, delta, is_here=False)
                 metrics = tuple(Metric(name, value) for name, value in sorted(trained.metrics.items()))
                 await self._send(fx.Trained(round, delta, trained.examples, metrics))
         self._trainings.remove(mine)
@@ -259,6 +257,15 @@ class Work:
         old = {cid for round in list(self._deltas) if round <= last for cid in self._deltas.pop(round)}
         old.difference_update(self._certified, *self._deltas.values())
         for cid in old:
-            remove = partial(self._seams.blobs.remove, cid, unless_durable=cid not in self._own)
-            await self._seams.offload(remove)
+            if self._seams.claims.let_go(cid, self._run):
+                await self._seams.offload(self._remove, cid, cid not in self._own)
             self._own.discard(cid)
+
+    def _claim(self, round: int, delta: Cid, *, is_here: bool) -> None:
+        """Also one that is here for another round or another run: it goes when the last of them is over."""
+        self._deltas.setdefault(round, set()).add(delta)
+        self._seams.claims.hold(delta, self._run, is_here=is_here)
+
+    def _remove(self, cid: Cid, unless_durable: bool) -> None:
+        if not self._seams.claims.is_held(cid):  # claimed again meanwhile
+            self._seams.blobs.remove(cid, unless_durable=unless_durable)
