@@ -20,6 +20,7 @@ from primep2p.model.errors import CallError, PeerError, Unavailable
 from primep2p.model.ids import Cid, PeerId
 from primep2p.model.shelf import MAX_CATALOG_BYTES, MAX_NAMES, Catalog, ModelRecord, ShelfRecord
 from primep2p.model.views.events import LogLine, ModelContradicted, ModelPublished
+from primep2p.services.peers.retrying import until_worth_a_try
 from primep2p.services.seams import Seams
 from primep2p.store.files import disk
 from primep2p.store.seam import BlobStore, ShelfRow, ShelfStore
@@ -82,7 +83,7 @@ class Naming:
                 del self._due[name]  # first: what is said of it meanwhile is due again
                 if not await self._put(name):
                     self._due[name] = None
-                    await self._until_worth_a_try()
+                    await until_worth_a_try(self._seams.host, RETRY_S)
             self._wake = trio.Event()
             await self._wake.wait()
 
@@ -256,15 +257,6 @@ class Naming:
         except Unavailable:
             return False
         return True
-
-    async def _until_worth_a_try(self) -> None:
-        """Until somebody is connected the directory is of no use, and then it is at once."""
-        host = self._seams.host
-        if host.connected:
-            await trio.sleep(RETRY_S)
-            return
-        async with host.peer_events() as events:
-            await anext(aiter(events))
 
 
 def _read(blobs: BlobStore, cid: Cid) -> bytes:

@@ -18,6 +18,7 @@ from primep2p.model.records import KERNELS_DIGEST, Ban, Join, RunSpec, TensorSpe
 from primep2p.model.views.events import LogLine
 from primep2p.run_config import RunConfig, StopConfig
 from primep2p.services.aggregating.aggregation import check_files
+from primep2p.services.peers.retrying import until_worth_a_try
 from primep2p.services.runs.inviting import Invitation, accept, check_welcome, invite
 from primep2p.services.runs.joining import Pin, Seekers, find_spec, learn_head, run_key, seek_membership
 from primep2p.services.runs.origins import Start, certified, find
@@ -368,18 +369,9 @@ class Runs:
                 async with self._providing:  # one at a time: each is work for other nodes too
                     await self._seams.host.directory.provide(run_key(run))
             except Unavailable:
-                await self._until_worth_a_try()
+                await until_worth_a_try(self._seams.host, RETRY_S)
             else:
                 await trio.sleep(PROVIDE_RUN_EVERY_S)
-
-    async def _until_worth_a_try(self) -> None:
-        """The directory failed: until somebody is connected it is of no use, and then it is at once."""
-        host = self._seams.host
-        if host.connected:
-            await trio.sleep(RETRY_S)
-            return
-        async with host.peer_events() as events:
-            await anext(aiter(events))
 
 
 def config_of(spec: RunSpec) -> RunConfig:
