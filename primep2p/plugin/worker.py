@@ -6,7 +6,6 @@ taken for an answer. Imports numpy and msgspec; the daemon checks all that is sa
 
 import ctypes
 import importlib
-import importlib.util
 import os
 import queue
 import resource
@@ -27,6 +26,7 @@ import msgspec
 import numpy as np
 
 from primep2p.model.records import TensorSpec
+from primep2p.plugin import loading
 from primep2p.plugin.api import ABI_VERSION, ABI_VERSIONS, Arrays, Context, Misconfigured, Predicts, Trainer, Update
 from primep2p.plugin.arrays import MAX_ARRAYS, MAX_ARRAYS_BYTES, load_arrays, save_arrays
 from primep2p.plugin.checkpoints import Checkpoints
@@ -341,9 +341,9 @@ def _told(doing: str, error: Exception, data: str) -> str:
 
 
 def _print_from_the_trainer_on(error: Exception) -> None:
-    """The traceback without this file's frames and those of the import that come before the trainer's own."""
+    """The traceback without our frames and those of the import that come before the trainer's own."""
     frame = error.__traceback__
-    ours = (__file__, importlib.__file__, "<frozen ")
+    ours = (__file__, loading.__file__, importlib.__file__, "<frozen ")
     while frame is not None and frame.tb_frame.f_code.co_filename.startswith(ours):
         frame = frame.tb_next
     if frame is None and not isinstance(error, SyntaxError):  # which says itself where the trainer is wrong
@@ -354,17 +354,7 @@ def _print_from_the_trainer_on(error: Exception) -> None:
 def _load_class(location: str, attribute: str) -> Any:
     if not location.endswith(".py"):
         return _named(importlib.import_module(location), attribute, location)
-    sys.path.append(str(Path(location).parent))  # at the end: the files beside it shadow no installed package
-    name = Path(location).stem
-    if name in sys.modules:
-        name += "_trainer"  # a file called random.py must not replace the library's
-    spec = importlib.util.spec_from_file_location(name, location)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # as an import does: dataclasses of the plugin's look it up
-    spec.loader.exec_module(module)
-    return _named(module, attribute, location)
+    return _named(loading.module_in(Path(location)), attribute, location)
 
 
 def _named(module: Any, attribute: str, location: str) -> Any:

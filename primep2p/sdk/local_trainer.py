@@ -5,7 +5,6 @@ It is the same class that a daemon would run in a process apart, with the same `
 """
 
 import importlib
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +15,8 @@ import numpy.typing as npt
 
 from primep2p.model.errors import CallError, PluginError
 from primep2p.plugin.api import Context, Metrics, Params, Predicts, Setting, Trainer, Update
-from primep2p.plugin.discovery import TrainerRef, find
+from primep2p.plugin.discovery import find
+from primep2p.plugin.loading import module_in
 
 __all__ = ["LocalTrainer"]
 
@@ -83,19 +83,9 @@ def _loaded(name: str) -> type[Trainer]:
     local = {name: name} if ":" in name else {}
     ref = find(name, local)
     try:
-        module = _module(ref)
+        is_file = ref.location.endswith(".py")
+        module = module_in(Path(ref.location)) if is_file else importlib.import_module(ref.location)
         found: type[Trainer] = getattr(module, ref.attribute)
     except (ImportError, AttributeError, OSError, SyntaxError) as error:
         raise PluginError(f"cannot load the trainer {ref}: {error}") from error
     return found
-
-
-def _module(ref: TrainerRef) -> Any:
-    if not ref.location.endswith(".py"):
-        return importlib.import_module(ref.location)
-    spec = importlib.util.spec_from_file_location(Path(ref.location).stem, ref.location)
-    if spec is None or spec.loader is None:
-        raise ImportError("it is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

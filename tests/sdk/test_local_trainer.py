@@ -51,3 +51,20 @@ def test_a_trainer_in_a_file_is_loaded_and_one_without_predict_is_said_to_have_n
 def test_a_trainer_that_cannot_be_found_is_said_so(name):
     with pytest.raises(PluginError):
         LocalTrainer(name)
+
+
+def test_a_trainer_in_a_file_may_import_what_lies_beside_it_and_have_dataclasses(tmp_path):
+    (tmp_path / "beside_the_trainer.py").write_text("SIZE = 2\n")
+    (tmp_path / "theirs.py").write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass, KW_ONLY\n"
+        "import numpy as np\n"
+        "from beside_the_trainer import SIZE\n"
+        "@dataclass\n"
+        "class Theirs:\n"
+        "    _: KW_ONLY\n"
+        "    size: int = SIZE\n"
+        "    def init(self, ctx): return {'w': np.zeros(self.size, np.float32)}\n"
+    )
+    with LocalTrainer(f"{tmp_path}/theirs.py:Theirs") as learner:
+        assert learner.init(X, Y, seed=0)["w"].shape == (2,)

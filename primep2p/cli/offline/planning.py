@@ -1,9 +1,7 @@
 """`primep2p plan export|show|check`: what needs no daemon. MLX runs the owner's own functions here, and nobody else's
 graphs: those run in a trainer's process only."""
 
-import importlib.util
 import os
-import sys
 from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +17,7 @@ from primep2p.model.plans import MAX_PLAN_BYTES, Plan
 from primep2p.model.views.plans import PlanView
 from primep2p.plugin.arrays import save_arrays
 from primep2p.plugin.discovery import PLAN_FILE
+from primep2p.plugin.loading import NoPython, module_in
 from primep2p.plugin.process import Worker
 from primep2p.services.training.plans import INSTALL_MLX, view_of
 from primep2p.store.tensors import map_tensors, write_tensors
@@ -134,13 +133,10 @@ def loaded(file: Path, attribute: str) -> Any:
     """The class in a file, or the module itself."""
     if not file.is_file():
         raise CallError(f"there is no file {file}", hint="write FILE.py:CLASS")
-    spec = importlib.util.spec_from_file_location(f"{file.stem}_plan", file)
-    if spec is None or spec.loader is None:
-        raise CallError(f"{file} is no Python file", hint="write FILE.py:CLASS")
-    sys.path.append(str(file.absolute().parent))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    try:
+        module = module_in(file)
+    except NoPython as error:
+        raise CallError(str(error), hint="write FILE.py:CLASS") from error
     try:
         return attrgetter(attribute)(module) if attribute else module
     except AttributeError:
