@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from primep2p.control.calls.jobs import MAX_WAIT_S
 from primep2p.control.calls.models import ModelPathOf
 from primep2p.control.calls.runs import RunShow
 from primep2p.model.errors import CallError
@@ -21,8 +20,8 @@ from primep2p.model.views.models import ModelPath
 from primep2p.model.views.runs import RunDetail
 from primep2p.plugin.api import Arrays, Metrics, Params, Setting, Trainer
 from primep2p.plugin.tensors import open_mapped
-from primep2p.sdk.jobs import Given, Receipt, Steps, asked
-from primep2p.sdk.local_trainer import LocalTrainer
+from primep2p.sdk.jobs import Given, Receipt, Steps, sought
+from primep2p.sdk.local_trainer import LocalTrainer, params_after
 
 __all__ = ["Federated", "Part", "Partaker"]
 
@@ -77,11 +76,7 @@ class Federated:
         self._add(x, y)
         taken = 0
         while count := self._enough:
-            job = yield from asked(Given, self.run, MAX_WAIT_S, "")
-            if not job.accepted:
-                if job.retry_after_s is None:
-                    raise CallError(job.sentence)
-                continue
+            job = yield from sought(Given, self.run)
             if (yield from self._training(job, count)).taken:
                 del self._x[:count], self._y[:count]
                 taken += 1
@@ -133,8 +128,8 @@ class Federated:
         params = job.params()
         evaluated = self._local.evaluate(params, x, y, round=job.round) if self.part.send_metrics else {}
         update = self._local.train(params, x, y, seed=job.seed, round=job.round)
-        made = update.params or {name: params[name] + change for name, change in (update.delta or {}).items()}
-        return (yield from job.submitting(self._noised(made), None, update.examples, update.metrics, evaluated))
+        made = self._noised(params_after(update, params))
+        return (yield from job.submitting(made, None, update.examples, update.metrics, evaluated))
 
     def _noised(self, params: Params) -> Params:
         if self.part.weight_noise_stddev == 0:

@@ -18,13 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from primep2p.control.calls.call import Call
-from primep2p.control.calls.jobs import PIECE_BYTES, JobNext, JobParams, JobReport, JobSubmit, JobUpload
+from primep2p.control.calls.jobs import MAX_WAIT_S, PIECE_BYTES, JobNext, JobParams, JobReport, JobSubmit, JobUpload
 from primep2p.model.errors import CallError
 from primep2p.model.records import Scalar, TensorSpec
 from primep2p.model.views.jobs import JobAccepted, JobOpen, JobRefused, JobRejected, Refusal, Rejection
 from primep2p.plugin.tensors import create_mapped, open_mapped
 
-__all__ = ["BlockingJob", "Given", "Job", "NoJob", "Receipt", "Steps", "asked", "driven", "driven_in_thread"]
+__all__ = ["BlockingJob", "Given", "Job", "NoJob", "Receipt", "Steps", "asked", "driven", "driven_in_thread", "sought"]
 
 T = TypeVar("T")
 
@@ -185,6 +185,16 @@ def asked(make: Callable[[JobAccepted, Path | None], T], run: str, wait_s: float
         if received is None
         else make(answer, received)
     )
+
+
+def sought(make: Callable[[JobAccepted, Path | None], T], run: str, worker: str = "") -> Steps[T]:
+    """Ask for jobs until there is one. Raises CallError where there will never be one again."""
+    while True:
+        job = yield from asked(make, run, MAX_WAIT_S, worker)
+        if not isinstance(job, NoJob):
+            return job
+        if job.retry_after_s is None:
+            raise CallError(job.sentence)
 
 
 class BlockingCalls(Protocol):

@@ -18,7 +18,7 @@ from primep2p.plugin.api import Context, Metrics, Params, Predicts, Setting, Tra
 from primep2p.plugin.discovery import find
 from primep2p.plugin.loading import module_in
 
-__all__ = ["LocalTrainer"]
+__all__ = ["LocalTrainer", "params_after"]
 
 
 class LocalTrainer:
@@ -76,6 +76,11 @@ class LocalTrainer:
             np.savez(data, x=np.asarray(x), y=np.asarray(y))
         config = {**self.config, **(more or {})}
         return Context(round=round, seed=seed, config=config, data=data, scratch=scratch)
+
+
+def params_after(update: Update, params: Params) -> Params:
+    """The params after a training from `params`, whichever way the trainer says what it made."""
+    return update.params or {name: params[name] + change for name, change in (update.delta or {}).items()}
 
 
 def _loaded(name: str) -> type[Trainer]:

@@ -6,6 +6,7 @@ submits is looked at as everybody's. A TrainingNode can no more than that.
 
 import secrets
 from collections.abc import Mapping, Sequence
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from time import perf_counter
@@ -20,8 +21,8 @@ from primep2p.blocking import Client
 from primep2p.control.calls.daemon import DaemonStatus
 from primep2p.model.errors import CallError
 from primep2p.plugin.api import Params, Setting, Trainer
-from primep2p.sdk.jobs import BlockingJob
-from primep2p.sdk.local_trainer import LocalTrainer
+from primep2p.sdk.jobs import BlockingJob, driven, sought
+from primep2p.sdk.local_trainer import LocalTrainer, params_after
 from primep2p.sdk.rules import aggregate
 from primep2p.sdk.tensor_buffer import TensorBuffer, create_tensor_buffer
 
@@ -180,7 +181,7 @@ class TrainingNode:
     def _epoch(self, local: LocalTrainer) -> TrainingMetrics:
         """Blocks."""
         if self._client is not None and self._job is None:
-            self._job = job = self._next_job(self._client)
+            self._job = job = driven(self._client, sought(partial(BlockingJob, self._client), self._run))
             self._params, self._epochs_of_job = job.params(), 0
         began = perf_counter()
         loss, accuracy = self._pass(local)
@@ -192,20 +193,11 @@ class TrainingNode:
     def _pass(self, local: LocalTrainer) -> tuple[float, float]:
         """Loss and accuracy of one pass over the examples."""
         seed = secrets.randbits(53) if self._job is None else self._job.seed + self._epochs_of_job
-        params = self._params
-        update = local.train(params, self._x, self._y, seed=seed, epochs=1)
-        self._params = update.params or {name: params[name] + change for name, change in (update.delta or {}).items()}
+        update = local.train(self._params, self._x, self._y, seed=seed, epochs=1)
+        self._params = params_after(update, self._params)
         found = local.evaluate(self._params, self._x, self._y)
         nothing = float("nan")
         return update.metrics.get("loss", found.get("loss", nothing)), found.get("accuracy", nothing)
-
-    def _next_job(self, client: Client) -> BlockingJob:
-        while True:
-            job = client.next_job(self._run)
-            if job.accepted:
-                return job
-            if job.retry_after_s is None:
-                raise CallError(job.sentence)
 
     def _report_or_submit(self, job: BlockingJob, loss: float, accuracy: float) -> None:
         self._epochs_of_job += 1
