@@ -81,8 +81,9 @@ class RunService:
         """Set to have what `run` does after that end at once; and set when all has ended."""
         self.machine: Gathering | Run | Waking | None = None
         self.origin = ""
-        self.note = ""
         """RUN@round that the first params are from, once that is found here."""
+        self.note = ""
+        """What its owner should know of the trainer here; empty: nothing."""
         self.rounds: list[RoundCertified] = []
         self.step = StepChanged(run=row.run.hex(), round=0, view=0, step="gathering")
         self.progress_at = 0.0
